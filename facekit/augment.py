@@ -1,0 +1,79 @@
+"""What happens to a picture before the network sees it. Built in notebook 02.
+
+One `Preprocess` serves training, evaluation, classification and verification, and is stored with
+the trained network: nobody types a mean twice.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torchvision.transforms import v2
+
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.25, 0.25, 0.25)
+GREY_LEVEL = 128  # of the corners that a rotation uncovers
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an RGB picture becomes a tensor: resized, centre-cropped, scaled to about -2 ... 2."""
+
+    size: int
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+
+    def transform(self) -> v2.Transform:
+        """PIL image -> float32 (3, size, size), the same every time."""
+        return v2.Compose([v2.Resize(self.size), v2.CenterCrop(self.size), *self._to_tensor()])
+
+    def training(self, augment: "Augment") -> v2.Transform:
+        """PIL image -> float32 (3, size, size), changed at random."""
+        return v2.Compose([*augment.on_picture(self.size), *self._to_tensor(), *augment.last()])
+
+    def _to_tensor(self) -> list[v2.Transform]:
+        scale = v2.ToDtype(torch.float32, scale=True)
+        return [v2.ToImage(), scale, v2.Normalize(self.mean, self.std)]
+
+    def invert(self, batch: torch.Tensor) -> torch.Tensor:
+        """Undo the scaling of (..., 3, H, W), so that a preview shows true colours in 0 ... 1."""
+        mean = torch.tensor(self.mean, device=batch.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=batch.device).view(3, 1, 1)
+        return (batch * std + mean).clamp(0, 1)
+
+    def as_dict(self) -> dict:
+        """Plain types, for a checkpoint."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How strongly training pictures are changed. 0 (crop_scale: 1) switches a change off.
+
+    There is no vertical flip: nobody stands on their head in the test set.
+    """
+
+    crop_scale: float = 0.6  # least area of the random crop, as a share of the picture
+    flip: float = 0.5  # probability
+    rotation: float = 10.0  # degrees to either side
+    jitter: float = 0.3  # brightness, contrast and saturation, as factors 1 +- jitter
+    grey: float = 0.1  # probability
+    erasing: float = 0.25  # probability
+
+    def on_picture(self, size: int) -> list[v2.Transform]:
+        """The changes made to the PIL picture, beginning with the crop to size x size."""
+        scale, ratio = (self.crop_scale, 1.0), (0.85, 1.18)
+        steps: list[v2.Transform] = [v2.RandomResizedCrop(size, scale, ratio)]
+        if self.rotation:  # after the crop: turning fewer pixels is quicker
+            bilinear = v2.InterpolationMode.BILINEAR
+            steps.append(v2.RandomRotation(self.rotation, bilinear, fill=GREY_LEVEL))
+        if self.flip:
+            steps.append(v2.RandomHorizontalFlip(self.flip))
+        if self.jitter:
+            steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
+        if self.grey:
+            steps.append(v2.RandomGrayscale(self.grey))
+        return steps
+
+    def last(self) -> list[v2.Transform]:
+        """The change made to the normalised tensor."""
+        return [v2.RandomErasing(self.erasing, scale=(0.02, 0.2))] if self.erasing else []

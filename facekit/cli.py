@@ -1,0 +1,146 @@
+"""The `facekit` command. Exit status: 0 done, 2 bad input, 130 interrupted."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facekit import doctor as examination
+from facekit import pipeline, predict, recipes, runtime, sources, submit, train
+from facekit.errors import DataError, FacekitError
+from facekit.layout import CourseData
+from facekit.profiles import get_profile
+
+app = typer.Typer(
+    help="From a folder of faces to two scored submissions.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DataOption = Annotated[Path | None, typer.Option(help="The course's data. [data/ here]")]
+TermOption = Annotated[str, typer.Option(help="S23, F23 or S24.")]
+
+
+def _data(path: Path | None, term: str = "F23") -> CourseData:
+    return CourseData(path or runtime.workspace().value / "data", term)
+
+
+@app.command()
+def data(
+    folder: Annotated[Path | None, typer.Argument(help="Photographs, for --source folder.")] = None,
+    source: Annotated[str, typer.Option(help="synthetic or folder.")] = "synthetic",
+    profile: Annotated[str | None, typer.Option(help="smoke, laptop, gpu or homework.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to. [data/ here]")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 0,
+    term: TermOption = "F23",
+) -> None:
+    """Fill a folder with the course's data; run it again to go on after an interruption."""
+    chosen = get_profile(profile) if profile else runtime.profile().value
+    target = out or runtime.workspace().value / "data"
+    course = sources.set_up(source, chosen, target, folder, seed, term)
+    print(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
+
+
+@app.command("train")
+def train_(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name or TOML file.")],
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. [runs/<recipe>]")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
+    term: TermOption = "F23",
+    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
+) -> None:
+    """Train a recipe; run it again to go on after an interruption."""
+    loaded = recipes.load(recipe, set_ or [])
+    folder = out or runtime.workspace().value / "runs" / loaded.name
+    history = train.fit(loaded, _data(data, term), folder, device)
+    best = history.best
+    print(f"{folder}: best dev accuracy {best['dev_accuracy']:.2%} in epoch {best['epoch']}")
+
+
+@app.command()
+def evaluate(run: Path, data: DataOption = None) -> None:
+    """Judge a run on the dev images: classes, then the open set."""
+    trained = predict.load_run(run)
+    course = trained.course_data(data)
+    right = predict.classify(trained, course.dev.paths) == course.dev.labels
+    print(submit.report("classification", right.mean(), pipeline.chance("classification", course)))
+    dev = pipeline.verify_dev(trained, course)
+    value, accuracy, (low, high) = dev.threshold
+    print(submit.report("verification", accuracy, pipeline.chance("verification", course)))
+    print(f"threshold {value:.3f} (chosen on these probes), 95 % interval {low:.1%} ... {high:.1%}")
+
+
+@app.command("submit")
+def submit_(
+    run: Path,
+    data: DataOption = None,
+    kaggle: Annotated[bool, typer.Option("--kaggle", help="Send them to Kaggle.")] = False,
+) -> None:
+    """Write and check both submissions of a run; score them where the answers are known."""
+    trained = predict.load_run(run)
+    course = trained.course_data(data)
+    paths = pipeline.write_submissions(trained, course)
+    print("\n".join(pipeline.scoreboard(paths, course)))
+    for task, path in paths.items() if kaggle else ():
+        print(submit.send(path, task, course, f"facekit run {run.name}"))
+
+
+@app.command()
+def check(csv: Path, data: DataOption = None, term: TermOption = "F23") -> None:
+    """Say what would be held against a submission."""
+    problems = submit.check(csv, _data(data, term))
+    if problems:
+        raise DataError("; ".join(problems))
+    print(f"{csv}: nothing wrong")
+
+
+@app.command()
+def score(
+    csv: Path, answers: Annotated[Path, typer.Option(help="The CSV with the answers.")]
+) -> None:
+    """Score a submission against answers, beside the cut-offs."""
+    accuracy = submit.score(csv, answers)
+    print(submit.report(submit.task_of(csv), accuracy))
+
+
+@app.command()
+def doctor(data: DataOption = None) -> None:
+    """Print what was found on this machine and what was chosen, each with its reason."""
+    for name, (value, reason) in examination.examine(data).items():
+        print(f"{name:<13} {value}  ({reason})")
+
+
+@app.command()
+def course(
+    notebooks: Annotated[Path, typer.Option(help="The notebooks' folder.")] = Path("notebooks"),
+) -> None:
+    """Run every notebook top to bottom; print where the submissions are and their scores."""
+    from facekit import course as course_  # needs the notebooks' packages
+
+    course_.run_all(notebooks)
+
+
+def main() -> None:
+    """Run the command line: a user's error is one line on standard error, never a traceback."""
+    arguments = sys.argv[1:] or ["--help"]
+    try:
+        status = app(arguments, prog_name="facekit", standalone_mode=False) or 0
+    except FacekitError as error:
+        status = _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        print(f"facekit: {stop or 'interrupted; the same command goes on'}", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        # Typer's own errors (no such option, ...) have changed their class over its versions.
+        if not hasattr(error, "format_message"):
+            raise
+        status = _fail(error.format_message())
+    sys.exit(status)
+
+
+def _fail(text: str) -> int:
+    print(f"facekit: {' '.join(text.split())}", file=sys.stderr)
+    return 2

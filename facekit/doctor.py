@@ -1,0 +1,58 @@
+"""What the kit finds on this machine and what it makes of it."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import facekit
+from facekit import runtime
+from facekit.errors import DataError
+from facekit.layout import CourseData
+from facekit.runtime import Choice
+
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "pillow", "scikit-learn")
+NOTEBOOK_PACKAGES = ("jupyterlab", "ipywidgets", "ipykernel", "nbval", "kaggle")
+
+
+def examine(data: Path | None = None) -> dict[str, Choice]:
+    """Everything worth knowing before asking for help, each as a value and a reason."""
+    device = runtime.device().value
+    workspace = runtime.workspace().value
+    return {
+        "facekit": Choice(facekit.__version__, str(Path(facekit.__file__).parent)),
+        "python": Choice(".".join(map(str, sys.version_info[:3])), sys.executable),
+        **{name: _installed(name) for name in PACKAGES},
+        **{name: _installed(name) for name in NOTEBOOK_PACKAGES},
+        "device": runtime.device(),
+        "dtype": runtime.dtype(device),
+        "threads": Choice(torch.get_num_threads(), "torch's own choice or OMP_NUM_THREADS"),
+        "workers": runtime.workers(device),
+        "workspace": runtime.workspace(),
+        "profile": _profile(),
+        "data": _data(data or workspace / "data"),
+    }
+
+
+def _installed(name: str) -> Choice:
+    try:
+        return Choice(version(name), "installed")
+    except PackageNotFoundError:
+        return Choice("none", "not installed")
+
+
+def _profile() -> Choice:
+    profile, reason = runtime.profile()
+    return Choice(profile.name, reason)
+
+
+def _data(root: Path) -> Choice:
+    """A word on the data; every split is read, so half a data folder is noticed here."""
+    try:
+        data = CourseData(root)
+        splits = "train", "dev", "test", "known", "unknown_dev", "unknown_test"
+        counts = ", ".join(f"{split} {len(getattr(data, split))}" for split in splits)
+    except DataError as error:
+        return Choice("not usable", str(error))
+    return Choice(f"{len(data.classes)} classes", f"{root}: {counts}")

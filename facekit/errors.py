@@ -1,0 +1,17 @@
+"""The errors a user can mend. The command line prints them as one line, without a traceback."""
+
+
+class FacekitError(Exception):
+    """Something the user can put right; the text says where, what and what to do next."""
+
+
+class DataError(FacekitError):
+    """A folder, an image or a table is missing or is not what it should be."""
+
+
+class RecipeError(FacekitError):
+    """A recipe, a profile or one of their settings does not exist or cannot be used."""
+
+
+class RunError(FacekitError):
+    """A run folder is missing, damaged, or was made for something else."""

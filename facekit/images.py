@@ -1,0 +1,169 @@
+"""Image files, read safely and served one by one. Built in notebook 01."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import Dataset, Sampler
+from torchvision.datasets import ImageFolder
+from tqdm.auto import tqdm
+
+from facekit import layout
+from facekit.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # decoders that may run; the name does not decide
+MAX_PIXELS = 50_000_000
+
+
+def read_rgb(path: str | Path) -> Image.Image:
+    """The image as upright 8-bit RGB, whatever it was: grey, CMYK, alpha, 16 bit, turned by EXIF.
+
+    Transparent places become white. Raises DataError that names the file when it is empty,
+    truncated, no image, or larger than 50 million pixels (judged before it is decoded).
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} is too large")
+            return _as_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
+        raise DataError(f"{path}: cannot read this image ({_reason(path, error)})") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # Pillow would clip 16-bit grey to white
+        levels = np.asarray(image).astype(np.float64) / 257
+        image = Image.fromarray(np.clip(levels.round(), 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _reason(path: str | Path, error: Exception) -> str:
+    if Path(path).is_file() and Path(path).stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image, or not of a kind this kit opens"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def find_unreadable(paths: Sequence[Path], progress: bool = False) -> list[str]:
+    """Decode every image once, on several threads; the error of each that cannot be read."""
+
+    def fault(path: Path) -> str | None:
+        try:
+            read_rgb(path)
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        bar = tqdm(pool.map(fault, paths), "checking images", len(paths), disable=not progress)
+        return [found for found in bar if found]
+
+
+def check_readable(paths: Sequence[Path], progress: bool = False) -> None:
+    """Raise DataError, with the first bad file and the count, unless every image can be read."""
+    faults = find_unreadable(paths, progress)
+    if faults:
+        more = f"; {len(faults)} such images in all" if len(faults) > 1 else ""
+        raise DataError(f"{faults[0]}; replace or remove it{more}")
+
+
+class FaceFolder(ImageFolder):
+    """torchvision's ImageFolder, deaf to stray files and particular about broken images.
+
+    `.ipynb_checkpoints` or `__MACOSX` would otherwise become class 0 and shift every label.
+    Items are (transformed image, class index).
+    """
+
+    def __init__(self, root: Path, transform=None) -> None:
+        super().__init__(str(root), transform, loader=read_rgb, is_valid_file=layout.is_image)
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        names = layout.class_names(Path(directory))
+        return names, {name: label for label, name in enumerate(names)}
+
+
+class TrainingFolder(FaceFolder):
+    """A FaceFolder whose items are asked for by (epoch, index).
+
+    The random numbers of the transform depend on (seed, epoch, index) alone, so that neither
+    the number of workers nor an interruption changes what the network sees.
+    """
+
+    def __init__(self, root: Path, transform, seed: int) -> None:
+        super().__init__(root, transform)
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]):
+        epoch, index = key
+        with random_numbers(self.seed, epoch, index):
+            return super().__getitem__(index)
+
+
+class FaceFiles(Dataset):
+    """Images from a list of paths, in that order, without labels."""
+
+    def __init__(self, paths: Sequence[Path], transform) -> None:
+        self.paths, self.transform = list(paths), transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.transform(read_rgb(self.paths[index]))
+
+
+class EpochSampler(Sampler):
+    """Batches of (epoch, index) in an order that depends on (seed, epoch) alone.
+
+    A last batch of one image is dropped: batch norm cannot train on it.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, epoch: int, skip: int = 0) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.epoch, self.skip = epoch, skip  # skip: batches already done
+
+    def __len__(self) -> int:
+        return steps_per_epoch(self.size, self.batch_size) - self.skip
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        generator = torch.Generator().manual_seed(stream(self.seed, self.epoch))
+        order = torch.randperm(self.size, generator=generator).tolist()
+        for step in range(self.skip, self.skip + len(self)):
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield [(self.epoch, index) for index in batch]
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Batches in an epoch; a single left-over image is none."""
+    whole, rest = divmod(images, batch_size)
+    return whole + (rest > 1)
+
+
+def stream(*key: int) -> int:
+    """A seed for the random numbers of one thing, such as (run seed, epoch, image)."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1  # torch takes 63 bits
+
+
+@contextmanager
+def random_numbers(*key: int) -> Iterator[None]:
+    """Inside, torch's random numbers on the CPU follow from `key`; outside, nothing changes."""
+    # Not torch.manual_seed: it visits every kind of device, 50 times slower for each picture.
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(stream(*key))
+    try:
+        yield
+    finally:
+        generator.set_state(before)

@@ -1,0 +1,167 @@
+"""Which picture goes where in the course's tree, before any is made. Built in notebook 01.
+
+A plan depends on its arguments alone: the same people and seed give the same course.
+"""
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facekit.errors import DataError
+from facekit.layout import NO_MATCH, Term, class_names, image_files
+from facekit.profiles import Profile
+from facekit.tables import write_table
+
+Picture = Any  # (person, shot) to render, or the path of a photograph
+
+
+@dataclass
+class Plan:
+    """Which picture goes where in the course's tree, before any is made."""
+
+    train: dict[str, list[Picture]]  # identity -> its pictures
+    dev: dict[str, list[Picture]]
+    test: list[tuple[Picture, str]]  # with the identity that is the answer
+    known: dict[str, Picture]
+    unknown_dev: list[tuple[Picture, str]]  # with the identity, or n000000
+    unknown_test: list[tuple[Picture, str]]
+
+    def files(self, term: Term) -> Iterator[tuple[str, Picture]]:
+        """Every picture with its path below the course's root."""
+        for split in ("train", "dev"):
+            for identity, pictures in getattr(self, split).items():
+                for number, picture in enumerate(pictures, start=1):
+                    yield f"{term.classification}/{split}/{identity}/{number:04d}_01.jpg", picture
+        for row, (picture, _) in enumerate(self.test):
+            yield f"{term.classification}/test/{self.test_name(row, term)}", picture
+        for identity, picture in self.known.items():
+            yield f"{term.verification}/known/{identity}/0001_01.jpg", picture
+        for split in ("unknown_dev", "unknown_test"):
+            for row, (picture, _) in enumerate(getattr(self, split)):
+                yield f"{term.verification}/{split}/{row:06d}.jpg", picture
+
+    @staticmethod
+    def test_name(row: int, term: Term) -> str:
+        return f"{row:0{term.test_digits}d}.jpg"
+
+    def write_tables(self, root: Path, term: Term) -> None:
+        """The CSVs that are handed out, and apart from them the answers."""
+        label = {identity: index for index, identity in enumerate(sorted(self.train))}
+        names = [self.test_name(row, term) for row in range(len(self.test))]
+        classes = [label[identity] for _, identity in self.test]
+        dev, test = ([who for _, who in part] for part in (self.unknown_dev, self.unknown_test))
+        cls, ver, answers = root / term.classification, root / term.verification, root / "answers"
+        for path, ids, labels in (
+            (cls / "classification_sample_submission.csv", names, [0] * len(names)),
+            (ver / "verification_sample_submission.csv", range(len(test)), [NO_MATCH] * len(test)),
+            (ver / "verification_dev.csv", range(len(dev)), dev),
+            (answers / "classification_test.csv", names, classes),
+            (answers / "verification_test.csv", range(len(test)), test),
+        ):
+            write_table(path, ["id", "label"], zip(ids, labels, strict=True))
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "classes": len(self.train),
+            "train": sum(map(len, self.train.values())),
+            "dev": sum(map(len, self.dev.values())),
+            **{
+                part: len(getattr(self, part))
+                for part in ("test", "known", "unknown_dev", "unknown_test")
+            },
+        }
+
+
+def synthetic_plan(profile: Profile, seed: int = 0) -> Plan:
+    """A course of rendered people; person k is the identity n<k>, so numbers have gaps."""
+    rng = random.Random(f"plan {seed}")
+    dev_strangers, test_strangers = profile.unknown_dev // 9, profile.unknown_test // 9
+    people = profile.classes + profile.known + dev_strangers + test_strangers
+    numbers = rng.sample(range(1, 100_000), people)
+    classes, rest = sorted(numbers[: profile.classes]), numbers[profile.classes :]
+    known, strangers = sorted(rest[: profile.known]), rest[profile.known :]
+    first_dev, first_test = profile.train, profile.train + profile.dev
+    per_class = first_test + profile.test
+
+    def shots(low: int, high: int) -> dict[str, list[Picture]]:
+        return {f"n{person:06d}": [(person, s) for s in range(low, high)] for person in classes}
+
+    test = [(shot, who) for who, found in shots(first_test, per_class).items() for shot in found]
+    rng.shuffle(test)
+
+    def probes(count: int, strangers: list[int], first_shot: int) -> list[tuple[Picture, str]]:
+        """Faces of known people, some of them more than once, and of strangers."""
+        mated = [rng.choice(known) for _ in range(count - len(strangers))]
+        found = [((p, first_shot + i), f"n{p:06d}") for i, p in enumerate(mated)]
+        found += [((p, first_shot), NO_MATCH) for p in strangers]
+        rng.shuffle(found)
+        return found
+
+    dev = probes(profile.unknown_dev, strangers[:dev_strangers], 1)
+    return Plan(
+        train=shots(0, first_dev),
+        dev=shots(first_dev, first_test),
+        test=test,
+        known={f"n{person:06d}": (person, 0) for person in known},
+        unknown_dev=dev,
+        unknown_test=probes(profile.unknown_test, strangers[dev_strangers:], 1 + len(dev)),
+    )
+
+
+def folder_plan(folder: Path, seed: int = 0) -> Plan:
+    """A course of the photographs in an identity-per-folder tree, identities renamed n000001 ...
+
+    Three quarters of the identities with at least six images become classes (two thirds of their
+    images train, a sixth dev, a sixth test); of the others, those with two images or more become
+    known people, and one in nine probes is of somebody who is not known.
+    """
+    rng = random.Random(f"plan {seed}")
+    people = [image_files(folder / name) for name in class_names(folder)]
+    people = [pictures for pictures in people if pictures]
+    rng.shuffle(people)
+    for pictures in people:
+        rng.shuffle(pictures)
+    able = [i for i, pictures in enumerate(people) if len(pictures) >= 6]
+    classes = able[: math.ceil(len(able) * 3 / 4)]
+    others = [i for i in range(len(people)) if i not in set(classes)]
+    pairs = [i for i in others if len(people[i]) > 1]
+    singles = [i for i in others if len(people[i]) == 1]
+    spare = max(0, 2 - len(singles))  # a stranger for each of dev and test
+    singles, pairs = singles + pairs[:spare], pairs[spare:]
+    if len(classes) < 2 or len(pairs) < 2:
+        raise DataError(
+            f"{folder}: needs at least 3 identities with 6 images each, and 4 more with 2 images; "
+            f"it has {len(able)} with 6 and {sum(len(p) > 1 for p in people)} with 2"
+        )
+    return _folder_plan(people, classes, pairs, singles, rng)
+
+
+def _folder_plan(
+    people: list[list[Path]],
+    classes: list[int],
+    pairs: list[int],
+    singles: list[int],
+    rng: random.Random,
+) -> Plan:
+    name = {i: f"n{i + 1:06d}" for i in range(len(people))}
+    parts: dict[str, dict[str, list[Path]]] = {"train": {}, "dev": {}, "test": {}}
+    for i in sorted(classes):
+        few = len(people[i]) // 6
+        cuts = people[i][2 * few :], people[i][:few], people[i][few : 2 * few]
+        for part, pictures in zip(parts.values(), cuts, strict=True):
+            part[name[i]] = pictures
+    test = [(p, who) for who, pictures in parts["test"].items() for p in pictures]
+    mated = [(p, name[i]) for i in pairs for p in people[i][1:]]
+    strangers = [(people[i][0], NO_MATCH) for i in singles][: max(2, len(mated) // 8)]
+    for found in (test, mated, strangers):
+        rng.shuffle(found)
+    cut, cut_strangers = max(1, len(mated) // 3), max(1, len(strangers) // 3)
+    dev = mated[:cut] + strangers[:cut_strangers]
+    final = mated[cut:] + strangers[cut_strangers:]
+    rng.shuffle(dev)
+    rng.shuffle(final)
+    known = {name[i]: people[i][0] for i in sorted(pairs)}
+    return Plan(parts["train"], parts["dev"], test, known, dev, final)

@@ -1,0 +1,133 @@
+"""Pictures for the notebooks: each function draws one figure and returns it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from facekit import openset
+from facekit.images import read_rgb
+from facekit.train import History
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+
+
+def figure(width: float = 7, height: float = 3.5, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    """A white figure, readable on light and dark pages, and its axes as an array."""
+    fig, axes = plt.subplots(
+        1, columns, figsize=(width, height), squeeze=False, facecolor="white", layout="constrained"
+    )
+    return fig, axes[0]
+
+
+def montage(
+    pictures: Sequence[Path] | torch.Tensor,
+    titles: Sequence[str] | None = None,
+    columns: int = 10,
+    title: str = "",
+) -> Figure:
+    """A grid of faces: paths of images, or a tensor (N, 3, H, W) of values in 0 ... 1."""
+    rows = -(-len(pictures) // columns)
+    fig, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(columns, rows * (1.25 if titles else 1)),
+        squeeze=False,
+        facecolor="white",
+        layout="constrained",
+    )
+    for place in axes.flat:
+        place.set_axis_off()
+    for i, (place, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
+        place.imshow(_pixels(picture))
+        if titles:
+            place.set_title(titles[i], fontsize=8)
+    fig.suptitle(title)
+    return fig
+
+
+def _pixels(picture: Path | torch.Tensor) -> np.ndarray:
+    if isinstance(picture, torch.Tensor):
+        return picture.permute(1, 2, 0).numpy()
+    return np.asarray(read_rgb(picture))
+
+
+def bars(counts: dict[str, int], title: str, label: str) -> Figure:
+    """One bar for each name."""
+    fig, (place,) = figure()
+    place.bar(list(counts), list(counts.values()), color=BLUE)
+    place.set(title=title, ylabel=label)
+    return fig
+
+
+def curves(history: History, chance: float) -> Figure:
+    """Loss and accuracy of each epoch, on the training and the dev images."""
+    frame = history.frame()
+    fig, (losses, accuracies) = figure(9, 3.5, columns=2)
+    for split, colour in (("train", ORANGE), ("dev", BLUE)):
+        losses.plot(frame["epoch"], frame[f"{split}_loss"], color=colour, label=split)
+        accuracies.plot(frame["epoch"], frame[f"{split}_accuracy"], color=colour, label=split)
+    accuracies.axhline(chance, color="black", linestyle=":", label="chance")
+    losses.set(title="Cross-entropy", xlabel="epoch", ylabel="nats")
+    accuracies.set(title="Accuracy", xlabel="epoch", ylabel="share of images", ylim=(0, 1))
+    accuracies.legend()
+    return fig
+
+
+def schedule(rates: Sequence[float], steps_per_epoch: int) -> Figure:
+    """The learning rate over a run."""
+    fig, (place,) = figure(7, 2.5)
+    place.plot(np.arange(len(rates)) / steps_per_epoch, rates, color=BLUE)
+    place.set(title="Learning rate", xlabel="epoch", ylabel="rate")
+    return fig
+
+
+def outcomes(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:
+    """How high the best score of a probe is: right identity, wrong one, nobody known."""
+    fig, (place,) = figure()
+    _draw_outcomes(place, similarity, truth, threshold)
+    return fig
+
+
+def _draw_outcomes(
+    place: Axes, similarity: np.ndarray, truth: np.ndarray, threshold: float
+) -> None:
+    best, right = similarity.max(1), similarity.argmax(1) == truth
+    nobody = truth == openset.NOBODY
+    kinds = (
+        ("best match is right", right, GREEN),
+        ("best match is wrong", ~right & ~nobody, ORANGE),
+        ("nobody we know", nobody, RED),
+    )
+    bins = np.linspace(min(best.min(), threshold), max(best.max(), threshold), 30)
+    place.hist(
+        [best[chosen] for _, chosen, _ in kinds],
+        bins,
+        stacked=True,
+        color=[colour for *_, colour in kinds],
+        label=[name for name, *_ in kinds],
+    )
+    place.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.2f}")
+    place.set(title="Best score of each probe", xlabel="cosine", ylabel="probes")
+    place.legend(fontsize=8)
+
+
+def trade_off(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:
+    """Beside the scores: what every threshold costs in either error."""
+    fig, (left, place) = figure(10, 3.5, columns=2)
+    _draw_outcomes(left, similarity, truth, threshold)
+    thresholds = np.linspace(similarity.max(1).min() - 0.02, similarity.max(1).max() + 0.02, 200)
+    found, false = openset.dir_fpir(similarity, truth, thresholds)
+    accuracy = [openset.accuracy(similarity, truth, value) for value in thresholds]
+    place.plot(thresholds, found, color=GREEN, label="DIR: known and named right")
+    place.plot(thresholds, false, color=RED, label="FPIR: unknown but named")
+    place.plot(thresholds, accuracy, color=BLUE, label="accuracy")
+    place.axvline(threshold, color="black", linestyle="--")
+    place.set(title="Every threshold", xlabel="threshold", ylabel="share", ylim=(0, 1))
+    place.legend(fontsize=8)
+    return fig

@@ -1,0 +1,87 @@
+"""What a trained run says about images: class labels and embeddings. Built in notebook 06."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from facekit import checkpoint, networks, runtime
+from facekit.augment import Preprocess
+from facekit.errors import RunError
+from facekit.images import FaceFiles
+from facekit.layout import CourseData
+from facekit.networks import FaceNet
+from facekit.train import forward_precision, loading
+
+BATCH = 128
+
+
+@dataclass
+class TrainedRun:
+    """A network with everything that was fixed when it was trained."""
+
+    folder: Path
+    net: FaceNet  # in evaluation mode, on `device`
+    preprocess: Preprocess
+    classes: list[str]  # the class of each logit
+    data: Path  # what it was trained on
+    term: str
+    device: torch.device
+
+    def course_data(self, root: str | Path | None = None) -> CourseData:
+        """The data the run was trained on, or that at `root`, whose classes must be the same."""
+        data = CourseData(root or self.data, self.term)
+        if data.classes != self.classes:
+            raise RunError(
+                f"{self.folder}: trained on {len(self.classes)} classes, and {data.root} has "
+                f"{len(data.classes)} of other names; train a run on this data"
+            )
+        return data
+
+
+def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
+    """The best network of a run folder. Raises RunError when there is none or it is damaged."""
+    folder, where = Path(folder), runtime.device(device).value
+    saved = checkpoint.load(folder / "best.pt")
+    net = networks.build(saved["spec"], len(saved["classes"]))
+    net.load_state_dict(saved["net"])
+    return TrainedRun(
+        folder=folder,
+        net=net.to(where, memory_format=torch.channels_last).eval(),
+        preprocess=Preprocess(**saved["preprocess"]),
+        classes=saved["classes"],
+        data=Path(saved["data"]),
+        term=saved["term"],
+        device=where,
+    )
+
+
+def classify(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
+    """The most likely class of each image, in the order of `paths`: int64 (N,)."""
+    logits = _outputs(run, paths, run.net)
+    if not np.isfinite(logits).all():
+        raise RunError(f"{run.folder}: the network answers with NaN; its training went wrong")
+    return logits.argmax(1)
+
+
+def embed(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
+    """The embedding of each image, in the order of `paths`, of length one: float32 (N, D).
+
+    It is the mean over the image and its mirror image, which know the same person.
+    """
+    vectors = _outputs(run, paths, lambda x: run.net.embed(x) + run.net.embed(x.flip(-1)))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+
+
+@torch.inference_mode()
+def _outputs(run: TrainedRun, paths: Sequence[Path], function) -> np.ndarray:
+    files = FaceFiles(paths, run.preprocess.transform())
+    results = []
+    for images in DataLoader(files, batch_size=BATCH, **loading(run.device)):
+        images = images.to(run.device, memory_format=torch.channels_last)  # (B, 3, H, W)
+        with forward_precision(run.device):
+            results.append(function(images).float().cpu())
+    return torch.cat(results).numpy()

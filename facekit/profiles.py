@@ -1,0 +1,40 @@
+"""How much data: four sizes of the same course, in one table. Built in notebook 01."""
+
+from dataclasses import dataclass
+
+from facekit.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The size of a course. One ninth of the unknown faces match nobody, as in the homework."""
+
+    name: str
+    classes: int  # identities to classify
+    train: int  # images of each class
+    dev: int
+    test: int
+    known: int  # identities with one gallery image
+    unknown_dev: int  # probe images with truth
+    unknown_test: int  # probe images without
+    pixels: int  # side of a square image
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("smoke", 16, 12, 3, 3, known=24, unknown_dev=18, unknown_test=36, pixels=48),
+        Profile("laptop", 100, 20, 5, 5, known=96, unknown_dev=36, unknown_test=72, pixels=96),
+        Profile("gpu", 1000, 20, 5, 5, known=960, unknown_dev=360, unknown_test=720, pixels=112),
+        Profile(
+            "homework", 7001, 20, 5, 5, known=960, unknown_dev=360, unknown_test=720, pixels=224
+        ),
+    )
+}
+
+
+def get_profile(name: str) -> Profile:
+    """The profile of this name. Raises RecipeError that lists the names there are."""
+    if name not in PROFILES:
+        raise RecipeError(f"no profile {name!r}; choose one of: {', '.join(PROFILES)}")
+    return PROFILES[name]

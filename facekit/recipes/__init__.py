@@ -1,0 +1,123 @@
+"""What to train and how, as plain data: TOML files in this folder or of the student's own."""
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from facekit.augment import Augment
+from facekit.errors import RecipeError
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. Every setting can be given in the TOML file or as `--set key=value`."""
+
+    name: str
+    network: str | dict = "small"  # a name in networks.SPECS, or a spec's settings
+    image_size: int = 64  # pixels; pictures are resized to it
+    epochs: int = 30
+    batch_size: int = 64
+    optimizer: str = "adamw"  # or "sgd" (nesterov, momentum 0.9)
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warmup_epochs: float = 2.0
+    label_smoothing: float = 0.1
+    patience: int = 0  # stop after so many epochs without a better dev accuracy; 0: never
+    seed: int = 0
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        for key in ("image_size", "epochs", "batch_size", "learning_rate"):
+            if getattr(self, key) <= 0:
+                raise RecipeError(f"recipe {self.name}: {key} must be over 0")
+        if self.batch_size < 2:
+            raise RecipeError(f"recipe {self.name}: batch norm needs a batch_size of at least 2")
+        if self.optimizer not in ("adamw", "sgd"):
+            raise RecipeError(f"recipe {self.name}: optimizer is adamw or sgd")
+
+    def as_dict(self) -> dict:
+        """Plain types, for a checkpoint and for comparison."""
+        return dataclasses.asdict(self)
+
+
+def names() -> list[str]:
+    """The recipes that come with the kit; those of the profiles bear their names."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(recipe: str | Path | Recipe, changes: Iterable[str] = ()) -> Recipe:
+    """A recipe by name, from a TOML file, or as it is; `changes` are "key=value" texts.
+
+    Values are read as TOML ("0.1", "true", "[32, 64]"), else taken as a string; "augment.flip=0"
+    reaches into a table. Raises RecipeError that names the file or setting.
+    """
+    settings = recipe.as_dict() if isinstance(recipe, Recipe) else _read(recipe)
+    for change in changes:
+        _apply(settings, change)
+    return _recipe(settings)
+
+
+def _read(recipe: str | Path) -> dict:
+    path = Path(recipe)
+    if path.suffix != ".toml":
+        path = FOLDER / f"{recipe}.toml"
+        if str(recipe) not in names():
+            raise RecipeError(
+                f"no recipe {str(recipe)!r}; choose one of: {', '.join(names())}, or a .toml file"
+            )
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: no such recipe file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not a TOML file ({error})") from error
+    return {"name": path.stem} | settings
+
+
+def _apply(settings: dict, change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {change}: write key=value, such as epochs=20")
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        settings = settings.setdefault(table, {})
+        if not isinstance(settings, dict):
+            raise RecipeError(f"--set {change}: {table} is a value, not a table")
+    settings[last] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _recipe(settings: Mapping) -> Recipe:
+    name = settings.get("name", "recipe")
+    augment = settings.get("augment", {})
+    if not isinstance(augment, Mapping):
+        raise RecipeError(f"recipe {name}: augment is a table of settings")
+    typed = _typed(Recipe, settings, f"recipe {name}")
+    return Recipe(**typed | {"augment": Augment(**_typed(Augment, augment, f"{name}, augment"))})
+
+
+def _typed(kind: type, settings: Mapping, where: str) -> dict:
+    """Settings with each value of its field's type; whole numbers may stand for decimals."""
+    types = {f.name: f.type for f in fields(kind)}
+    result = {}
+    for key, value in settings.items():
+        if key not in types:
+            raise RecipeError(f"{where}: no setting {key!r}; there are: {', '.join(types)}")
+        wanted = types[key]
+        if wanted is float and type(value) is int:
+            value = float(value)
+        if wanted in (int, float, str) and type(value) is not wanted:
+            raise RecipeError(f"{where}: {key} must be of type {wanted.__name__}, not {value!r}")
+        result[key] = value
+    return result

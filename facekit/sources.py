@@ -1,0 +1,234 @@
+"""Where the faces come from: rendered ones, or any folder of photographs. Built in notebook 01.
+
+A plan says which picture goes where; then the files are made, in parallel, each written whole or
+not at all. An interrupted set-up goes on where it stopped and ends with the same bytes.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+
+import PIL
+import torch
+from PIL import ImageOps
+from tqdm.auto import tqdm
+
+import facekit
+from facekit import faces, runtime
+from facekit.errors import DataError
+from facekit.images import read_rgb
+from facekit.layout import TERMS, CourseData, get_term, is_stray
+from facekit.plans import Picture, Plan, folder_plan, synthetic_plan
+from facekit.profiles import Profile
+from facekit.tables import write_whole
+
+SOURCES = ("synthetic", "folder")
+MANIFEST = "manifest.json"
+STARTED = ".facekit-setup.json"  # there while a set-up is not finished
+CHUNK = 32  # pictures made together; fixed, so that a picture's neighbours never change
+QUALITY = 92  # JPEG
+
+
+def render_chunk(files: list[tuple[str, Picture]], size: int, seed: int) -> None:
+    """Render and write pictures given as (path, (person, shot))."""
+    person, shot = (torch.tensor(column) for column in zip(*(p for _, p in files), strict=True))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the processes share the cores, and sums keep their order
+    try:
+        pictures = faces.render(person, shot, size, seed=seed).permute(0, 2, 3, 1).numpy()
+    finally:
+        torch.set_num_threads(threads)
+    for (path, _), picture in zip(files, pictures, strict=True):
+        _write_jpeg(path, PIL.Image.fromarray(picture))
+
+
+def convert_chunk(files: list[tuple[str, Picture]], size: int, seed: int) -> None:
+    """Write photographs given as (path, photograph's path), cropped to a square and resized."""
+    for path, photograph in files:
+        _write_jpeg(path, ImageOps.fit(read_rgb(photograph), (size, size)))
+
+
+def _write_jpeg(path: str, image: PIL.Image.Image) -> None:
+    content = BytesIO()
+    image.save(content, "JPEG", quality=QUALITY)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(Path(path), content.getvalue())
+
+
+def set_up(
+    source: str,
+    profile: Profile,
+    out: str | Path,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    term: str = "F23",
+    processes: int | None = None,
+    progress: bool = True,
+) -> CourseData:
+    """Fill `out` with a course and return it; a finished course is returned as it is.
+
+    Goes on where an interrupted set-up stopped. Raises DataError, touching nothing, when `out`
+    holds anything else than the course that is asked for.
+    """
+    out, spec = Path(out), get_term(term)
+    if source not in SOURCES:
+        raise DataError(f"no source {source!r}; choose one of: {', '.join(SOURCES)}")
+    if source == "folder" and not (folder and Path(folder).is_dir()):
+        raise DataError(f"source folder needs a folder of identities; {folder} is none")
+    settings = {"source": source, "term": term, "seed": seed, "version": facekit.__version__}
+    settings |= asdict(profile) if source == "synthetic" else {"folder": str(folder)}
+    settings["pixels"] = profile.pixels
+    if _finished(out, settings):
+        return CourseData(out, term)
+    plan = _plan(source, profile, folder, seed)
+    _start(out, settings)
+    if plan is None:
+        _take_over(Path(folder), out, progress)
+    else:
+        make = render_chunk if source == "synthetic" else convert_chunk
+        _make(plan.files(spec), out, make, (profile.pixels, seed), processes, progress)
+        plan.write_tables(out, spec)
+    _finish(out, settings, plan.counts() if plan else {}, progress)
+    return CourseData(out, term)
+
+
+def open_course(progress: bool = True) -> CourseData:
+    """The course in the workspace's data/, made there first where there is none.
+
+    This is what every notebook begins with: rendered faces, in the size that suits the machine.
+    """
+    root = runtime.workspace().value / "data"
+    if (root / MANIFEST).exists() or _is_course(root):
+        return CourseData(root, _term_of(root))
+    return set_up("synthetic", runtime.profile().value, root, progress=progress)
+
+
+def _term_of(root: Path) -> str:
+    for term in TERMS.values():
+        if (root / term.classification).is_dir():
+            return term.name
+    return "F23"
+
+
+def _plan(source: str, profile: Profile, folder: str | Path | None, seed: int) -> Plan | None:
+    """What to make; None where the folder is laid out as the course already."""
+    if source == "synthetic":
+        return synthetic_plan(profile, seed)
+    return None if _is_course(Path(folder)) else folder_plan(Path(folder), seed)
+
+
+def _is_course(folder: Path) -> bool:
+    """Whether a folder holds the course's tree already, of any term."""
+    return not (folder / STARTED).exists() and any(
+        (folder / term.classification).is_dir() for term in TERMS.values()
+    )
+
+
+def _finished(out: Path, settings: dict) -> bool:
+    """Whether `out` is the finished course of these settings; DataError if it is another one."""
+    found = next((p for p in (out / MANIFEST, out / STARTED) if p.is_file()), None)
+    if found is None:
+        others = [p.name for p in out.iterdir() if not is_stray(p.name)] if out.is_dir() else []
+        if others:
+            raise DataError(
+                f"{out}: holds {others[0]}, which this command did not make; choose another --out"
+            )
+        return False
+    try:
+        there = json.loads(found.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{found}: damaged; delete {out} to make it anew") from error
+    for key, wanted in settings.items():
+        finished_by_another_version = key == "version" and found.name == MANIFEST
+        if there.get(key) != wanted and not finished_by_another_version:
+            raise DataError(
+                f"{out}: holds a course with {key} = {there.get(key)}, and {wanted} is asked for; "
+                f"choose another --out, or delete {out} first"
+            )
+    return found.name == MANIFEST
+
+
+def _start(out: Path, settings: dict) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / STARTED, json.dumps(settings, indent=1).encode())
+
+
+def _make(
+    files: Iterator[tuple[str, Picture]],
+    out: Path,
+    make: Callable,
+    arguments: tuple,
+    processes: int | None,
+    progress: bool,
+) -> None:
+    """Make all files in chunks over the processes; a chunk that is whole already is left out."""
+    named = [(str(out / path), picture) for path, picture in files]
+    chunks = [named[i : i + CHUNK] for i in range(0, len(named), CHUNK)]
+    todo = [chunk for chunk in chunks if not all(os.path.exists(path) for path, _ in chunk)]
+    done = len(named) - sum(map(len, todo))
+    # A process needs seconds to start: it should have some chunks to make.
+    processes = min(processes or os.cpu_count() or 1, len(todo) // 8)
+    with tqdm(total=len(named), initial=done, unit="image", disable=not progress) as bar:
+        if processes <= 1:
+            for chunk in todo:
+                make(chunk, *arguments)
+                bar.update(len(chunk))
+        else:
+            _make_in_parallel(todo, make, arguments, processes, bar)
+
+
+def _make_in_parallel(
+    todo: Sequence[list], make: Callable, arguments: tuple, processes: int, bar: tqdm
+) -> None:
+    # Spawned, not forked: the same on every system, and safe beside torch's threads.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(make, chunk, *arguments): len(chunk) for chunk in todo}
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                bar.update(jobs[job])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _take_over(folder: Path, out: Path, progress: bool) -> None:
+    """Copy a tree that is laid out as the course already, byte for byte."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != MANIFEST]
+    for path in tqdm(files, unit="file", disable=not progress):
+        inside = path.relative_to(folder)
+        if any(map(is_stray, inside.parts)) or (out / inside).exists():
+            continue
+        (out / inside).parent.mkdir(parents=True, exist_ok=True)
+        part = (out / inside).with_name(f".{path.name}.{os.getpid()}.part")
+        shutil.copyfile(path, part)
+        os.replace(part, out / inside)
+
+
+def _finish(out: Path, settings: dict, counts: dict, progress: bool) -> None:
+    """Write the manifest, with a hash over every file's path and content, as the last thing."""
+    versions = {"torch": str(torch.__version__), "pillow": PIL.__version__}
+    for left_over in out.rglob(".*.part"):
+        left_over.unlink()
+    manifest = settings | {"counts": counts, "versions": versions}
+    manifest["sha256"] = content_hash(out, progress)
+    write_whole(out / MANIFEST, json.dumps(manifest, indent=1).encode())
+    (out / STARTED).unlink()
+
+
+def content_hash(root: Path, progress: bool = False) -> str:
+    """One SHA-256 over the path and content of every file below `root` but the manifest."""
+    total = hashlib.sha256()
+    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    for name in tqdm(files, "hashing", unit="file", disable=not progress):
+        if name not in (MANIFEST, STARTED):
+            content = hashlib.sha256((root / name).read_bytes()).hexdigest()
+            total.update(f"{name} {content}\n".encode())
+    return total.hexdigest()
