@@ -7,7 +7,10 @@ the trained network: nobody types a mean twice.
 from dataclasses import asdict, dataclass
 
 import torch
+from PIL import Image
 from torchvision.transforms import v2
+
+from facekit.images import random_numbers
 
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
@@ -77,3 +80,17 @@ class Augment:
     def last(self) -> list[v2.Transform]:
         """The change made to the normalised tensor."""
         return [v2.RandomErasing(self.erasing, scale=(0.02, 0.2))] if self.erasing else []
+
+
+# Every change switched off: what is left is the plain resize.
+NOTHING = Augment(crop_scale=1.0, flip=0, rotation=0, jitter=0, grey=0, erasing=0)
+
+
+def preview(
+    picture: Image.Image, preprocess: Preprocess, augment: Augment, count: int, seed: int = 0
+) -> torch.Tensor:
+    """What training may see of one picture, in true colours: (count, 3, size, size) in 0 ... 1."""
+    transform = preprocess.training(augment)
+    with random_numbers(seed):
+        batch = torch.stack([transform(picture) for _ in range(count)])
+    return preprocess.invert(batch)

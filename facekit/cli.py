@@ -54,7 +54,7 @@ def train_(
 ) -> None:
     """Train a recipe; run it again to go on after an interruption."""
     loaded = recipes.load(recipe, set_ or [])
-    folder = out or runtime.workspace().value / "runs" / loaded.name
+    folder = out or runtime.runs().value / loaded.name
     history = train.fit(loaded, _data(data, term), folder, device)
     best = history.best
     print(f"{folder}: best dev accuracy {best['dev_accuracy']:.2%} in epoch {best['epoch']}")

@@ -26,20 +26,19 @@ class _PlainClient(NotebookClient):
 def run_all(folder: Path, out: Path | None = None) -> None:
     """Run every notebook of `folder` in order and print a line for each, then the scoreboard.
 
-    Executed copies go to `out` (runs/notebooks). Raises FacekitError at the first that fails.
+    Executed copies go to `out`, runs/notebooks by default. Raises FacekitError at the first that fails.
     """
     notebooks = sorted(Path(folder).glob("[0-9]*.ipynb"))
     if not notebooks:
         raise FacekitError(f"{folder}: no notebook here; start this in the kit's own folder")
-    workspace = runtime.workspace().value
-    out = out or workspace / "runs" / "notebooks"
+    out = out or runtime.runs().value / "notebooks"
     out.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(notebooks, start=1):
         print(f"[{number}/{len(notebooks)}] {path.stem} ...", end=" ", flush=True)
         began = time.monotonic()
         run_notebook(path, out / path.name)
         print(f"done in {time.monotonic() - began:.0f} s", flush=True)
-    _print_scoreboard(open_course(), workspace / "runs" / "course")
+    _print_scoreboard(open_course(), pipeline.course_run())
 
 
 def run_notebook(path: Path, copy: Path, timeout: float = 4 * 3600) -> None:

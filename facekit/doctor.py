@@ -30,6 +30,7 @@ def examine(data: Path | None = None) -> dict[str, Choice]:
         "threads": Choice(torch.get_num_threads(), "torch's own choice or OMP_NUM_THREADS"),
         "workers": runtime.workers(device),
         "workspace": runtime.workspace(),
+        "runs": runtime.runs(),
         "profile": _profile(),
         "data": _data(data or workspace / "data"),
     }

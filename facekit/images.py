@@ -78,6 +78,21 @@ def check_readable(paths: Sequence[Path], progress: bool = False) -> None:
         raise DataError(f"{faults[0]}; replace or remove it{more}")
 
 
+def channel_statistics(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Mean and spread of red, green and blue in 0 ... 1 over images of any size.
+
+    "std" is that of all pixels, which normalisation wants; "std within" is the mean over images
+    of each one's own, which is smaller and often mistaken for it.
+    """
+    rows = []
+    for path in paths:
+        pixels = np.asarray(read_rgb(path), np.float64).reshape(-1, 3) / 255
+        rows.append((len(pixels), pixels.mean(0), (pixels**2).mean(0), pixels.std(0)))
+    counts, means, squares, stds = (np.array(column) for column in zip(*rows, strict=True))
+    mean, square = (np.average(part, axis=0, weights=counts) for part in (means, squares))
+    return {"mean": mean, "std": np.sqrt(square - mean**2), "std within": stds.mean(0)}
+
+
 class FaceFolder(ImageFolder):
     """torchvision's ImageFolder, deaf to stray files and particular about broken images.
 
@@ -86,11 +101,20 @@ class FaceFolder(ImageFolder):
     """
 
     def __init__(self, root: Path, transform=None) -> None:
-        super().__init__(str(root), transform, loader=read_rgb, is_valid_file=layout.is_image)
+        super().__init__(str(root), transform, loader=read_rgb)
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         names = layout.class_names(Path(directory))
         return names, {name: label for label, name in enumerate(names)}
+
+    @staticmethod
+    def make_dataset(directory: str, class_to_idx: dict[str, int], *_, **__) -> list:
+        # torchvision's own would also look into sub-folders of a class.
+        return [
+            (str(path), label)
+            for name, label in class_to_idx.items()
+            for path in layout.image_files(Path(directory, name))
+        ]
 
 
 class TrainingFolder(FaceFolder):

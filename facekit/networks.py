@@ -1,8 +1,10 @@
 """Whole networks from blocks: stem, stages, embedding, head. Built in notebook 03."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -32,6 +34,13 @@ class NetworkSpec:
                 f"a network needs as many depths as channels, one at least; "
                 f"got channels {self.channels} and depths {self.depths}"
             )
+        for key in ("channels", "depths", "stem_kernel", "stem_stride"):
+            value = getattr(self, key)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(type(number) is int and number > 0 for number in numbers):
+                raise RecipeError(f"a network's {key} must be whole and over 0, not {value!r}")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise RecipeError(f"a network's dropout must be in 0 ... 1, not {self.dropout!r}")
 
 
 SPECS = {
@@ -104,6 +113,8 @@ def as_spec(spec: str | Mapping | NetworkSpec) -> NetworkSpec:
         if spec not in SPECS:
             raise RecipeError(f"no network {spec!r}; choose one of: {', '.join(SPECS)}")
         return SPECS[spec]
+    if not isinstance(spec, Mapping):
+        raise RecipeError(f"a network is a name or a table of settings, not {spec!r}")
     unknown = set(spec) - {field.name for field in fields(NetworkSpec)}
     if unknown:
         raise RecipeError(f"a network has no setting {sorted(unknown)[0]!r}")
@@ -122,6 +133,25 @@ def spec_as_dict(spec: NetworkSpec) -> dict:
 def count_parameters(net: nn.Module) -> int:
     """How many numbers the network learns."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def describe(net: FaceNet, size: int) -> pd.DataFrame:
+    """Each part of the network: what it gives for a picture of size x size, and what it learns."""
+    net = copy.deepcopy(net).cpu().eval()  # leave the caller's as it is
+    x = torch.zeros(1, 3, size, size)
+    rows = []
+    with torch.inference_mode():
+        for name, part in (("stem", net.stem), *_numbered(net.stages)):
+            x = part(x)
+            rows.append((name, "x".join(map(str, x.shape[1:])), count_parameters(part)))
+    rows.append(("embedding", str(x.shape[1]), 0))
+    rows.append(("head", str(net.num_classes), count_parameters(net.head)))
+    rows.append(("all", "", count_parameters(net)))
+    return pd.DataFrame(rows, columns=["part", "output", "parameters"]).set_index("part")
+
+
+def _numbered(stages: nn.Sequential) -> list[tuple[str, nn.Module]]:
+    return [(f"stage {number}", stage) for number, stage in enumerate(stages, start=1)]
 
 
 def check_limit(net: nn.Module, limit: int | None) -> None:

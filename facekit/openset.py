@@ -121,7 +121,8 @@ def wilson_interval(hits: int, count: int, z: float = 1.96) -> tuple[float, floa
     centre = share + z * z / (2 * count)
     spread = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
-    return float((centre - spread) / scale), float((centre + spread) / scale)
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    return float(max(0.0, min(low, share))), float(min(1.0, max(high, share)))  # rounding apart
 
 
 def _outcomes(

@@ -1,15 +1,17 @@
 """From a trained run to two scored submissions. Built in notebook 08."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from facekit import openset, submit
+from facekit import openset, runtime, submit
 from facekit.errors import DataError
 from facekit.layout import CourseData
 from facekit.openset import Threshold
 from facekit.predict import TrainedRun, classify, embed
+from facekit.profiles import PROFILES
 
 FILES = {"classification": "classification.csv", "verification": "verification.csv"}
 
@@ -23,6 +25,18 @@ class Verification:
     similarity: np.ndarray  # (P, G), dev probes x gallery
     truth: np.ndarray  # (P,), gallery index or -1
     threshold: Threshold
+
+
+def course_run() -> Path:
+    """The folder of the run that the notebooks share."""
+    return runtime.runs().value / "course"
+
+
+def course_recipe(data: CourseData) -> str:
+    """The recipe for this data: that of the profile it was made for, else of this machine."""
+    manifest = data.root / "manifest.json"
+    name = json.loads(manifest.read_text()).get("name") if manifest.is_file() else None
+    return name if name in PROFILES else runtime.profile().value.name
 
 
 def verify_dev(run: TrainedRun, data: CourseData) -> Verification:

@@ -53,8 +53,47 @@ def montage(
 
 def _pixels(picture: Path | torch.Tensor) -> np.ndarray:
     if isinstance(picture, torch.Tensor):
-        return picture.permute(1, 2, 0).numpy()
+        return picture.permute(1, 2, 0).clamp(0, 1).numpy()
     return np.asarray(read_rgb(picture))
+
+
+def rows_of_pictures(rows: dict[str, torch.Tensor], title: str = "") -> Figure:
+    """A row of pictures (N, 3, H, W) in 0 ... 1 for each name."""
+    count = max(map(len, rows.values()))
+    fig, axes = plt.subplots(
+        len(rows),
+        count,
+        figsize=(count + 1.5, len(rows)),
+        squeeze=False,
+        facecolor="white",
+        layout="constrained",
+    )
+    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+        for place, picture in zip(line, pictures, strict=False):
+            place.imshow(_pixels(picture))
+        for place in line:
+            place.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    fig.suptitle(title)
+    return fig
+
+
+def feature_maps(features: torch.Tensor, title: str = "") -> Figure:
+    """The channels of one feature map (C, H, W), each scaled to its own range."""
+    low, high = features.amin((1, 2), keepdim=True), features.amax((1, 2), keepdim=True)
+    grey = (features - low) / (high - low).clamp(min=1e-6)
+    return montage(grey[:, None].expand(-1, 3, -1, -1), title=title)
+
+
+def pair_scores(scores: np.ndarray, same: np.ndarray, title: str) -> Figure:
+    """Scores of pairs of one person beside those of two."""
+    fig, (place,) = figure()
+    bins = np.linspace(scores.min(), scores.max(), 40)
+    for kind, colour, name in ((same == 1, GREEN, "one person"), (same == 0, RED, "two people")):
+        place.hist(scores[kind], bins, density=True, alpha=0.6, color=colour, label=name)
+    place.set(title=title, xlabel="cosine", ylabel="density")
+    place.legend()
+    return fig
 
 
 def bars(counts: dict[str, int], title: str, label: str) -> Figure:
@@ -104,7 +143,7 @@ def _draw_outcomes(
         ("best match is wrong", ~right & ~nobody, ORANGE),
         ("nobody we know", nobody, RED),
     )
-    bins = np.linspace(min(best.min(), threshold), max(best.max(), threshold), 30)
+    bins = np.linspace(min(best.min(), threshold), max(best.max(), threshold), 25)
     place.hist(
         [best[chosen] for _, chosen, _ in kinds],
         bins,
@@ -114,7 +153,8 @@ def _draw_outcomes(
     )
     place.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.2f}")
     place.set(title="Best score of each probe", xlabel="cosine", ylabel="probes")
-    place.legend(fontsize=8)
+    place.yaxis.get_major_locator().set_params(integer=True)
+    _legend_below(place)
 
 
 def trade_off(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:
@@ -129,5 +169,9 @@ def trade_off(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> Fi
     place.plot(thresholds, accuracy, color=BLUE, label="accuracy")
     place.axvline(threshold, color="black", linestyle="--")
     place.set(title="Every threshold", xlabel="threshold", ylabel="share", ylim=(0, 1))
-    place.legend(fontsize=8)
+    _legend_below(place)
     return fig
+
+
+def _legend_below(place: Axes) -> None:
+    place.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))

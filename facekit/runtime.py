@@ -63,3 +63,11 @@ def workspace() -> Choice:
     if here.name == "notebooks":
         return Choice(here.parent, "the folder above notebooks/")
     return Choice(here, "the current folder")
+
+
+def runs() -> Choice:
+    """The folder of the runs: FACEKIT_RUNS (a mounted Drive, say), else runs/ in the workspace."""
+    wanted = os.environ.get("FACEKIT_RUNS")
+    if wanted:
+        return Choice(Path(wanted), "FACEKIT_RUNS")
+    return Choice(workspace().value / "runs", "in the workspace")

@@ -23,8 +23,8 @@ from tqdm.auto import tqdm
 import facekit
 from facekit import faces, runtime
 from facekit.errors import DataError
-from facekit.images import read_rgb
-from facekit.layout import TERMS, CourseData, get_term, is_stray
+from facekit.images import check_readable, read_rgb
+from facekit.layout import TERMS, CourseData, class_names, get_term, image_files, is_stray
 from facekit.plans import Picture, Plan, folder_plan, synthetic_plan
 from facekit.profiles import Profile
 from facekit.tables import write_whole
@@ -56,6 +56,8 @@ def convert_chunk(files: list[tuple[str, Picture]], size: int, seed: int) -> Non
 
 
 def _write_jpeg(path: str, image: PIL.Image.Image) -> None:
+    if Path(path).exists():
+        return  # whole, from before an interruption
     content = BytesIO()
     image.save(content, "JPEG", quality=QUALITY)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +85,14 @@ def set_up(
     if source == "folder" and not (folder and Path(folder).is_dir()):
         raise DataError(f"source folder needs a folder of identities; {folder} is none")
     settings = {"source": source, "term": term, "seed": seed, "version": facekit.__version__}
-    settings |= asdict(profile) if source == "synthetic" else {"folder": str(folder)}
+    settings |= asdict(profile) if source == "synthetic" else _photographs(Path(folder))
     settings["pixels"] = profile.pixels
     if _finished(out, settings):
         return CourseData(out, term)
     plan = _plan(source, profile, folder, seed)
+    counts = plan.counts() if plan else _counts(CourseData(folder, term))
+    if plan and source == "folder":
+        check_readable([photograph for _, photograph in plan.files(spec)], progress)
     _start(out, settings)
     if plan is None:
         _take_over(Path(folder), out, progress)
@@ -95,7 +100,7 @@ def set_up(
         make = render_chunk if source == "synthetic" else convert_chunk
         _make(plan.files(spec), out, make, (profile.pixels, seed), processes, progress)
         plan.write_tables(out, spec)
-    _finish(out, settings, plan.counts() if plan else {}, progress)
+    _finish(out, settings, counts, progress)
     return CourseData(out, term)
 
 
@@ -122,6 +127,21 @@ def _plan(source: str, profile: Profile, folder: str | Path | None, seed: int) -
     if source == "synthetic":
         return synthetic_plan(profile, seed)
     return None if _is_course(Path(folder)) else folder_plan(Path(folder), seed)
+
+
+def _photographs(folder: Path) -> dict[str, str]:
+    """What a course of photographs depends on: one more of them, and all are dealt out anew."""
+    files = [
+        f"{name}/{p.name}\n" for name in class_names(folder) for p in image_files(folder / name)
+    ]
+    listing = hashlib.sha256("".join(files).encode()).hexdigest()
+    return {"folder": str(folder.resolve()), "photographs": listing}
+
+
+def _counts(course: CourseData) -> dict[str, int]:
+    """How much there is of each part of a course; DataError unless every part is there."""
+    parts = ("classes", "train", "dev", "test", "known", "unknown_dev", "unknown_test")
+    return {part: len(getattr(course, part)) for part in parts}
 
 
 def _is_course(folder: Path) -> bool:

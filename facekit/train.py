@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +160,20 @@ def fit(
     return History(run.progress.rows)
 
 
+def start_process(
+    recipe: str, data: CourseData, out: Path, changes: Sequence[str] = ()
+) -> subprocess.Popen:
+    """`facekit train` in a process of its own, so that one can watch it or kill it."""
+    command = [sys.executable, "-m", "facekit", "train", recipe]
+    command += ["--data", str(data.root), "--term", data.term.name, "--out", str(out)]
+    command += [f"--set={change}" for change in changes]
+    # Found like this module, and with as many threads: sums would be added in another order.
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    settings = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    settings["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | settings)
+
+
 def _train(run: Run, stop: threading.Event, progress: bool) -> None:
     recipe, state = run.recipe, run.progress
     bar = tqdm(total=recipe.epochs, initial=state.epoch, unit="epoch", disable=not progress)
@@ -192,7 +209,8 @@ def train_epoch(run: Run, stop: threading.Event) -> tuple[float, float]:
         set_learning_rate(run.optimizer, run.learning_rate(step))
         with random_numbers(recipe.seed, step, -1):  # dropout
             loss, correct = train_step(run, images, labels)
-        totals += torch.stack([loss * len(labels), correct, torch.tensor(len(labels))]).cpu()
+        count = torch.full_like(correct, len(labels))  # on the same device
+        totals += torch.stack([loss * len(labels), correct, count]).cpu()
         state.step += 1
         if stop.is_set():
             state.totals = totals.tolist()

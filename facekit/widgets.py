@@ -3,8 +3,10 @@
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 from facekit import openset, plots
+from facekit.augment import NOTHING, Augment, Preprocess, preview
 
 
 def describe_threshold(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> str:
@@ -46,3 +48,29 @@ def threshold(
         plt.show()  # without it Colab appends pictures instead of replacing them
 
     return ipywidgets.VBox([slider, ipywidgets.interactive_output(show, {"value": slider})])
+
+
+STRENGTHS = {  # setting: least, most
+    "crop_scale": (0.2, 1.0),
+    "rotation": (0.0, 45.0),
+    "jitter": (0.0, 1.0),
+    "grey": (0.0, 1.0),
+    "erasing": (0.0, 1.0),
+}
+
+
+def augmentation(picture: Image.Image, preprocess: Preprocess) -> ipywidgets.VBox:
+    """A slider for each change, and eight previews of what training would see."""
+    sliders = {
+        name: ipywidgets.FloatSlider(
+            value=getattr(NOTHING, name), min=low, max=high, step=(high - low) / 20,
+            description=name, continuous_update=False,
+        )
+        for name, (low, high) in STRENGTHS.items()
+    }  # fmt: skip
+
+    def show(**strengths: float) -> None:
+        plots.montage(preview(picture, preprocess, Augment(flip=0.5, **strengths), 8), columns=8)
+        plt.show()
+
+    return ipywidgets.VBox([*sliders.values(), ipywidgets.interactive_output(show, sliders)])

@@ -1,0 +1,34 @@
+"""The score a network must beat: what can be had without learning. Built in notebook 01."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import ImageOps
+from sklearn.metrics import roc_auc_score
+
+from facekit import openset
+from facekit.images import read_rgb
+from facekit.layout import CourseData
+
+
+def grey_vectors(paths: Sequence[Path], size: int = 32) -> np.ndarray:
+    """Each image as its grey pixels, brightness and contrast taken out: float32 (N, size^2)."""
+    pictures = [ImageOps.fit(read_rgb(path).convert("L"), (size, size)) for path in paths]
+    vectors = np.stack([np.asarray(picture, np.float32).ravel() for picture in pictures])
+    vectors -= vectors.mean(1, keepdims=True)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-6)
+
+
+def nearest_class(data: CourseData, paths: Sequence[Path]) -> np.ndarray:
+    """The class of the training image that looks most alike, pixel by pixel: int64 (N,)."""
+    nearest = openset.similarity(grey_vectors(paths), grey_vectors(data.train.paths)).argmax(1)
+    return np.array(data.train.labels)[nearest]
+
+
+def pair_auc(first: np.ndarray, second: np.ndarray, same: Sequence[int]) -> float:
+    """How often a pair of one person is more alike than a pair of two: area under the ROC.
+
+    first, second: unit vectors (N, D), row i against row i; same: 1 or 0.
+    """
+    return float(roc_auc_score(same, (first * second).sum(1)))
