@@ -27,6 +27,11 @@ def _data(path: Path | None, term: str = "F23") -> CourseData:
     return CourseData(path or runtime.workspace().value / "data", term)
 
 
+def _watched() -> bool:
+    """Whether somebody looks on: bars are for them, and logs get one line for an error."""
+    return sys.stderr.isatty()
+
+
 @app.command()
 def data(
     folder: Annotated[Path | None, typer.Argument(help="Photographs, for --source folder.")] = None,
@@ -39,7 +44,7 @@ def data(
     """Fill a folder with the course's data; run it again to go on after an interruption."""
     chosen = get_profile(profile) if profile else runtime.profile().value
     target = out or runtime.workspace().value / "data"
-    course = sources.set_up(source, chosen, target, folder, seed, term)
+    course = sources.set_up(source, chosen, target, folder, seed, term, progress=_watched())
     print(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 
 
@@ -55,7 +60,7 @@ def train_(
     """Train a recipe; run it again to go on after an interruption."""
     loaded = recipes.load(recipe, set_ or [])
     folder = out or runtime.runs().value / loaded.name
-    history = train.fit(loaded, _data(data, term), folder, device)
+    history = train.fit(loaded, _data(data, term), folder, device, progress=_watched())
     best = history.best
     print(f"{folder}: best dev accuracy {best['dev_accuracy']:.2%} in epoch {best['epoch']}")
 

@@ -26,7 +26,7 @@ class _PlainClient(NotebookClient):
 def run_all(folder: Path, out: Path | None = None) -> None:
     """Run every notebook of `folder` in order and print a line for each, then the scoreboard.
 
-    Executed copies go to `out`, runs/notebooks by default. Raises FacekitError at the first that fails.
+    Executed copies go to `out` (runs/notebooks). Raises FacekitError at the first that fails.
     """
     notebooks = sorted(Path(folder).glob("[0-9]*.ipynb"))
     if not notebooks:
