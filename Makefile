@@ -11,11 +11,11 @@ READY := $(VENV)/ready
 .PHONY: course lab test bench
 
 course: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" ./data_setup.sh
+	./data_setup.sh
 	$(BIN)/python -m facekit course
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=.  notebooks
+	$(BIN)/jupyter lab notebooks
 
 test: $(READY)
 	$(BIN)/ruff check .
@@ -26,6 +26,8 @@ bench: $(READY)
 
 # uv where it is there, else venv and pip; made anew when the list of packages changes.
 $(READY): pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "facekit needs Python 3.11 or later: make PYTHON=python3.12 ...")'
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --allow-existing --python "$(PYTHON)" $(VENV) && \
 	  uv pip install --python $(BIN)/python --editable '.[notebooks,test]'; \

@@ -11,6 +11,8 @@ import torch
 
 from facekit.errors import RunError
 
+FORMAT = 1  # of a run's state
+
 
 def save(path: Path, state: dict) -> None:
     """Write `state` (tensors and plain types) beside `path`, verify it, then rename it.
@@ -46,6 +48,14 @@ def load(path: Path) -> dict:
             f"{path}: the checkpoint is damaged; move it away, and copy an intact one here "
             "or train into another folder"
         ) from None  # torch's text advises to load it unsafely
+
+
+def load_run(path: Path) -> dict:
+    """The state of a run at `path`. Raises RunError, too, when it is the state of anything else."""
+    state = load(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise RunError(f"{path}: no run of this version of the kit; train into another folder")
+    return state
 
 
 def _check_sums(path: Path) -> None:

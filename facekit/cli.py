@@ -19,6 +19,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+class Stopped(Exception):
+    """What an interrupted command has to say: typer swallows a KeyboardInterrupt's words."""
+
+
 DataOption = Annotated[Path | None, typer.Option(help="The course's data. [data/ here]")]
 TermOption = Annotated[str, typer.Option(help="S23, F23 or S24.")]
 
@@ -60,7 +65,10 @@ def train_(
     """Train a recipe; run it again to go on after an interruption."""
     loaded = recipes.load(recipe, set_ or [])
     folder = out or runtime.runs().value / loaded.name
-    history = train.fit(loaded, _data(data, term), folder, device, progress=_watched())
+    try:
+        history = train.fit(loaded, _data(data, term), folder, device, progress=_watched())
+    except train.Interrupted as stop:
+        raise Stopped(str(stop)) from None
     best = history.best
     print(f"{folder}: best dev accuracy {best['dev_accuracy']:.2%} in epoch {best['epoch']}")
 
@@ -131,18 +139,22 @@ def course(
 def main() -> None:
     """Run the command line: a user's error is one line on standard error, never a traceback."""
     arguments = sys.argv[1:] or ["--help"]
+    words = "interrupted; the same command goes on"
     try:
         status = app(arguments, prog_name="facekit", standalone_mode=False) or 0
-    except FacekitError as error:
+    except (FacekitError, OSError) as error:  # OSError: no such place, no room, not allowed
         status = _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort) as stop:
-        print(f"facekit: {stop or 'interrupted; the same command goes on'}", file=sys.stderr)
+    except Stopped as stop:
+        status, words = 130, str(stop)
+    except (KeyboardInterrupt, typer.Abort):
         status = 130
     except Exception as error:
         # Typer's own errors (no such option, ...) have changed their class over its versions.
         if not hasattr(error, "format_message"):
             raise
         status = _fail(error.format_message())
+    if status == 130:
+        print(f"facekit: {words}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -1,6 +1,7 @@
 """Image files, read safely and served one by one. Built in notebook 01."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from facekit.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # decoders that may run; the name does not decide
 MAX_PIXELS = 50_000_000
+# Pillow warns of large images from 90 million pixels on; here they are an error before that.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_rgb(path: str | Path) -> Image.Image:

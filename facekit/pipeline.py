@@ -58,11 +58,11 @@ def write_submissions(
     """
     paths = {task: run.folder / name for task, name in FILES.items()}
     labels = classify(run, data.test.paths)
-    submit.write_classification(paths["classification"], data.test.names, labels)
     dev = verify_dev(run, data)
     threshold = dev.threshold.value if threshold is None else threshold
     scores = openset.similarity(embed(run, data.unknown_test.paths), dev.gallery)
     answers = openset.identify(scores, dev.identities, threshold)
+    submit.write_classification(paths["classification"], data.test.names, labels)
     submit.write_verification(paths["verification"], answers)
     problems = [problem for path in paths.values() for problem in submit.check(path, data)]
     if problems:

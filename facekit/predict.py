@@ -45,7 +45,7 @@ class TrainedRun:
 def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
     """The best network of a run folder. Raises RunError when there is none or it is damaged."""
     folder, where = Path(folder), runtime.device(device).value
-    saved = checkpoint.load(folder / "best.pt")
+    saved = checkpoint.load_run(folder / "best.pt")
     net = networks.build(saved["spec"], len(saved["classes"]))
     net.load_state_dict(saved["net"])
     return TrainedRun(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from facekit.errors import RecipeError
 from facekit.profiles import get_profile
 
 
@@ -19,6 +20,11 @@ class Choice(NamedTuple):
 def device(wanted: str | None = None) -> Choice:
     """The device to compute on: `wanted`, else the first of CUDA, Apple's MPS, the processor."""
     if wanted:
+        try:
+            torch.empty(0, device=wanted)
+        except (RuntimeError, AssertionError) as error:  # no such device, no driver, no CUDA build
+            reason = str(error).splitlines()[0]
+            raise RecipeError(f"device {wanted!r} cannot be used here: {reason}") from error
         return Choice(torch.device(wanted), "asked for")
     if torch.cuda.is_available():
         return Choice(torch.device("cuda"), torch.cuda.get_device_name(0))

@@ -143,6 +143,8 @@ def score(path: str | Path, answers: str | Path) -> float:
             twice = table["id"][table["id"].duplicated()].iloc[0]
             raise DataError(f"{file}: id {twice} comes more than once")
     mine, truth = (table.set_index("id")["label"] for table in tables)
+    if truth.empty:
+        raise DataError(f"{answers}: holds no rows")
     if set(mine.index) != set(truth.index):
         apart = sorted(set(mine.index) ^ set(truth.index))
         raise DataError(

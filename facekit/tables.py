@@ -24,12 +24,14 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise DataError(f"{path}: the file is empty") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a CSV file ({str(error).splitlines()[0]})") from error
+    if len(table) and not isinstance(table.index, pd.RangeIndex):
+        raise DataError(f"{path}: its rows have more values than its header has columns")
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise DataError(
             f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
         )
-    return table
+    return table.fillna("")  # a row cut short: the values it lacks are empty
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:

@@ -94,7 +94,7 @@ class Run:
 
     def state(self) -> dict:
         return {
-            "format": 1,
+            "format": checkpoint.FORMAT,
             "recipe": self.recipe.as_dict(),
             "spec": networks.spec_as_dict(self.net.spec),
             "preprocess": self.preprocess.as_dict(),
@@ -108,14 +108,15 @@ class Run:
 
     def save(self, *names: str) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            checkpoint.save(self.out / name, self.state())
-        write_table(self.out / "history.csv", HISTORY, History(self.progress.rows).frame().values)
+        rows = [[row[key] for key in HISTORY] for row in self.progress.rows]
+        write_table(self.out / "history.csv", HISTORY, rows)
         write_whole(self.out / "recipe.json", json.dumps(self.recipe.as_dict(), indent=1).encode())
+        for name in names:  # last: a run that is done is never written again
+            checkpoint.save(self.out / name, self.state())
 
     def resume(self) -> None:
         """Take up the run where its folder left it; RunError when it was made for another."""
-        saved = checkpoint.load(self.out / "last.pt")
+        saved = checkpoint.load_run(self.out / "last.pt")
         for what, mine in (("recipe", self.recipe.as_dict()), ("classes", self.data.classes)):
             if saved[what] != mine:
                 raise RunError(
@@ -130,8 +131,9 @@ class Run:
 def _difference(what: str, saved: dict | list, mine: dict | list) -> str:
     if isinstance(saved, list):
         return f"{len(saved)} classes, and the data has {len(mine)} of other names"
-    key = next(key for key in mine if saved.get(key) != mine[key])
-    return f"{key} = {saved.get(key)}, and the recipe says {mine[key]}"
+    # Another version of the kit may know other settings.
+    key = next(key for key in mine | saved if saved.get(key) != mine.get(key))
+    return f"{key} = {saved.get(key)}, and the recipe says {mine.get(key)}"
 
 
 def fit(
@@ -154,6 +156,7 @@ def fit(
         run.resume()
     else:
         check_readable([*data.train, *data.dev], progress)
+        run.out.mkdir(parents=True, exist_ok=True)  # an error now, not after the first epoch
     if not run.progress.done:
         with stop_signals() as stop:
             _train(run, stop, progress)

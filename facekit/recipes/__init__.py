@@ -4,6 +4,7 @@ import dataclasses
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,19 @@ from facekit.augment import Augment
 from facekit.errors import RecipeError
 
 FOLDER = Path(__file__).parent
+LIMITS = {  # both ends included
+    "learning_rate": (0, 1000),
+    "weight_decay": (0, 1000),
+    "warmup_epochs": (0, 100_000),
+    "label_smoothing": (0, 1),
+    "patience": (0, 100_000),
+    "augment.crop_scale": (0.01, 1),
+    "augment.flip": (0, 1),
+    "augment.rotation": (0, 180),
+    "augment.jitter": (0, 10),
+    "augment.grey": (0, 1),
+    "augment.erasing": (0, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,12 @@ class Recipe:
         for key in ("image_size", "epochs", "batch_size", "learning_rate"):
             if getattr(self, key) <= 0:
                 raise RecipeError(f"recipe {self.name}: {key} must be over 0")
+        for key, (low, high) in LIMITS.items():
+            value = attrgetter(key)(self)
+            if not low <= value <= high:  # true for NaN, too
+                raise RecipeError(
+                    f"recipe {self.name}: {key} must be from {low} to {high}, not {value}"
+                )
         if self.batch_size < 2:
             raise RecipeError(f"recipe {self.name}: batch norm needs a batch_size of at least 2")
         if self.optimizer not in ("adamw", "sgd"):

@@ -1,0 +1,115 @@
+"""What tests share: a tiny course, a run trained on it, and the command line in-process."""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from facekit import cli, recipes, sources, train
+from facekit.layout import CourseData
+from facekit.profiles import Profile
+
+TINY = Profile("tiny", 6, 6, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
+
+
+class Outcome(NamedTuple):
+    """How a command ended and what it said."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def snapshot(*folders: Path) -> dict[Path, tuple[str, int]]:
+    """Every file below the folders with the hash of its content and the time it was written."""
+    files = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()]
+    return {p: (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns) for p in files}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads() -> None:
+    """Tiny tensors are quicker on one thread, and the sums keep their order."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_profile() -> Profile:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory: pytest.TempPathFactory) -> CourseData:
+    """A course of rendered faces that every test may read and none may change."""
+    return sources.set_up("synthetic", TINY, tmp_path_factory.mktemp("course"), progress=False)
+
+
+@pytest.fixture(scope="session")
+def trained(course: CourseData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short training on `course`, for reading only."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    recipe = recipes.load("smoke", ["epochs=3", "image_size=32"])
+    train.fit(recipe, course, folder, device="cpu", progress=False)
+    return folder
+
+
+@pytest.fixture
+def copy_of_course(course: CourseData, tmp_path: Path) -> Path:
+    """The root of a copy of `course` that a test may damage."""
+    return shutil.copytree(course.root, tmp_path / "copy_of_course")
+
+
+@pytest.fixture
+def copy_of_run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of `trained` that a test may damage or write into."""
+    return shutil.copytree(trained, tmp_path / "copy_of_run")
+
+
+@pytest.fixture
+def run_cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Outcome]:
+    """Run `facekit ARGUMENTS` in this process, in a workspace of its own: tmp_path/home."""
+    monkeypatch.setenv("FACEKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("FACEKIT_PROFILE", raising=False)
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["facekit", *map(str, arguments)])
+        out, err = StringIO(), StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stop:
+            cli.main()
+        return Outcome(int(stop.value.code or 0), out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def refused(run_cli: Callable[..., Outcome]) -> Callable[..., str]:
+    """Run a command that must be refused: status 2, exactly one line on standard error."""
+
+    def run(*arguments: object) -> str:
+        outcome = run_cli(*arguments)
+        lines = outcome.stderr.splitlines()
+        assert outcome.status == 2, outcome
+        assert len(lines) == 1, outcome.stderr
+        assert lines[0].startswith("facekit: ")
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def unchanged() -> Callable:
+    """A context in which no file below the given folders may be made, changed or removed."""
+
+    @contextmanager
+    def guard(*folders: Path) -> Iterator[None]:
+        before = snapshot(*folders)
+        yield
+        assert snapshot(*folders) == before
+
+    return guard

@@ -1,0 +1,151 @@
+"""What a trained run says must depend on the picture alone: not on order, batch or place."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import ImageOps
+
+from facekit import checkpoint, openset, predict
+from facekit.errors import DataError, RunError
+from facekit.images import read_rgb
+from facekit.layout import CourseData
+
+
+@pytest.fixture(scope="module")
+def run(trained) -> predict.TrainedRun:
+    return predict.load_run(trained, "cpu")
+
+
+@pytest.fixture(scope="module")
+def embeddings(run, course) -> np.ndarray:
+    return predict.embed(run, course.test.paths)
+
+
+@pytest.fixture(scope="module")
+def labels(run, course) -> np.ndarray:
+    return predict.classify(run, course.test.paths)
+
+
+def test_a_run_knows_what_it_was_trained_on(run, course, trained):
+    assert run.folder == trained
+    assert run.classes == course.classes
+    assert run.data == course.root.resolve()
+    assert run.term == "F23"
+    assert run.preprocess.size == 32
+    assert not run.net.training
+    assert run.course_data().root == course.root.resolve()
+    assert run.course_data(course.root).classes == course.classes
+
+
+def test_a_run_that_was_moved_still_knows_its_data_and_gives_the_same(
+    copy_of_run, course, embeddings
+):
+    moved = predict.load_run(copy_of_run, "cpu")
+    assert moved.data == course.root.resolve()
+    assert np.array_equal(predict.embed(moved, course.test.paths), embeddings)
+
+
+def test_the_best_network_is_taken_and_not_the_last(copy_of_run):
+    state = checkpoint.load(copy_of_run / "last.pt")
+    state["net"]["head.bias"].fill_(1000.0)
+    checkpoint.save(copy_of_run / "last.pt", state)
+    assert predict.load_run(copy_of_run, "cpu").net.head.bias.abs().max() < 100
+
+
+def test_there_is_a_label_and_an_embedding_for_each_picture(embeddings, labels, course):
+    assert labels.shape == (len(course.test),)
+    assert labels.dtype == np.int64
+    assert set(labels) <= set(range(6))
+    assert embeddings.shape == (len(course.test), 128)
+    assert embeddings.dtype == np.float32
+
+
+def test_embeddings_are_of_length_one_and_tell_pictures_apart(embeddings):
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
+    distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=2)
+    assert distance[~np.eye(len(embeddings), dtype=bool)].min() > 1e-4
+
+
+def test_permuting_the_pictures_permutes_the_answers(run, course, embeddings, labels):
+    order = np.random.default_rng(0).permutation(len(course.test))
+    paths = [course.test.paths[i] for i in order]
+    np.testing.assert_allclose(predict.embed(run, paths), embeddings[order], atol=1e-5)
+    assert np.array_equal(predict.classify(run, paths), labels[order])
+
+
+@pytest.mark.parametrize("size", [1, 5, 12])
+def test_the_batch_size_does_not_matter(run, course, embeddings, labels, monkeypatch, size):
+    monkeypatch.setattr(predict, "BATCH", size)
+    np.testing.assert_allclose(predict.embed(run, course.test.paths), embeddings, atol=1e-5)
+    assert np.array_equal(predict.classify(run, course.test.paths), labels)
+
+
+def test_labels_are_the_arg_max_of_the_network_on_the_transform(run, course, labels):
+    transform = run.preprocess.transform()
+    with torch.no_grad():
+        logits = [run.net(transform(read_rgb(path))[None])[0] for path in course.test]
+    assert [one.argmax().item() for one in logits] == labels.tolist()
+
+
+def test_embeddings_are_the_mean_over_the_picture_and_its_mirror_image(run, course, embeddings):
+    transform = run.preprocess.transform()
+    pictures = torch.stack([transform(read_rgb(path)) for path in course.test])
+    with torch.no_grad():
+        vectors = (run.net.embed(pictures) + run.net.embed(pictures.flip(-1))) / 2
+    expected = vectors / vectors.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(embeddings, expected.numpy(), atol=1e-5)
+
+
+def test_a_mirrored_picture_has_the_same_embedding(run, course, embeddings, tmp_path):
+    mirrored = []
+    for path in course.test:
+        mirrored.append(tmp_path / f"{path.stem}.png")
+        ImageOps.mirror(read_rgb(path)).save(mirrored[-1])
+    np.testing.assert_allclose(predict.embed(run, mirrored), embeddings, atol=1e-5)
+
+
+def test_prediction_draws_no_random_numbers(run, course):
+    before = torch.get_rng_state()
+    predict.classify(run, course.test.paths)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_data_of_other_classes_is_refused(run, copy_of_course):
+    data = CourseData(copy_of_course)
+    for split in ("train", "dev"):
+        shutil.rmtree(data.classification / split / data.classes[0])
+    with pytest.raises(RunError, match=r"trained on 6 classes, .*has 5 of other names"):
+        run.course_data(copy_of_course)
+
+
+def test_data_that_is_gone_is_named(copy_of_run, copy_of_course):
+    state = checkpoint.load(copy_of_run / "best.pt")
+    checkpoint.save(copy_of_run / "best.pt", state | {"data": str(copy_of_course / "gone")})
+    with pytest.raises(DataError, match="gone: no such folder"):
+        predict.load_run(copy_of_run).course_data()
+
+
+def test_a_folder_without_a_run_says_what_to_do(tmp_path):
+    with pytest.raises(RunError, match=r"best\.pt: no such checkpoint; train the run first"):
+        predict.load_run(tmp_path)
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    checkpoint.save(tmp_path / "best.pt", {"weight": torch.zeros(3)})
+    with pytest.raises(RunError, match=r"best\.pt: no run"):
+        predict.load_run(tmp_path)
+
+
+def test_a_network_of_nan_is_not_believed(copy_of_run, course):
+    state = checkpoint.load(copy_of_run / "best.pt")
+    state["net"]["head.weight"].fill_(float("nan"))
+    state["net"]["stages.3.0.residual.2.bias"].fill_(float("nan"))
+    checkpoint.save(copy_of_run / "best.pt", state)
+    broken = predict.load_run(copy_of_run, "cpu")
+    with pytest.raises(RunError, match="NaN"):
+        predict.classify(broken, course.test.paths)
+    vectors = predict.embed(broken, course.test.paths)
+    with pytest.raises(DataError, match="NaN"):
+        openset.similarity(vectors, vectors)

@@ -1,0 +1,171 @@
+"""Every choice the kit makes by itself is a value and a reason; the environment decides first."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from facekit import doctor, runtime
+from facekit.errors import RecipeError
+from facekit.profiles import PROFILES
+from facekit.runtime import Choice
+
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch) -> None:
+    for name in ("FACEKIT_PROFILE", "FACEKIT_HOME", "FACEKIT_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def gpu(monkeypatch) -> None:
+    """A machine that says it has an NVIDIA GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *a: "Big GPU")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_environment_decides_the_profile_and_is_named(monkeypatch, gpu, name):
+    monkeypatch.setenv("FACEKIT_PROFILE", name)
+    assert runtime.profile() == Choice(PROFILES[name], "FACEKIT_PROFILE")
+
+
+def test_a_wrong_profile_lists_those_there_are(monkeypatch):
+    monkeypatch.setenv("FACEKIT_PROFILE", "enormous")
+    with pytest.raises(RecipeError, match="smoke, laptop, gpu, homework"):
+        runtime.profile()
+
+
+def test_a_machine_with_a_gpu_gets_the_larger_profile(gpu):
+    assert runtime.profile() == (PROFILES["gpu"], "there is a GPU")
+
+
+def test_a_machine_without_a_gpu_gets_the_smaller_profile(no_gpu):
+    assert runtime.profile() == (PROFILES["laptop"], "there is no GPU")
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch, no_gpu, tmp_path):
+    monkeypatch.setenv("FACEKIT_PROFILE", "")
+    monkeypatch.setenv("FACEKIT_HOME", "")
+    monkeypatch.chdir(tmp_path)
+    assert runtime.profile().value.name == "laptop"
+    assert runtime.workspace().value == tmp_path
+
+
+def test_the_environment_decides_the_workspace_and_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEKIT_HOME", str(tmp_path / "home"))
+    assert runtime.workspace() == Choice(tmp_path / "home", "FACEKIT_HOME")
+    assert runtime.runs().value == tmp_path / "home" / "runs"
+
+
+def test_the_environment_decides_the_folder_of_the_runs_and_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEKIT_RUNS", str(tmp_path / "drive"))
+    assert runtime.runs() == Choice(tmp_path / "drive", "FACEKIT_RUNS")
+
+
+def test_the_workspace_is_the_current_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert runtime.workspace() == Choice(tmp_path, "the current folder")
+
+
+def test_the_workspace_of_a_notebook_is_the_folder_above(monkeypatch, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert runtime.workspace() == Choice(tmp_path, "the folder above notebooks/")
+
+
+def test_the_device_is_the_one_asked_for(gpu):
+    assert runtime.device("cpu") == Choice(CPU, "asked for")
+
+
+def test_the_device_is_a_gpu_where_there_is_one(gpu):
+    assert runtime.device() == Choice(CUDA, "Big GPU")
+
+
+def test_the_device_is_apples_gpu_where_there_is_one(no_gpu, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert runtime.device().value == torch.device("mps")
+    assert "Apple" in runtime.device().reason
+
+
+def test_the_device_is_the_processor_where_there_is_no_gpu(no_gpu):
+    value, reason = runtime.device()
+    assert value == CPU
+    assert "no GPU" in reason
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+)
+def test_bfloat16_is_used_where_the_gpu_multiplies_it(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *a: capability)
+    assert runtime.dtype(CUDA).value == dtype
+
+
+@pytest.mark.parametrize("where", ["cpu", "mps"])
+def test_elsewhere_arithmetic_is_plain(where):
+    value, reason = runtime.dtype(torch.device(where))
+    assert value == torch.float32
+    assert where in reason
+
+
+def test_processes_read_images_for_a_gpu_alone():
+    assert runtime.workers(CPU).value == 0
+    assert 1 <= runtime.workers(CUDA).value <= 8
+
+
+def test_the_doctor_gives_a_value_and_a_reason_for_everything(course):
+    findings = doctor.examine(course.root)
+    for name in ("facekit", "python", "torch", "device", "dtype", "profile", "data", "workspace"):
+        assert name in findings
+    for value, reason in findings.values():
+        assert str(value)
+        assert reason
+    assert str(torch.__version__).startswith(findings["torch"].value)
+    assert findings["device"] == runtime.device()
+    assert findings["data"].value == "6 classes"
+    for count in ("train 36", "dev 12", "test 12", "known 9", "unknown_dev 9", "unknown_test 18"):
+        assert count in findings["data"].reason
+
+
+def test_the_doctor_names_the_variable_that_decided(monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEKIT_PROFILE", "smoke")
+    monkeypatch.setenv("FACEKIT_HOME", str(tmp_path))
+    findings = doctor.examine()
+    assert findings["profile"] == ("smoke", "FACEKIT_PROFILE")
+    assert findings["workspace"] == (Path(tmp_path), "FACEKIT_HOME")
+    assert findings["data"].value == "not usable"
+    assert str(tmp_path / "data") in findings["data"].reason
+
+
+def test_the_doctor_notices_half_a_data_folder(copy_of_course):
+    for image in (copy_of_course / "11-785-f23-hw2p2-verification" / "unknown_test").iterdir():
+        image.unlink()
+    value, reason = doctor.examine(copy_of_course)["data"]
+    assert value == "not usable"
+    assert "unknown_test" in reason
+
+
+def test_a_missing_package_is_no_error_for_the_doctor(monkeypatch):
+    monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
+    assert doctor.examine()["no-such-package"] == ("none", "not installed")
+
+
+def test_the_command_prints_every_finding_with_its_reason(run_cli, course):
+    status, said, _ = run_cli("doctor", "--data", course.root)
+    assert status == 0
+    lines = said.splitlines()
+    for name in doctor.examine(course.root):
+        (line,) = [line for line in lines if line.split()[0] == name]
+        assert line.endswith(")")
+        assert " (" in line

@@ -1,0 +1,213 @@
+"""Sliders never raise and say what the scoring says; pictures have titles and labelled axes."""
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # before pyplot
+
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from facekit import openset, plots, widgets
+from facekit.augment import Preprocess
+from facekit.train import History
+
+
+def some_scores(known: int = 20, unknown: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of probes against five identities; right for most that are known."""
+    numbers = np.random.default_rng(0)
+    truth = np.concatenate([np.arange(known) % 5, np.full(unknown, -1)])
+    similarity = numbers.normal(0.2, 0.1, (known + unknown, 5))
+    similarity[np.arange(known), truth[:known]] += 0.3
+    return similarity.astype(np.float32), truth
+
+
+CASES = {
+    "both": some_scores(),
+    "all known": some_scores(20, 0),
+    "all unknown": some_scores(0, 10),
+    "one probe": some_scores(1, 0),
+    "equal scores": (np.full((4, 3), 0.5, np.float32), np.array([0, 1, -1, -1])),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left(monkeypatch):
+    """A notebook's plt.show() draws and closes; here it only closes."""
+    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_slider_goes_over_its_whole_range_and_says_what_the_scoring_says(case, capsys):
+    similarity, truth = CASES[case]
+    slider = widgets.threshold(similarity, truth).children[0]
+    capsys.readouterr()
+    best = similarity.max(1)
+    assert slider.min < best.min()
+    assert slider.max > best.max()
+    for value in np.linspace(slider.min, slider.max, 12):
+        slider.value = float(value)
+        said = capsys.readouterr().out
+        assert widgets.describe_threshold(similarity, truth, float(value)) in said
+
+
+def test_an_error_in_the_callback_would_be_seen(monkeypatch):
+    box = widgets.threshold(*CASES["both"])
+
+    def broken(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(widgets, "describe_threshold", broken)
+    with pytest.raises(ZeroDivisionError):
+        box.children[0].value = box.children[0].max
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_slider_begins_at_the_chosen_threshold(case, capsys):
+    similarity, truth = CASES[case]
+    chosen = openset.choose_threshold(similarity, truth)
+    slider = widgets.threshold(similarity, truth).children[0]
+    assert slider.value == chosen.value
+    assert f"accuracy {chosen.accuracy:.1%}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("start", [-3.0, 0.4, 3.0])
+def test_the_slider_begins_where_it_is_told(start):
+    assert widgets.threshold(*CASES["both"], start=start).children[0].value == start
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("threshold", [-1.0, 0.3, 0.5, 1.0])
+def test_the_words_hold_the_numbers_of_the_scoring(case, threshold):
+    similarity, truth = CASES[case]
+    said = widgets.describe_threshold(similarity, truth, threshold)
+    found, false = openset.dir_fpir(similarity, truth, threshold)
+    accuracy = openset.accuracy(similarity, truth, threshold)
+    numbers = re.findall(r"-?[\d.]+%|nan%", said)
+    share = np.mean(truth >= 0)
+    assert numbers == [
+        f"{accuracy:.1%}", f"{share:.0%}", f"{found:.1%}", f"{1 - share:.0%}", f"{false:.1%}"
+    ]
+    assert f"threshold {threshold:.3f}" in said
+
+
+def test_every_strength_can_be_moved_over_its_range(monkeypatch):
+    drawn = []
+    montage = plots.montage
+    monkeypatch.setattr(
+        plots, "montage", lambda pictures, **k: (drawn.append(pictures), montage(pictures, **k))
+    )
+    box = widgets.augmentation(Image.new("RGB", (32, 32), "teal"), Preprocess(24))
+    *sliders, _ = box.children
+    assert {slider.description for slider in sliders} == set(widgets.STRENGTHS)
+    for slider in sliders:
+        before = len(drawn)
+        for value in (slider.min, (slider.min + slider.max) / 2, slider.max):
+            slider.value = value
+        assert len(drawn) > before + 1
+    for pictures in drawn:
+        assert pictures.shape == (8, 3, 24, 24)
+        assert 0 <= pictures.min() <= pictures.max() <= 1
+
+
+ROWS = [
+    dict(zip(("epoch", "learning_rate", "train_loss", "train_accuracy", "dev_loss",
+              "dev_accuracy"), row, strict=True))
+    for row in ((1, 0.1, 2.0, 0.2, 2.1, 0.1), (2, 0.2, 1.0, 0.6, 1.5, 0.4))
+]  # fmt: skip
+
+
+def titles(fig: plt.Figure) -> list[str]:
+    return [place.get_title() for place in fig.axes]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.bars({"n000001": 3, "n000002": 5}, "Images", "count"),
+        lambda: plots.curves(History(ROWS), 0.1),
+        lambda: plots.schedule([0.1, 0.2, 0.1], 2),
+        lambda: plots.outcomes(*CASES["both"], 0.4),
+        lambda: plots.trade_off(*CASES["both"], 0.4),
+        lambda: plots.pair_scores(np.array([0.1, 0.9, 0.4]), np.array([0, 1, 0]), "Pairs"),
+    ],
+    ids=["bars", "curves", "schedule", "outcomes", "trade_off", "pair_scores"],
+)
+def test_a_chart_is_a_figure_with_titles_and_labelled_axes(draw):
+    fig = draw()
+    assert isinstance(fig, plt.Figure)
+    assert all(titles(fig))
+    assert all(place.get_ylabel() for place in fig.axes)
+    fig.canvas.draw()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("threshold", [-2.0, 0.5, 2.0])
+def test_the_trade_off_is_drawn_for_any_mixture_and_threshold(case, threshold):
+    fig = plots.trade_off(*CASES[case], threshold)
+    bars = sum(patch.get_height() for patch in fig.axes[0].patches)
+    assert bars == len(CASES[case][1])  # every probe is in the histogram
+    fig.canvas.draw()
+
+
+def test_the_trade_off_draws_the_numbers_of_the_scoring():
+    similarity, truth = CASES["both"]
+    place = plots.trade_off(similarity, truth, 0.4).axes[1]
+    lines = {line.get_label().split(":")[0]: line for line in place.lines}
+    thresholds = lines["DIR"].get_xdata()
+    found, false = openset.dir_fpir(similarity, truth, thresholds)
+    np.testing.assert_array_equal(lines["DIR"].get_ydata(), found)
+    np.testing.assert_array_equal(lines["FPIR"].get_ydata(), false)
+    accuracy = [openset.accuracy(similarity, truth, value) for value in thresholds]
+    np.testing.assert_array_equal(lines["accuracy"].get_ydata(), accuracy)
+
+
+def test_the_curves_are_those_of_the_history():
+    losses, accuracies = plots.curves(History(ROWS), chance=0.25).axes
+    for place, kind in ((losses, "loss"), (accuracies, "accuracy")):
+        lines = {line.get_label(): line for line in place.lines}
+        for split in ("train", "dev"):
+            expected = [row[f"{split}_{kind}"] for row in ROWS]
+            assert list(lines[split].get_xdata()) == [1, 2]
+            assert list(lines[split].get_ydata()) == expected
+    assert set(lines["chance"].get_ydata()) == {0.25}
+
+
+@pytest.mark.parametrize("count", [1, 7, 12])
+def test_a_montage_shows_every_picture_once(count):
+    pictures = torch.rand(count, 3, 8, 8)
+    fig = plots.montage(pictures, [f"p{i}" for i in range(count)], columns=5, title="Faces")
+    shown = [place for place in fig.axes if place.images]
+    assert [place.get_title() for place in shown] == [f"p{i}" for i in range(count)]
+    assert fig.get_suptitle() == "Faces"
+    for place, picture in zip(shown, pictures, strict=True):
+        np.testing.assert_allclose(place.images[0].get_array(), picture.permute(1, 2, 0))
+
+
+def test_a_montage_takes_files_too(course):
+    paths = course.test.paths[:3]
+    fig = plots.montage(paths, columns=3)
+    for place, path in zip(fig.axes, paths, strict=True):
+        assert np.array_equal(place.images[0].get_array(), np.asarray(Image.open(path)))
+
+
+def test_rows_of_pictures_are_named():
+    fig = plots.rows_of_pictures({"one": torch.rand(3, 3, 8, 8), "two": torch.rand(2, 3, 8, 8)})
+    assert sum(bool(place.images) for place in fig.axes) == 5
+    assert [place.get_ylabel() for place in fig.axes if place.get_ylabel()] == ["one", "two"]
+
+
+def test_feature_maps_are_scaled_each_to_its_own_range():
+    features = torch.stack([torch.rand(6, 6) * 100, torch.rand(6, 6) - 5, torch.full((6, 6), 3.0)])
+    fig = plots.feature_maps(features, "Stage 1")
+    shown = [place.images[0].get_array() for place in fig.axes if place.images]
+    assert [(array.min(), array.max()) for array in shown] == [
+        (0, pytest.approx(1)), (0, pytest.approx(1)), (0, 0)
+    ]
+    assert fig.get_suptitle() == "Stage 1"
