@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -184,6 +185,11 @@ def _train(run: Run, stop: threading.Event, progress: bool) -> None:
         while not state.done:
             rate = run.learning_rate(state.epoch * run.steps)
             train_loss, train_accuracy = train_epoch(run, stop)
+            if not math.isfinite(train_loss):
+                raise RunError(
+                    f"{run.out}: the loss is {train_loss} in epoch {state.epoch + 1}; lower "
+                    f"learning_rate ({recipe.learning_rate}) and train into another folder"
+                )
             dev_loss, dev_accuracy = evaluate(run.net, dev_loader(run), run.device)
             state.epoch, state.step, state.totals = state.epoch + 1, 0, [0.0, 0.0, 0.0]
             row = state.epoch, rate, train_loss, train_accuracy, dev_loss, dev_accuracy

@@ -15,6 +15,7 @@ from facekit.profiles import PROFILES
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+MODULES = sorted((REPOSITORY / "facekit").rglob("*.py"))
 README = (REPOSITORY / "README.md").read_text()
 CONDA_NAMES = {"torch": "pytorch"}
 # What flows only one way: a module may import those before it.
@@ -98,7 +99,7 @@ def functions(path: Path):
             yield node
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "facekit").rglob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_functions_fit_on_a_screen_and_modules_say_what_they_are_for(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
     for function in functions(path):

@@ -402,6 +402,28 @@ def test_a_course_tree_is_taken_over_byte_for_byte(course: CourseData, tmp_path:
     assert manifest_of(data.root)["counts"] == manifest_of(course.root)["counts"]
 
 
+def test_an_interrupted_take_over_goes_on_where_it_stopped(
+    course: CourseData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied, copy = [], sources.shutil.copyfile
+
+    def stop(source: Path, target: Path) -> None:
+        if len(copied) == 20:
+            target.write_bytes(b"half a pic")
+            raise KeyboardInterrupt
+        copied.append(copy(source, target))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sources.shutil, "copyfile", stop)
+        set_up_album(course.root, tmp_path)
+    before = images_in(tmp_path)
+    assert 0 < len(before) < 96
+    set_up_album(course.root, tmp_path)
+    assert manifest_of(tmp_path)["sha256"] == manifest_of(course.root)["sha256"]
+    assert {path: images_in(tmp_path)[path] for path in before} == before
+    assert not [p for p in tmp_path.rglob("*") if p.name.endswith(".part")]
+
+
 @pytest.mark.parametrize("lost", ["train", "dev", "test", "known", "unknown_dev", "unknown_test"])
 def test_an_incomplete_course_tree_is_not_taken_over(
     lost: str, copy_of_course: Path, tmp_path: Path, refused

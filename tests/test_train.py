@@ -613,3 +613,11 @@ def test_recipe_and_data_may_be_given_by_name(course, tmp_path):
     path.write_text('network = "tiny"\nimage_size = 32\nepochs = 1\nbatch_size = 36\n')
     history = train.fit(str(path), str(course.root), str(tmp_path / "run"), "cpu", False)
     assert len(history.rows) == 1
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_advice(course, tmp_path, monkeypatch):
+    broken = torch.tensor(float("nan")), torch.tensor(0)
+    monkeypatch.setattr(train, "train_step", lambda *batch: broken)
+    with pytest.raises(RunError, match="the loss is nan in epoch 1; lower learning_rate"):
+        train.fit(recipes.load("smoke", ["image_size=32"]), course, tmp_path / "run")
+    assert not (tmp_path / "run" / "last.pt").exists()
