@@ -9,7 +9,7 @@ import typer
 from facekit import doctor as examination
 from facekit import pipeline, predict, recipes, runtime, sources, submit, train
 from facekit.errors import DataError, FacekitError
-from facekit.layout import CourseData
+from facekit.layout import CourseData, find_term
 from facekit.profiles import get_profile
 
 app = typer.Typer(
@@ -25,11 +25,12 @@ class Stopped(Exception):
 
 
 DataOption = Annotated[Path | None, typer.Option(help="The course's data. [data/ here]")]
-TermOption = Annotated[str, typer.Option(help="S23, F23 or S24.")]
+TermOption = Annotated[str | None, typer.Option(help="S23, F23 or S24. [by the folders' names]")]
 
 
-def _data(path: Path | None, term: str = "F23") -> CourseData:
-    return CourseData(path or runtime.workspace().value / "data", term)
+def _data(path: Path | None, term: str | None) -> CourseData:
+    root = path or runtime.workspace().value / "data"
+    return CourseData(root, term or find_term(root))
 
 
 def _watched() -> bool:
@@ -44,7 +45,7 @@ def data(
     profile: Annotated[str | None, typer.Option(help="smoke, laptop, gpu or homework.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to. [data/ here]")] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 0,
-    term: TermOption = "F23",
+    term: Annotated[str, typer.Option(help="S23, F23 or S24.")] = "F23",
 ) -> None:
     """Fill a folder with the course's data; run it again to go on after an interruption."""
     chosen = get_profile(profile) if profile else runtime.profile().value
@@ -59,7 +60,7 @@ def train_(
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. [runs/<recipe>]")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
-    term: TermOption = "F23",
+    term: TermOption = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
 ) -> None:
     """Train a recipe; run it again to go on after an interruption."""
@@ -102,7 +103,7 @@ def submit_(
 
 
 @app.command()
-def check(csv: Path, data: DataOption = None, term: TermOption = "F23") -> None:
+def check(csv: Path, data: DataOption = None, term: TermOption = None) -> None:
     """Say what would be held against a submission."""
     problems = submit.check(csv, _data(data, term))
     if problems:

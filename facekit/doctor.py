@@ -9,7 +9,7 @@ import torch
 import facekit
 from facekit import runtime
 from facekit.errors import DataError
-from facekit.layout import CourseData
+from facekit.layout import CourseData, find_term
 from facekit.runtime import Choice
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "pillow", "scikit-learn")
@@ -51,7 +51,7 @@ def _profile() -> Choice:
 def _data(root: Path) -> Choice:
     """A word on the data; every split is read, so half a data folder is noticed here."""
     try:
-        data = CourseData(root)
+        data = CourseData(root, find_term(root))
         splits = "train", "dev", "test", "known", "unknown_dev", "unknown_test"
         counts = ", ".join(f"{split} {len(getattr(data, split))}" for split in splits)
     except DataError as error:

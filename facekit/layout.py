@@ -70,6 +70,14 @@ def get_term(name: str) -> Term:
     return TERMS[name]
 
 
+def find_term(root: Path) -> str:
+    """The name of the term whose folders are in `root`; F23 where there are none."""
+    for term in TERMS.values():
+        if (Path(root) / term.classification).is_dir():
+            return term.name
+    return "F23"
+
+
 def is_stray(name: str) -> bool:
     """Whether a file or folder is no part of the data: hidden, or left by macOS or Windows."""
     return name.startswith((".", "__MACOSX")) or name.lower() in {"thumbs.db", "desktop.ini"}

@@ -25,7 +25,7 @@ def build_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
     """The rate of step 0 ... steps - 1: a straight climb to `peak`, then half a cosine to zero."""
     if step < warmup:
-        return peak * (step + 1) / warmup
+        return peak * ((step + 1) / warmup)  # exactly the peak at the end of the climb
     done = (step - warmup) / max(1, steps - warmup)
     return peak * 0.5 * (1 + math.cos(math.pi * done))
 

@@ -24,7 +24,15 @@ import facekit
 from facekit import faces, runtime
 from facekit.errors import DataError
 from facekit.images import check_readable, read_rgb
-from facekit.layout import TERMS, CourseData, class_names, get_term, image_files, is_stray
+from facekit.layout import (
+    TERMS,
+    CourseData,
+    class_names,
+    find_term,
+    get_term,
+    image_files,
+    is_stray,
+)
 from facekit.plans import Picture, Plan, folder_plan, synthetic_plan
 from facekit.profiles import Profile
 from facekit.tables import write_whole
@@ -86,7 +94,8 @@ def set_up(
         raise DataError(f"source folder needs a folder of identities; {folder} is none")
     settings = {"source": source, "term": term, "seed": seed, "version": facekit.__version__}
     settings |= asdict(profile) if source == "synthetic" else _photographs(Path(folder))
-    settings["pixels"] = profile.pixels
+    if source == "synthetic" or not _is_course(Path(folder)):
+        settings["pixels"] = profile.pixels
     if _finished(out, settings):
         return CourseData(out, term)
     plan = _plan(source, profile, folder, seed)
@@ -111,15 +120,8 @@ def open_course(progress: bool = True) -> CourseData:
     """
     root = runtime.workspace().value / "data"
     if (root / MANIFEST).exists() or _is_course(root):
-        return CourseData(root, _term_of(root))
+        return CourseData(root, find_term(root))
     return set_up("synthetic", runtime.profile().value, root, progress=progress)
-
-
-def _term_of(root: Path) -> str:
-    for term in TERMS.values():
-        if (root / term.classification).is_dir():
-            return term.name
-    return "F23"
 
 
 def _plan(source: str, profile: Profile, folder: str | Path | None, seed: int) -> Plan | None:

@@ -31,7 +31,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise DataError(
             f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
         )
-    return table.fillna("")  # a row cut short: the values it lacks are empty
+    return table
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:

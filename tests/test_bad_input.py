@@ -358,6 +358,10 @@ def test_an_impossible_setting_is_named(
     assert named in train_refused(course.root, "--set", setting)
 
 
+def test_a_name_of_two_lines_is_told_in_one(refused) -> None:
+    assert "no where/best.pt: no such checkpoint" in refused("evaluate", "no\nwhere")
+
+
 def test_a_recipe_that_is_no_toml_is_named(refused, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("epochs = = 3\n")

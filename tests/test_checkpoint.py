@@ -90,8 +90,10 @@ def payload(content: bytes, place: Path) -> list[range]:
     with zipfile.ZipFile(place) as archive:
         for record in archive.infolist():
             at = record.header_offset
-            start = at + 30 + sum(
-                int.from_bytes(content[at + k : at + k + 2], "little") for k in (26, 28)
+            start = (
+                at
+                + 30
+                + sum(int.from_bytes(content[at + k : at + k + 2], "little") for k in (26, 28))
             )
             spans.append(range(start, start + record.file_size))
     return spans
@@ -128,9 +130,14 @@ def test_a_zeroed_page_is_refused(intact, place, page):
         content = intact[:at] + bytes(page) + intact[at + page :]
         content = content[: len(intact)]
         refused = refused_or_unchanged(place, content)
-        assert refused or content == intact or not any(
-            set(span) & set(range(at, at + page)) and intact[span.start : span.stop].strip(b"\0")
-            for span in payload(intact, place)
+        assert (
+            refused
+            or content == intact
+            or not any(
+                set(span) & set(range(at, at + page))
+                and intact[span.start : span.stop].strip(b"\0")
+                for span in payload(intact, place)
+            )
         )
 
 
@@ -159,8 +166,11 @@ class Touch:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("write", [torch.save, lambda bad, path: path.write_bytes(
-    pickle.dumps(bad))], ids=["archive", "bare pickle"])
+@pytest.mark.parametrize(
+    "write",
+    [torch.save, lambda bad, path: path.write_bytes(pickle.dumps(bad))],
+    ids=["archive", "bare pickle"],
+)
 def test_a_malicious_checkpoint_is_refused_and_runs_nothing(tmp_path, write):
     target, path = tmp_path / "touched", tmp_path / "last.pt"
     write({"net": Touch(target)}, path)

@@ -77,9 +77,7 @@ def test_similarity_is_the_cosine():
     found = openset.similarity(probes, gallery)
     assert found.shape == (7, 5)
     np.testing.assert_allclose(found, cosine_similarity(probes, gallery), atol=1e-6)
-    by_hand = [
-        [p @ g / math.sqrt((p @ p) * (g @ g)) for g in gallery] for p in probes
-    ]
+    by_hand = [[p @ g / math.sqrt((p @ p) * (g @ g)) for g in gallery] for p in probes]
     np.testing.assert_allclose(found, by_hand, atol=1e-6)
 
 

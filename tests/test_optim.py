@@ -123,9 +123,7 @@ def test_the_rate_climbs_to_its_peak_and_falls_to_almost_nothing(schedule):
 def test_a_climb_is_straight_and_a_fall_is_symmetric_about_half_the_peak(schedule):
     steps, warmup, peak = schedule
     for step in range(warmup):
-        assert learning_rate(step, steps, warmup, peak) * warmup == pytest.approx(
-            peak * (step + 1)
-        )
+        assert learning_rate(step, steps, warmup, peak) * warmup == pytest.approx(peak * (step + 1))
     length = steps - warmup
     for step in range(length):
         there = learning_rate(warmup + step, steps, warmup, peak)

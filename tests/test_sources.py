@@ -81,6 +81,13 @@ def test_another_seed_gives_other_bytes(
     assert not sums & others
 
 
+def test_the_seed_reaches_the_faces_themselves(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        sources.render_chunk([(str(tmp_path / name), (5, 3))], 16, seed)
+    first, second, other = ((tmp_path / name).read_bytes() for name in "abc")
+    assert first == second != other
+
+
 def test_two_processes_make_the_same_bytes_as_one(
     wide_hash: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

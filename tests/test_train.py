@@ -318,9 +318,7 @@ def test_training_leaves_the_global_random_numbers_alone(course, tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_evaluation_in_the_loop_does_not_change_training(
-    course, tmp_path, reference, monkeypatch
-):
+def test_evaluation_in_the_loop_does_not_change_training(course, tmp_path, reference, monkeypatch):
     evaluate = train.evaluate
 
     def thirsty(*arguments):
@@ -538,9 +536,7 @@ def test_the_folder_holds_the_run_and_no_half_files(trained):
         ("augment.flip=0", "'flip': 0.5", "'flip': 0.0"),
     ],
 )
-def test_a_folder_of_another_recipe_is_refused(
-    change, saved, wanted, course, reference, unchanged
-):
+def test_a_folder_of_another_recipe_is_refused(change, saved, wanted, course, reference, unchanged):
     with unchanged(reference), pytest.raises(RunError) as error:
         fit(small(change), course, reference)
     assert str(reference) in str(error.value)

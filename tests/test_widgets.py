@@ -92,7 +92,11 @@ def test_the_words_hold_the_numbers_of_the_scoring(case, threshold):
     numbers = re.findall(r"-?[\d.]+%|nan%", said)
     share = np.mean(truth >= 0)
     assert numbers == [
-        f"{accuracy:.1%}", f"{share:.0%}", f"{found:.1%}", f"{1 - share:.0%}", f"{false:.1%}"
+        f"{accuracy:.1%}",
+        f"{share:.0%}",
+        f"{found:.1%}",
+        f"{1 - share:.0%}",
+        f"{false:.1%}",
     ]
     assert f"threshold {threshold:.3f}" in said
 
@@ -208,6 +212,8 @@ def test_feature_maps_are_scaled_each_to_its_own_range():
     fig = plots.feature_maps(features, "Stage 1")
     shown = [place.images[0].get_array() for place in fig.axes if place.images]
     assert [(array.min(), array.max()) for array in shown] == [
-        (0, pytest.approx(1)), (0, pytest.approx(1)), (0, 0)
+        (0, pytest.approx(1)),
+        (0, pytest.approx(1)),
+        (0, 0),
     ]
     assert fig.get_suptitle() == "Stage 1"

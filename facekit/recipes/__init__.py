@@ -1,6 +1,7 @@
 """What to train and how, as plain data: TOML files in this folder or of the student's own."""
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -46,6 +47,8 @@ class Recipe:
     augment: Augment = field(default_factory=Augment)
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]*\w", self.name):
+            raise RecipeError(f"recipe {self.name!r}: a name is letters, digits, and . _ - between")
         for key in ("image_size", "epochs", "batch_size", "learning_rate"):
             if getattr(self, key) <= 0:
                 raise RecipeError(f"recipe {self.name}: {key} must be over 0")
