@@ -320,3 +320,29 @@ def test_doctor_says_that_there_is_no_data(run_cli, tmp_path: Path) -> None:
     outcome = run_cli("doctor", "--data", tmp_path / "nothing")
     assert outcome.status == 0
     assert "nothing: no such folder" in outcome.stdout
+
+
+@pytest.mark.parametrize("term", ["S23", "S24"])
+def test_the_term_of_the_data_is_found_by_its_folders(term: str, run_cli, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert run_cli("data", "--profile", "smoke", "--term", term, "--out", data).status == 0
+    assert re.search(r"^data +16 classes", run_cli("doctor", "--data", data).stdout, re.MULTILINE)
+    (sample,) = data.glob("*classification/classification_sample_submission.csv")
+    assert run_cli("check", sample, "--data", data).status == 0
+
+
+def test_a_course_tree_that_was_taken_over_belongs_to_no_profile(
+    run_cli, course: CourseData, tmp_path: Path, unchanged
+) -> None:
+    take = "data", "--source", "folder", course.root, "--out", tmp_path / "mine"
+    assert run_cli(*take, "--profile", "smoke").status == 0
+    with unchanged(tmp_path / "mine"):
+        assert run_cli(*take, "--profile", "laptop").status == 0
+
+
+def test_the_name_of_a_recipe_cannot_lead_out_of_the_runs(
+    refused, course: CourseData, tmp_path: Path
+) -> None:
+    change = "--set", "name=../../elsewhere"
+    assert "a name is letters" in refused("train", "smoke", "--data", course.root, *change)
+    assert not (tmp_path / "home").exists()
