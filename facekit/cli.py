@@ -29,7 +29,7 @@ TermOption = Annotated[str | None, typer.Option(help="S23, F23 or S24. [by the f
 
 
 def _data(path: Path | None, term: str | None) -> CourseData:
-    root = path or runtime.workspace().value / "data"
+    root = path or runtime.data().value
     return CourseData(root, term or find_term(root))
 
 
@@ -49,7 +49,7 @@ def data(
 ) -> None:
     """Fill a folder with the course's data; run it again to go on after an interruption."""
     chosen = get_profile(profile) if profile else runtime.profile().value
-    target = out or runtime.workspace().value / "data"
+    target = out or runtime.data().value
     course = sources.set_up(source, chosen, target, folder, seed, term, progress=_watched())
     print(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 

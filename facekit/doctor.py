@@ -19,7 +19,6 @@ NOTEBOOK_PACKAGES = ("jupyterlab", "ipywidgets", "ipykernel", "nbval", "kaggle")
 def examine(data: Path | None = None) -> dict[str, Choice]:
     """Everything worth knowing before asking for help, each as a value and a reason."""
     device = runtime.device().value
-    workspace = runtime.workspace().value
     return {
         "facekit": Choice(facekit.__version__, str(Path(facekit.__file__).parent)),
         "python": Choice(".".join(map(str, sys.version_info[:3])), sys.executable),
@@ -32,7 +31,7 @@ def examine(data: Path | None = None) -> dict[str, Choice]:
         "workspace": runtime.workspace(),
         "runs": runtime.runs(),
         "profile": _profile(),
-        "data": _data(data or workspace / "data"),
+        "data": _data(data or runtime.data().value),
     }
 
 

@@ -8,10 +8,11 @@ import numpy as np
 
 from facekit import openset, runtime, submit
 from facekit.errors import DataError
-from facekit.layout import CourseData
+from facekit.layout import NO_MATCH, CourseData
 from facekit.openset import Threshold
 from facekit.predict import TrainedRun, classify, embed
 from facekit.profiles import PROFILES
+from facekit.sources import MANIFEST
 
 FILES = {"classification": "classification.csv", "verification": "verification.csv"}
 
@@ -34,7 +35,7 @@ def course_run() -> Path:
 
 def course_recipe(data: CourseData) -> str:
     """The recipe for this data: that of the profile it was made for, else of this machine."""
-    manifest = data.root / "manifest.json"
+    manifest = data.root / MANIFEST
     name = json.loads(manifest.read_text()).get("name") if manifest.is_file() else None
     return name if name in PROFILES else runtime.profile().value.name
 
@@ -81,7 +82,7 @@ def chance(task: str, data: CourseData) -> float:
     """What the best constant answer scores on average: one class of many, or always n000000."""
     if task == "classification":
         return 1 / len(data.classes)
-    return sum(label == "n000000" for label in data.unknown_dev.labels) / len(data.unknown_dev)
+    return sum(label == NO_MATCH for label in data.unknown_dev.labels) / len(data.unknown_dev)
 
 
 def scoreboard(paths: dict[str, Path], data: CourseData) -> list[str]:

@@ -71,6 +71,11 @@ def workspace() -> Choice:
     return Choice(here, "the current folder")
 
 
+def data() -> Choice:
+    """The folder of the course's data, where no other is named."""
+    return Choice(workspace().value / "data", "in the workspace")
+
+
 def runs() -> Choice:
     """The folder of the runs: FACEKIT_RUNS (a mounted Drive, say), else runs/ in the workspace."""
     wanted = os.environ.get("FACEKIT_RUNS")

@@ -94,7 +94,7 @@ def set_up(
         raise DataError(f"source folder needs a folder of identities; {folder} is none")
     settings = {"source": source, "term": term, "seed": seed, "version": facekit.__version__}
     settings |= asdict(profile) if source == "synthetic" else _photographs(Path(folder))
-    if source == "synthetic" or not _is_course(Path(folder)):
+    if source == "folder" and not _is_course(Path(folder)):
         settings["pixels"] = profile.pixels
     if _finished(out, settings):
         return CourseData(out, term)
@@ -118,7 +118,7 @@ def open_course(progress: bool = True) -> CourseData:
 
     This is what every notebook begins with: rendered faces, in the size that suits the machine.
     """
-    root = runtime.workspace().value / "data"
+    root = runtime.data().value
     if (root / MANIFEST).exists() or _is_course(root):
         return CourseData(root, find_term(root))
     return set_up("synthetic", runtime.profile().value, root, progress=progress)

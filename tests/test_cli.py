@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -235,14 +236,24 @@ def test_every_answer_goes_with_its_file_whatever_the_names(
     assert after == {new_names[old]: label for old, label in before.items()}
 
 
+@pytest.fixture
+def kaggle_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a script in the place of Kaggle's program."""
+
+    def put(script: str) -> None:
+        program = tmp_path / "bin" / "kaggle"
+        program.parent.mkdir()
+        program.write_text(script)
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+
+    return put
+
+
 def test_submit_kaggle_sends_both_files(
-    copy_of_run: Path, run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copy_of_run: Path, run_cli, kaggle_is: Callable[[str], None]
 ) -> None:
-    program = tmp_path / "bin" / "kaggle"
-    program.parent.mkdir()
-    program.write_text('#!/bin/sh\necho "sent $3 $5"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    kaggle_is('#!/bin/sh\necho "sent $3 $5"\n')
     outcome = run_cli("submit", copy_of_run, "--kaggle")
     assert outcome.status == 0, outcome.stderr
     assert outcome.stdout.splitlines()[-2:] == [
@@ -252,13 +263,9 @@ def test_submit_kaggle_sends_both_files(
 
 
 def test_a_refusal_by_kaggle_is_one_line(
-    copy_of_run: Path, refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copy_of_run: Path, refused, kaggle_is: Callable[[str], None]
 ) -> None:
-    program = tmp_path / "bin" / "kaggle"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\nprintf '401\\nUnauthorized\\n'\nexit 1\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    kaggle_is("#!/bin/sh\nprintf '401\\nUnauthorized\\n'\nexit 1\n")
     assert "401 Unauthorized" in refused("submit", copy_of_run, "--kaggle")
 
 
