@@ -22,7 +22,7 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 bench: $(READY)
-	$(BIN)/python benchmarks/renderer.py
+	$(BIN)/python benchmarks/faces.py speed
 
 # uv where it is there, else venv and pip; made anew when the list of packages changes.
 $(READY): pyproject.toml

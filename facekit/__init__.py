@@ -8,4 +8,4 @@ Data flows one way through the package:
 `plots` and `widgets` look at any of it; `cli` and `course` drive it.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

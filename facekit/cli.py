@@ -1,14 +1,17 @@
 """The `facekit` command. Exit status: 0 done, 2 bad input, 130 interrupted."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from PIL import Image
 
 from facekit import doctor as examination
 from facekit import pipeline, predict, recipes, runtime, sources, submit, train
 from facekit.errors import DataError, FacekitError
+from facekit.faces import sheet as contact
 from facekit.layout import CourseData, find_term
 from facekit.profiles import get_profile
 
@@ -18,6 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+faces_app = typer.Typer(help="The people who do not exist.")
+app.add_typer(faces_app, name="faces")
 
 
 class Stopped(Exception):
@@ -46,9 +53,14 @@ def data(
     out: Annotated[Path | None, typer.Option(help="Where to. [data/ here]")] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 0,
     term: Annotated[str, typer.Option(help="S23, F23 or S24.")] = "F23",
+    difficulty: Annotated[
+        str | None, typer.Option(help="How far shots differ: easy, homework or hard.")
+    ] = None,
 ) -> None:
     """Fill a folder with the course's data; run it again to go on after an interruption."""
     chosen = get_profile(profile) if profile else runtime.profile().value
+    if difficulty is not None:
+        chosen = replace(chosen, difficulty=difficulty)
     target = out or runtime.data().value
     course = sources.set_up(source, chosen, target, folder, seed, term, progress=_watched())
     print(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
@@ -120,6 +132,29 @@ def score(
     print(submit.report(submit.task_of(csv), accuracy))
 
 
+@faces_app.command()
+def sheet(
+    kind: Annotated[str, typer.Argument(help="people, shots or sweep.")] = "people",
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("faces.jpg"),
+    rows: Annotated[int, typer.Option(min=1)] = 4,
+    columns: Annotated[int, typer.Option(min=1)] = 8,
+    first: Annotated[int, typer.Option(help="The first person's number.")] = 0,
+    size: Annotated[int, typer.Option(help="Pixels of one face.")] = 160,
+    seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 0,
+    difficulty: Annotated[str, typer.Option(help="easy, homework or hard.")] = "homework",
+    knob: Annotated[list[str] | None, typer.Option(help="What a sweep turns; repeatable.")] = None,
+) -> None:
+    """Write a contact sheet: many people, shots of some, or one knob turned at a time."""
+    if out.suffix not in (".jpg", ".png"):
+        raise DataError(f"{out}: a sheet is a .jpg or a .png")
+    if not out.parent.is_dir():
+        raise DataError(f"{out}: there is no folder {out.parent}")
+    knobs = knob or ["yaw", "smile", "key_x", "age"]
+    picture = contact.make(kind, rows, columns, first, size, seed, difficulty, knobs)
+    Image.fromarray(picture.numpy()).save(out)
+    print(f"{out}: {picture.shape[1]} x {picture.shape[0]} pixels")
+
+
 @app.command()
 def doctor(data: DataOption = None) -> None:
     """Print what was found on this machine and what was chosen, each with its reason."""
@@ -140,6 +175,7 @@ def course(
 def main() -> None:
     """Run the command line: a user's error is one line on standard error, never a traceback."""
     arguments = sys.argv[1:] or ["--help"]
+    arguments += ["--help"] * (arguments == ["faces"])
     words = "interrupted; the same command goes on"
     try:
         status = app(arguments, prog_name="facekit", standalone_mode=False) or 0

@@ -15,3 +15,7 @@ class RecipeError(FacekitError):
 
 class RunError(FacekitError):
     """A run folder is missing, damaged, or was made for something else."""
+
+
+class FaceError(FacekitError, ValueError):
+    """A face was asked for that cannot be rendered."""

@@ -31,7 +31,7 @@ def montage(
     columns: int = 10,
     title: str = "",
 ) -> Figure:
-    """A grid of faces: paths of images, or a tensor (N, 3, H, W) of values in 0 ... 1."""
+    """A grid of faces: paths of images, or a tensor (N, 3, H, W), uint8 or of values in 0 ... 1."""
     rows = -(-len(pictures) // columns)
     fig, axes = plt.subplots(
         rows,
@@ -53,17 +53,18 @@ def montage(
 
 def _pixels(picture: Path | torch.Tensor) -> np.ndarray:
     if isinstance(picture, torch.Tensor):
-        return picture.permute(1, 2, 0).clamp(0, 1).numpy()
+        picture = picture if picture.dtype == torch.uint8 else picture.clamp(0, 1)
+        return picture.permute(1, 2, 0).numpy()
     return np.asarray(read_rgb(picture))
 
 
-def rows_of_pictures(rows: dict[str, torch.Tensor], title: str = "") -> Figure:
-    """A row of pictures (N, 3, H, W) in 0 ... 1 for each name."""
+def rows_of_pictures(rows: dict[str, torch.Tensor], title: str = "", side: float = 1) -> Figure:
+    """A row of pictures (N, 3, H, W), uint8 or in 0 ... 1, `side` inches each, for each name."""
     count = max(map(len, rows.values()))
     fig, axes = plt.subplots(
         len(rows),
         count,
-        figsize=(count + 1.5, len(rows)),
+        figsize=(count * side + 1.5, len(rows) * side),
         squeeze=False,
         facecolor="white",
         layout="constrained",
@@ -75,6 +76,34 @@ def rows_of_pictures(rows: dict[str, torch.Tensor], title: str = "") -> Figure:
             place.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     fig.suptitle(title)
+    return fig
+
+
+def answers(
+    pictures: torch.Tensor, points: torch.Tensor, parts: torch.Tensor, names: Sequence[str]
+) -> Figure:
+    """Faces (N, 3, H, W) with their points (N, P, 2) above, and below what each pixel shows.
+
+    parts: (N, H, W), places in `names`.
+    """
+    fig, axes = plt.subplots(
+        2,
+        len(pictures),
+        figsize=(1.8 * len(pictures), 4.2),
+        squeeze=False,
+        facecolor="white",
+        layout="constrained",
+    )
+    for place in axes.flat:
+        place.set_axis_off()
+    colours = plt.get_cmap("tab10", len(names))
+    for above, below, picture, dots, part in zip(*axes, pictures, points, parts, strict=True):
+        above.imshow(_pixels(picture))
+        above.scatter(*dots.T, s=12, color=ORANGE, edgecolors="black", linewidths=0.5)
+        above.set(xlim=(0, picture.shape[2]), ylim=(picture.shape[1], 0))
+        below.imshow(part, colours, vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
+    patches = [plt.Rectangle((0, 0), 1, 1, color=colours(i)) for i in range(len(names))]
+    fig.legend(patches, names, loc="outside lower center", ncols=len(names), fontsize=8)
     return fig
 
 

@@ -18,17 +18,16 @@ class Profile:
     unknown_dev: int  # probe images with truth
     unknown_test: int  # probe images without
     pixels: int  # side of a square image
+    difficulty: str = "homework"  # how far rendered shots of one person differ
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", 16, 12, 3, 3, known=24, unknown_dev=18, unknown_test=36, pixels=48),
-        Profile("laptop", 100, 20, 5, 5, known=96, unknown_dev=36, unknown_test=72, pixels=96),
-        Profile("gpu", 1000, 20, 5, 5, known=960, unknown_dev=360, unknown_test=720, pixels=112),
-        Profile(
-            "homework", 7001, 20, 5, 5, known=960, unknown_dev=360, unknown_test=720, pixels=224
-        ),
+        Profile("smoke", 16, 12, 3, 3, 24, 18, 36, pixels=48, difficulty="easy"),
+        Profile("laptop", 100, 20, 5, 5, 96, 36, 72, pixels=96),
+        Profile("gpu", 1000, 20, 5, 5, 960, 360, 720, pixels=112),
+        Profile("homework", 7001, 20, 5, 5, 960, 360, 720, pixels=224),
     )
 }
 

@@ -8,12 +8,15 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import PIL
 import torch
@@ -41,33 +44,38 @@ SOURCES = ("synthetic", "folder")
 MANIFEST = "manifest.json"
 STARTED = ".facekit-setup.json"  # there while a set-up is not finished
 CHUNK = 32  # pictures made together; fixed, so that a picture's neighbours never change
-QUALITY = 92  # JPEG
+LONG = 1000  # pictures from which on one wants to know how long they take
+QUALITY = 92  # JPEG, of photographs; a rendered shot brings its own
 
 
-def render_chunk(files: list[tuple[str, Picture]], size: int, seed: int) -> None:
+def render_chunk(files: list[tuple[str, Picture]], size: int, seed: int, difficulty: str) -> None:
     """Render and write pictures given as (path, (person, shot))."""
     person, shot = (torch.tensor(column) for column in zip(*(p for _, p in files), strict=True))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the processes share the cores, and sums keep their order
     try:
-        pictures = faces.render(person, shot, size, seed=seed).permute(0, 2, 3, 1).numpy()
+        pictures = faces.render(person, shot, size, seed=seed, difficulty=difficulty)
+        pictures = pictures.permute(0, 2, 3, 1).numpy()
+        qualities = (
+            faces.parameters(person, shot, seed, difficulty)[1]["jpeg"].round().int().tolist()
+        )
     finally:
         torch.set_num_threads(threads)
-    for (path, _), picture in zip(files, pictures, strict=True):
-        _write_jpeg(path, PIL.Image.fromarray(picture))
+    for (path, _), picture, quality in zip(files, pictures, qualities, strict=True):
+        _write_jpeg(path, PIL.Image.fromarray(picture), quality)
 
 
-def convert_chunk(files: list[tuple[str, Picture]], size: int, seed: int) -> None:
+def convert_chunk(files: list[tuple[str, Picture]], size: int) -> None:
     """Write photographs given as (path, photograph's path), cropped to a square and resized."""
     for path, photograph in files:
         _write_jpeg(path, ImageOps.fit(read_rgb(photograph), (size, size)))
 
 
-def _write_jpeg(path: str, image: PIL.Image.Image) -> None:
+def _write_jpeg(path: str, image: PIL.Image.Image, quality: int = QUALITY) -> None:
     if Path(path).exists():
         return  # whole, from before an interruption
     content = BytesIO()
-    image.save(content, "JPEG", quality=QUALITY)
+    image.save(content, "JPEG", quality=quality)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(Path(path), content.getvalue())
 
@@ -88,10 +96,7 @@ def set_up(
     holds anything else than the course that is asked for.
     """
     out, spec = Path(out), get_term(term)
-    if source not in SOURCES:
-        raise DataError(f"no source {source!r}; choose one of: {', '.join(SOURCES)}")
-    if source == "folder" and not (folder and Path(folder).is_dir()):
-        raise DataError(f"source folder needs a folder of identities; {folder} is none")
+    _check(source, profile, folder)
     settings = {"source": source, "term": term, "seed": seed, "version": facekit.__version__}
     settings |= asdict(profile) if source == "synthetic" else _photographs(Path(folder))
     if source == "folder" and not _is_course(Path(folder)):
@@ -106,11 +111,24 @@ def set_up(
     if plan is None:
         _take_over(Path(folder), out, progress)
     else:
-        make = render_chunk if source == "synthetic" else convert_chunk
-        _make(plan.files(spec), out, make, (profile.pixels, seed), processes, progress)
+        rendered = (render_chunk, (profile.pixels, seed, profile.difficulty))
+        how = rendered if source == "synthetic" else (convert_chunk, (profile.pixels,))
+        _make(plan.files(spec), out, *how, processes, progress)
         plan.write_tables(out, spec)
     _finish(out, settings, counts, progress)
     return CourseData(out, term)
+
+
+def _check(source: str, profile: Profile, folder: str | Path | None) -> None:
+    """Raise DataError for what cannot be asked for."""
+    if source not in SOURCES:
+        raise DataError(f"no source {source!r}; choose one of: {', '.join(SOURCES)}")
+    if profile.difficulty not in faces.DIFFICULTIES:
+        raise DataError(
+            f"no difficulty {profile.difficulty!r}; choose one of: {', '.join(faces.DIFFICULTIES)}"
+        )
+    if source == "folder" and not (folder and Path(folder).is_dir()):
+        raise DataError(f"source folder needs a folder of identities; {folder} is none")
 
 
 def open_course(progress: bool = True) -> CourseData:
@@ -197,6 +215,8 @@ def _make(
     done = len(named) - sum(map(len, todo))
     # A process needs seconds to start: it should have some chunks to make.
     processes = min(processes or os.cpu_count() or 1, len(todo) // 8)
+    if make is render_chunk and len(todo) > LONG // CHUNK:
+        _say_how_long(sum(map(len, todo)), processes, *arguments)
     with tqdm(total=len(named), initial=done, unit="image", disable=not progress) as bar:
         if processes <= 1:
             for chunk in todo:
@@ -204,6 +224,24 @@ def _make(
                 bar.update(len(chunk))
         else:
             _make_in_parallel(todo, make, arguments, processes, bar)
+
+
+def _say_how_long(pictures: int, processes: int, size: int, *_: Any) -> None:
+    """Time a few pictures, and tell how long all will take."""
+    few, threads = torch.arange(12), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        faces.render(few[:1], few[:1], size)  # the first is slow
+        began = time.perf_counter()
+        faces.render(few, few, size)
+    finally:
+        torch.set_num_threads(threads)
+    minutes = (time.perf_counter() - began) / len(few) * pictures / processes / 60
+    print(
+        f"rendering {pictures:,} pictures of {size} px with {processes} processes, "
+        f"about {max(1, round(minutes)):,} min",
+        file=sys.stderr,
+    )
 
 
 def _make_in_parallel(

@@ -353,3 +353,92 @@ def test_the_name_of_a_recipe_cannot_lead_out_of_the_runs(
     change = "--set", "name=../../elsewhere"
     assert "a name is letters" in refused("train", "smoke", "--data", course.root, *change)
     assert not (tmp_path / "home").exists()
+
+
+# --- faces
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "size"),
+    [
+        ("people", (), (96, 64)),
+        ("shots", ("--difficulty", "hard"), (96, 64)),
+        ("sweep", ("--knob", "yaw", "--knob", "jaw_width", "--knob", "style_now"), (96, 96)),
+    ],
+)
+def test_faces_sheet_writes_a_picture(
+    kind: str, more: tuple[str, ...], size: tuple[int, int], run_cli, tmp_path: Path
+) -> None:
+    out = tmp_path / "sheet.png"
+    layout = "--rows", 2, "--columns", 3, "--size", 32
+    outcome = run_cli("faces", "sheet", kind, "--out", out, *layout, *more)
+    assert outcome == (0, f"{out}: {size[0]} x {size[1]} pixels\n", "")
+    with Image.open(out) as picture:
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", size)
+        assert len(picture.getcolors(10_000)) > 500
+
+
+def test_a_sheet_is_the_same_for_the_same_arguments_and_may_be_a_jpeg(
+    run_cli, tmp_path: Path
+) -> None:
+    one, two, other, photo = (tmp_path / name for name in ("1.png", "2.png", "3.png", "4.jpg"))
+    command = "faces", "sheet", "people", "--rows", 1, "--columns", 2, "--size", 16
+    for path, more in ((one, ()), (two, ()), (other, ("--seed", 1)), (photo, ("--first", 9))):
+        assert run_cli(*command, "--out", path, *more).status == 0
+    assert one.read_bytes() == two.read_bytes() != other.read_bytes()
+    with Image.open(photo) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (32, 16))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("crowds",), "no sheet 'crowds'; choose one of: people, shots, sweep"),
+        (("sweep", "--knob", "yow"), "no knob 'yow'; choose one of: yaw, "),
+        (("people", "--size", 15), "size must be 16 to 1024 pixels, not 15"),
+        (("people", "--size", 1025), "size must be 16 to 1024 pixels, not 1025"),
+        (("people", "--first", -1), "person must not be negative"),
+        (("people", "--rows", 0), "rows"),
+        (("people", "--columns", "x"), "columns"),
+        (("shots", "--difficulty", "hart"), "no difficulty 'hart'; choose one of: easy, "),
+        (("people", "--colour", "red"), "No such option"),
+    ],
+)
+def test_a_sheet_that_cannot_be_is_one_line(
+    arguments: tuple, words: str, refused, tmp_path: Path, unchanged
+) -> None:
+    with unchanged(tmp_path):
+        assert words in refused("faces", "sheet", *arguments, "--out", tmp_path / "sheet.png")
+
+
+@pytest.mark.parametrize("name", ["sheet.gif", "sheet", "sheet.png", "nowhere/sheet.png"])
+def test_a_sheet_goes_only_where_a_picture_can_be(
+    name: str, refused, tmp_path: Path, unchanged
+) -> None:
+    small = "--rows", 1, "--columns", 1, "--size", 16
+    (tmp_path / "sheet.png").mkdir()
+    with unchanged(tmp_path):
+        said = refused("faces", "sheet", "people", *small, "--out", f"{tmp_path}/{name}")
+    assert str(tmp_path / name) in said
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_a_sheet_is_refused_before_it_is_rendered(
+    refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody should wait for a large sheet to hear that its folder is not there."""
+    monkeypatch.setattr("facekit.faces.render", lambda *_, **__: pytest.fail("rendered"))
+    assert "nowhere" in refused("faces", "sheet", "people", "--out", tmp_path / "nowhere/sheet.png")
+
+
+def test_faces_explains_itself(run_cli) -> None:
+    overall, one = run_cli("faces", "--help"), run_cli("faces", "sheet", "--help")
+    assert overall.status == one.status == 0
+    assert re.search(r"^  sheet +\w", overall.stdout, re.MULTILINE)
+    assert "facekit faces sheet" in one.stdout
+
+
+def test_faces_without_a_command_is_help_as_people_read_it(run_cli) -> None:
+    outcome = run_cli("faces")
+    assert outcome.stdout == run_cli("faces", "--help").stdout
+    assert not outcome.stderr

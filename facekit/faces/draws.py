@@ -39,7 +39,11 @@ def to_unit(bits: Tensor) -> Tensor:
 
 
 class Draws:
-    """Named draws for N keys at once; every method returns one value per key, float32 (N,)."""
+    """Named draws for N keys at once; every method returns one value per key, float64 (N,).
+
+    In double precision, because the last digit of an exponential or a sine may depend on how a
+    batch is cut into vectors; rounded to single in the end, what is drawn does not.
+    """
 
     def __init__(self, seed: int, *keys: Tensor) -> None:
         """`keys`: int64 (N,) each, such as the person, or the person and the shot."""
@@ -61,7 +65,7 @@ class Draws:
     def uniforms(self, ranges: Table) -> dict[str, Tensor]:
         """Evenly between the two numbers given for each name."""
         low, high = self.columns(ranges)
-        values = (low + (high - low) * to_unit(self.bits(*ranges))).float()  # (N, names)
+        values = low + (high - low) * to_unit(self.bits(*ranges))  # (N, names)
         return dict(zip(ranges, values.unbind(1), strict=True))
 
     def normals(self, bells: Table) -> dict[str, Tensor]:
@@ -73,7 +77,7 @@ class Draws:
         bits = self.bits(*bells)
         total = sum((bits >> shift) & 0xFFFF for shift in (0, 16, 32, 48)) - 2 * 0xFFFF
         mean, spread = self.columns(bells)
-        values = (mean + spread * (total.double() * (math.sqrt(3.0) / 65536.0))).float()
+        values = mean + spread * (total.double() * (math.sqrt(3.0) / 65536.0))
         return dict(zip(bells, values.unbind(1), strict=True))
 
     def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -86,16 +90,16 @@ class Draws:
 
     def chance(self, name: str, probability: float | Tensor) -> Tensor:
         """1.0 with the given probability, else 0.0."""
-        return (self.uniform(name) < probability).float()
+        return (self.uniform(name) < probability).double()
 
     def choice(self, name: str, weights: list[float]) -> Tensor:
         """An index, int64 (N,), drawn in proportion to `weights`."""
         steps = torch.tensor(weights, dtype=torch.float64).cumsum(0)
-        steps = (steps / steps[-1])[:-1].float().to(self.state.device)
+        steps = (steps / steps[-1])[:-1].to(self.state.device)
         return torch.bucketize(self.uniform(name), steps)
 
     def colour(self, name: str, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """A colour with independent channels, float32 (N, 3)."""
+        """A colour with independent channels, float64 (N, 3)."""
         return torch.stack(list(self.uniforms({name + c: (low, high) for c in "rgb"}).values()), 1)
 
     def cells(self, name: str, height: int, width: int) -> Tensor:

@@ -1,38 +1,89 @@
-"""What lens, film and processing do to a finished painting."""
+"""What lies behind the person, and what lens, film and processing do to the picture."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from facekit.faces import textures
 from facekit.faces.draws import Draws, shift_right
-from facekit.faces.person import Facts
+from facekit.faces.surface import Facts, mix
+
+LUMA = (0.299, 0.587, 0.114)
+MARGIN = 8  # pixels added round a picture before it is blurred
 
 
-def defocus(image: Tensor, amount: Tensor) -> Tensor:
-    """Mix in a copy that has lost its detail; `amount` 0..1, (N, 1, 1, 1)."""
-    size = image.shape[-1]
-    small = functional.adaptive_avg_pool2d(image, max(size * 2 // 7, 4))
-    coarse = functional.interpolate(small, size=(size, size), mode="bilinear")
-    return torch.lerp(image, coarse, amount)
+def background(f: Facts, size: int) -> Tensor:
+    """A wall, a window's edge, shelves or foliage, out of focus: light (N, 3, size, size)."""
+    axis = torch.linspace(-1, 1, size, device=f.tone.device)
+    x, y = axis[None, None, :], axis[None, :, None]
+    along = x * torch.cos(f.back_angle) + y * torch.sin(f.back_angle)
+    sharp = 2 + 20 * f.back_sharp**3
+    scale = 0.10 * f.back_scale
+    clouds = textures.smooth(textures.CLOUDS, x * scale + f.back_x, y * scale + f.back_y)
+    spots = textures.smooth(textures.CURLS, x * scale + f.back_y, y * scale + f.back_x)
+    kind = f.back_kind
+    wall = 0.5 + 0.35 * along + 0.06 * clouds
+    window = torch.sigmoid((1.5 * along + f.back_x) * sharp)
+    shelves = torch.sin(7 * f.back_scale * along + 6 * f.back_x) + 0.5 * torch.sin(9 * y + 5 * x)
+    leaves = torch.sigmoid(2.5 * clouds)
+    first = torch.where(kind < 0.35, wall, torch.where(kind < 0.6, window, leaves))
+    first = torch.where((kind > 0.6) & (kind < 0.75), torch.sigmoid(shelves * 0.5 * sharp), first)
+    second = torch.where(kind > 0.75, torch.sigmoid((spots - 1.0) * 3), 0.25 * leaves)
+    colour = mix(f.back_1.expand(-1, -1, size, size), f.back_2, first.clamp(0, 1))
+    colour = mix(colour, f.back_3, 0.7 * second)
+    return colour * (0.4 + 0.6 * (f.sky + 0.5 * f.key).clamp(0.2, 1.4))[:, None]
 
 
-def develop(image: Tensor, how: Facts) -> Tensor:
-    """Exposure, contrast, colour cast and saturation."""
-    grey = image.mean(dim=1, keepdim=True)  # (N, 1, size, size)
-    saturation = how.saturation * (1.0 - how.mono)
-    image = grey + (image - grey) * saturation
-    colour = (1.0 - how.mono) * torch.cat([how.cast_warm, how.cast_green, -how.cast_warm], dim=1)
-    gain = torch.exp2(how.exposure) * how.contrast
-    return image * gain + (0.5 - 0.5 * how.contrast + colour)
+def automatic_exposure(f: Facts) -> Tensor:
+    """A camera opens up in little light and, half-heartedly, for a dark face: (N, 1, 1)."""
+    lit = (0.82 / (0.85 * f.sky + 0.55 * f.key + 0.1)) ** 0.65
+    skin = f.skin.mean(1)
+    return lit * (skin / 0.42).clamp(0.05, 1.2) ** -0.4
 
 
-def vignette(size: int, strength: Tensor) -> Tensor:
-    """A factor (N, 1, size, size) that darkens the corners by up to `strength`."""
-    axis = torch.linspace(-1.0, 1.0, size, device=strength.device)
-    radius2 = axis[:, None] ** 2 + axis[None, :] ** 2
-    return 1.0 - strength * (0.5 * radius2) ** 2
+def tone(picture: Tensor, f: Facts) -> Tensor:
+    """From light to grey levels 0..1: exposure, white balance, shoulder, gamma, contrast."""
+    grow = (f.exposure * automatic_exposure(f))[:, None]
+    light = (picture * f.cast * 0.84 * grow).clamp(min=0)
+    light = light * (1 + 0.1 * light) / (1 + 0.62 * light)
+    value = (1.36 * light).clamp(0, 1.2) ** (1 / 2.2)
+    value = (value - 0.5) * f.contrast[:, None] + 0.5 + 0.6 * f.haze[:, None]
+    luma = torch.tensor(LUMA, device=value.device)[None, :, None, None]
+    grey = (value * luma).sum(1, keepdim=True)
+    return grey + (value - grey) * (f.saturation * (1 - f.mono))[:, None]
+
+
+def vignette(f: Facts, size: int) -> Tensor:
+    axis = torch.linspace(-1, 1, size, device=f.tone.device) ** 2
+    return 1 - f.vignette[:, None] * 0.5 * (axis[None, None, None, :] + axis[None, None, :, None])
+
+
+def blur(picture: Tensor, f: Facts) -> Tensor:
+    """Out of focus and shaken: one Gaussian, longer along the shake, applied to frequencies.
+
+    Blur is given in pixels of a picture of 224.
+    """
+    some = torch.nonzero(((f.blur > 0) | (f.shake > 0)).flatten())[:, 0]
+    if len(some) == 0:
+        return picture
+    size = picture.shape[-1]
+    wide = size + 2 * MARGIN
+    around = functional.pad(picture[some], (MARGIN,) * 4, mode="reflect")
+    down = torch.fft.fftfreq(wide, device=picture.device)[None, :, None]
+    across = torch.fft.rfftfreq(wide, device=picture.device)[None, None, :]
+    scale = 2 * math.pi * size / 224
+    focus, shake, turn = (
+        v[some] * s for v, s in ((f.blur, scale), (f.shake, scale), (f.shake_angle, 1))
+    )
+    along = across * torch.cos(turn) + down * torch.sin(turn)
+    keep = torch.exp(-0.5 * (focus**2 * (across**2 + down**2) + (shake * along) ** 2))
+    soft = torch.fft.irfft2(torch.fft.rfft2(around) * keep[:, None], s=(wide, wide))
+    inner = soft[:, :, MARGIN : MARGIN + size, MARGIN : MARGIN + size]
+    return picture.index_copy(0, some, inner)
 
 
 def grain(draws: Draws, size: int) -> Tensor:
@@ -46,9 +97,9 @@ def grain(draws: Draws, size: int) -> Tensor:
     return (pairs - 65535.0) * (6.0**0.5 / 65536.0)
 
 
-def expose(image: Tensor, how: Facts, draws: Draws) -> Tensor:
-    """Turn a painting, float (N, 3, size, size) about 0..1, into a photograph, uint8."""
-    size = image.shape[-1]
-    image = develop(defocus(image, how.blur), how) * vignette(size, how.vignette)
-    image = image + how.grain_level * grain(draws, size)
-    return image.mul_(255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)
+def expose(f: Facts, light: Tensor, draws: Draws) -> Tensor:
+    """Turn light, float (N, 3, size, size), into a photograph, uint8."""
+    size = light.shape[-1]
+    picture = blur(tone(light * vignette(f, size), f).clamp(0, 1), f)
+    picture = picture + f.grain[:, None] * grain(draws, size)
+    return picture.mul_(255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)

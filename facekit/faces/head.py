@@ -1,93 +1,339 @@
-"""Where each pixel lies on the head: the pose, without any 3-D model.
+"""The head's geometry: skull, face, ears, neck and shoulders.
 
-Read from the picture inwards. A pixel is moved into the head's own frame (roll, scale, offset).
-Dividing by the width of the outline at its height makes the head a unit ball, and a ball is easy
-to turn: yaw and pitch rotate the point on its surface, and the result says which spot of the
-face is seen there. Features that stand out from the ball, such as the nose, move further: `ahead`.
+The head is a stack of superellipses from crown to neck, and the face is that surface pushed
+forwards and back by some forty smooth hills. Expression moves the mouth's and the brows'
+landmarks first; geometry here and paint in `skin` both read the moved ones.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from facekit.faces.person import Facts
+from facekit.faces.surface import (
+    Facts,
+    Surface,
+    bell,
+    bump,
+    hollowness,
+    knots,
+    normals,
+    places,
+    slices,
+    spline,
+    step,
+    unevenly,
+)
+
+LEVELS = 16  # knots from the crown to the neck
+FACE_EDGE = 1.5  # radians from the front where face and skull meet
 
 
-@dataclass
-class View:
-    """One batch of pixels seen as places on heads; (N, 1, size, size) unless said otherwise."""
-
-    across: Tensor  # in the plane of the picture, head units, right of the head's middle
-    down: Tensor  # the same, below the head's middle
-    ball_x: Tensor  # on the unit ball, as seen: right,
-    ball_y: Tensor  # down,
-    ball_z: Tensor  # and towards the camera
-    x: Tensor  # on the face, as if it looked straight at us: head units right of the nose line
-    y: Tensor  # head units below the eyes
-    front: Tensor  # 1 on the front of the head, 0 at the back
-    side: Tensor  # how far a spot faces forward: 1 at the nose, 0 at the ears, -1 behind
-    outside: Tensor  # distance outside the outline, head units, negative inside
-    half_width: Tensor  # of the turned head, (N, 1, 1, 1)
-    turn: Tensor  # sine of yaw, (N, 1, 1, 1)
-    nod: Tensor  # sine of pitch, (N, 1, 1, 1)
-    pixel: Tensor  # the width of a pixel in head units, (N, 1, 1, 1)
-
-    def cover(self, distance: Tensor, softness: float = 0.0) -> Tensor:
-        """How much of a pixel a shape covers (0..1), from the distance to the shape's edge."""
-        return (0.5 - distance / (1.5 * self.pixel + softness)).clamp_(0.0, 1.0)
-
-    def ahead(self, depth: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Face coordinates for something `depth` in front of the skin, which parallax moves."""
-        return self.x - depth * self.turn, self.y - depth * self.nod
+def express(f: Facts) -> None:
+    """Add the landmarks that move with expression to the facts: levels (cm) and widths."""
+    grin = f.smile.clamp(min=0)
+    f.old = (f.lines + f.years / 60).clamp(0, 1)
+    f.plump = f.weight + 0 * f.build
+    f.nose_y = f.nose_base + 0.1 * grin
+    f.lip_y = f.nose_y - f.lip_gap + 0.2 * grin
+    parted = (f.mouth_open > 0.02).float()
+    f.gap_up = 0.26 * f.mouth_open + 0.1 * grin * parted
+    f.gap_low = 1.05 * f.mouth_open + 0.25 * grin * parted
+    f.drop = 0.9 * f.gap_low + 0.35 * f.jaw_open
+    f.mouth_half = f.mouth_width * (
+        1 + 0.22 * f.smile.clamp(min=-0.4) - 0.2 * f.pucker - 0.06 * f.mouth_open
+    )
+    f.corner = f.mouth_corner + 0.55 * f.smile - 0.15 * f.mouth_open * (1 - grin.clamp(max=1))
+    f.lip_up = f.upper_lip * (1 - 0.25 * grin)
+    f.lip_low = f.lower_lip * (1 - 0.12 * grin)
+    f.fold_y = f.lip_y - f.chin_fold - f.drop
+    f.chin_y = f.fold_y - 0.48 * f.chin_height
+    f.menton_y = f.fold_y - f.chin_height
+    f.brow_y = f.brow_level + 0.5 * f.brow_raise
+    f.wing_y = f.nose_y + 0.5
+    f.grin = grin
 
 
-def hump(value: Tensor, width: Tensor | float) -> Tensor:
-    """A smooth bump: 1 where `value` is 0, about 1/3 one width away, 0 from two widths on.
-
-    Much like a Gaussian, at a fifth of the time of an exponential.
-    """
-    half = value * (0.5 / width)
-    return (1.0 - half * half).clamp_(min=0.0).square_().square_()
-
-
-def outline(down: Tensor, who: Facts) -> Tensor:
-    """Relative width of the head against a plain ball, by height; (N, 1, size, size)."""
-    low, high = down.clamp(0.0, 1.0), down.clamp(-1.0, 0.0)
-    low2 = low * low
-    width = 1.0 + who.forehead_width * high * high + who.cheek_width * hump(down - 0.25, 0.35)
-    return width + who.jaw_width * low2 + (who.chin_width - 0.1) * low2 * low2
+@cache
+def head_rows(rows: int, device: str) -> tuple[Tensor, Tensor]:
+    """Where the grid's rows lie on the 0..15 scale of the knots, and the spline's weights."""
+    t = torch.linspace(0, LEVELS - 1, 4000, dtype=torch.float64)
+    face = torch.sigmoid((t - 4.6) * 3) * torch.sigmoid((13.0 - t) * 3)
+    density = 0.5 + 1.4 * face + 0.5 * bell(t - 7, 0.5) + 0.6 * bell(t - 10, 0.8)
+    level = unevenly(density, 0, LEVELS - 1, rows)
+    return level.float().to(device), spline(LEVELS, level).float().to(device)
 
 
-def frame(how: Facts, size: int) -> tuple[Tensor, Tensor]:
-    """Pixel centres in the upright head's frame, head units: across and down."""
-    axis = (torch.arange(size, device=how.scale.device) + 0.5) * (2.0 / size) - 1.0
-    u = (axis.view(1, 1, 1, size) - how.offset_x) / how.scale
-    v = (axis.view(1, 1, size, 1) - how.offset_y) / how.scale
-    roll = torch.deg2rad(how.roll)
-    return u * roll.cos() + v * roll.sin(), v * roll.cos() - u * roll.sin()
+@cache
+def face_angles(columns: int, device: str) -> Tensor:
+    u = torch.linspace(-1, 1, columns, dtype=torch.float64)
+    edge = FACE_EDGE
+    return (0.72 * edge * u + 0.28 * edge * u**3).float().to(device)
 
 
-def look_at(who: Facts, how: Facts, size: int) -> View:
-    """Place every pixel of N photographs on the heads they show."""
-    across, down = frame(how, size)
-    yaw, pitch = torch.deg2rad(how.yaw), torch.deg2rad(how.pitch)
-    turn, nod = yaw.sin(), pitch.sin()
-    half_width = ((who.face_width * yaw.cos()) ** 2 + (who.head_depth * turn) ** 2).sqrt()
-    ball_y = down / torch.where(down > 0.0, who.face_height * who.chin_length, who.face_height)
-    lean = 0.16 * turn * ball_y.clamp(0.0, 1.0)  # the jaw hangs from the front of the skull
-    ball_x = (across - lean) / (half_width * outline(ball_y, who))
-    radius2 = ball_x * ball_x + ball_y * ball_y
-    ball_z = (1.0 - radius2).clamp(min=1e-4).sqrt()
-    forward = ball_x * turn + ball_z * yaw.cos()
-    x = (ball_x * yaw.cos() - ball_z * turn) * who.face_width
-    y = ball_y * pitch.cos() - forward * nod
-    side = ball_y * nod + forward * pitch.cos()
-    return View(
-        across=across, down=down, ball_x=ball_x, ball_y=ball_y, ball_z=ball_z,
-        x=x, y=y, front=(side * 6.0).clamp(0.0, 1.0), side=side,
-        outside=(radius2.sqrt() - 1.0) * 0.85, half_width=half_width,
-        turn=turn, nod=nod, pixel=2.0 / (size * how.scale),
-    )  # fmt: skip
+@cache
+def skull_angles(columns: int, device: str) -> Tensor:
+    return torch.linspace(FACE_EDGE, 2 * math.pi - FACE_EDGE, columns).to(device)
+
+
+# Where features lie: the first and last level of the knots, and radians to each side.
+WINDOWS = {
+    "brows": (4.2, 7.2, 1.05), "eyes": (4.4, 9.3, 1.05), "slits": (5.6, 8.6, 0.8),
+    "nose": (4.6, 10.4, 0.62), "cheeks": (6.0, 13.6, 1.5), "mouth": (8.4, 14.2, 0.75),
+    "lips": (8.8, 12.6, 0.62), "forehead": (3.6, 6.9, 0.8), "face": (0.0, 15.0, 1.5),
+}  # fmt: skip
+
+
+@cache
+def window(name: str, rows: int, columns: int) -> tuple[slice, slice]:
+    """The rows and columns of a face's grid in which a feature lies, so that work stays there."""
+    top, bottom, reach = WINDOWS[name]
+    level, angle = head_rows(rows, "cpu")[0], face_angles(columns, "cpu")
+    down = torch.nonzero((level >= top) & (level <= bottom)).flatten()
+    across = torch.nonzero(angle.abs() <= reach).flatten()
+    return slice(int(down[0]), int(down[-1]) + 1), slice(int(across[0]), int(across[-1]) + 1)
+
+
+def skull_knots(f: Facts) -> list[Tensor]:
+    """Height, half width, front and back depth of the head at 16 levels, each (N, 16)."""
+    tall, wide, slope = f.head_height / 11.4, f.head_width, f.forehead_slope
+    cheek = f.cheek_width + 0.12 * f.plump
+    jaw = torch.minimum(f.jaw_width + 0.2 * f.plump, cheek - 0.6)
+    mouth, chin = f.mouth_forward, f.chin_forward
+    height = [11.5 * tall, 10.9 * tall, 9.65 * tall, 8.0 * tall, 6.0 * tall, 3.9, 1.8, 0.0, -2.0,
+              f.nose_y + 0.1, f.lip_y, f.fold_y, f.chin_y, f.menton_y, f.menton_y - 0.45,
+              f.menton_y + 0.2]  # fmt: skip
+    width = [0.0 * wide, 0.44 * wide, 0.70 * wide, 0.89 * wide, 0.98 * wide, 1.0 * wide,
+             0.985 * wide, 0.48 * wide + 0.51 * cheek, cheek, 0.5 * (cheek + jaw) + 0.15, jaw + 0.1,
+             jaw - 0.25, jaw - 0.75 + f.chin_width, jaw - 1.35 + 1.4 * f.chin_width,
+             jaw - 2.0 + f.chin_width, jaw - 2.4]  # fmt: skip
+    front = [0.0 * wide, 3.7, 6.0 - slope, 7.75 - slope, 8.75 - 0.6 * slope, 9.25 - 0.2 * slope,
+             9.4, 8.95, 9.05 + f.midface, 9.25 + f.midface, 9.25 + 0.3 * mouth,
+             9.1 + 0.2 * mouth + 0.3 * chin, 9.0 + 0.5 * chin, 8.4 + 0.6 * chin, 6.9 + 0.5 * chin,
+             4.6]  # fmt: skip
+    back = [0.0, 4.0, 6.4, 8.6, 9.7, 10.1, 10.1, 9.7, 8.9, 7.8, 6.8, 6.3, 5.9, 5.5, 5.2, 5.0]
+    return [knots(row) for row in (height, width, front, [wide * 0 + b for b in back])]
+
+
+def skull(f: Facts, rows: int, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The bare head without features: x, y, z (N, V, U)."""
+    level, weights = head_rows(rows, str(angle.device))
+    low = step(6.5, 10.0, level)[:, None]  # from a round skull to a narrower jaw
+    power = torch.lerp(f.forehead_round, f.jaw_round, low)
+    x, y, z = slices(weights, angle, skull_knots(f), power)
+    under = step(-1.0, -13.0, y + 0.7 * f.drop)
+    side = torch.sin(angle).abs()
+    y = y + f.jaw_lift * under * side**f.jaw_square
+    temple = bump(angle.abs() - 1.0, y - 2.2, 0.35, 2.2)
+    return x - x.sign() * 0.3 * temple + f.jaw_skew * (y + 4).clamp(max=0), y, z
+
+
+def brow_and_sockets(f: Facts, x: Tensor, y: Tensor) -> Tensor:
+    """Brow ridge, eye sockets, eyeballs behind their lids, lid folds and bags: cm forwards."""
+    ax = x.abs()
+    ridge = torch.exp(-(((ax - 2.6) / 3.0) ** 4) - ((y - f.brow_y + 0.25) / 0.75) ** 2)
+    x, y = ax - f.eye_apart, y - f.eye_skew * x.sign()
+    sockets = bump(x + 0.15, y - 0.35, 1.75, 1.1) + 0.4 * bump(ax - 1.55, y - 0.3, 0.55, 0.85)
+    ball = torch.exp(-(((x / 1.4) ** 2 + (y / 0.9) ** 2) ** 1.4))
+    along = x / f.eye_width
+    arch = (1 - along * along).clamp(min=0) ** 0.8
+    within = step(1.35, 0.6, along.abs())
+    fold = bell(y - f.eye_open * 0.52 * arch - f.lid_fold - 0.22, 0.26)
+    rim = bell(y - f.eye_open * 0.55 * arch - 0.04, 0.12) + bell(y + f.eye_open * 0.45 * arch, 0.12)
+    below = y + f.eye_open * 0.45 * arch + 0.45
+    bag = 0.04 + 0.16 * f.eye_bag + 0.06 * f.grin
+    lids = 0.14 * fold + 0.05 * rim + bag * bell(below, 0.28) - 0.7 * bag * bell(below + 0.5, 0.3)
+    return f.brow_ridge * ridge - f.eye_depth * sockets + 0.45 * ball + lids * within
+
+
+def nose(f: Facts, x: Tensor, y: Tensor) -> Tensor:
+    """Bridge, tip, wings: cm forwards."""
+    ax = x.abs()
+    tip = f.nose_y + f.nose_rise
+    up = (y - tip) / (0.25 - tip)  # 0 at the tip, 1 at the root
+    along = up.clamp(0, 1)
+    height = torch.lerp(f.nose_tip, f.bridge_height, along)
+    height = height + f.nose_hump * torch.sin(math.pi * along) - 0.1 * bell(along - 0.16, 0.1)
+    height = height * torch.where(up > 1, bell(y - 0.25, 1.35), 1.0)
+    off = (x - f.nose_skew * (1 - along)).abs()
+    bottom, top = f.nose_y - 0.12 + 0.12 * off, tip + 0.25 + 0.2 * off
+    under = ((top - y) / (top - bottom)).clamp(0, 1)
+    height = height * (1 - under**2.3).clamp(min=1e-4) ** 0.62 * (under < 1)
+    width = torch.lerp(f.nose_tip_width, f.bridge_width, step(0.05, 0.75, along))
+    width = width + 0.25 * step(0.75, 1.15, up)
+    ridge = 0.6 * bell(off, 0.95 * width) + 0.4 * bell(off, 2.0 * width)
+    ball = 0.28 * bump(off, y - tip - 0.1, f.nose_tip_width * 0.85, 0.55)
+    wing = f.nose_wings * (1 + 0.08 * f.grin)
+    wings = f.nose_wing_round * bump(ax - 0.74 * wing, y - f.wing_y, 0.42, 0.47)
+    wings = wings * step(f.nose_y - 0.1, f.wing_y - 0.1, y)
+    crease = 0.2 * bump(ax - wing - 0.28, y - f.wing_y - 0.05, 0.26, 0.5)
+    return height * ridge + ball + wings - crease
+
+
+def fold_line(f: Facts, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The fold from nose to mouth: its x at each height, and how far along it that is, 0..1."""
+    wing = f.nose_wings + 0.12
+    down = (f.wing_y - y) / (f.wing_y - f.lip_y + 1.0)
+    return wing + (f.mouth_half + 0.55 - wing) * down.clamp(0.001, 1.25) ** 0.85, down
+
+
+def cheeks(f: Facts, x: Tensor, y: Tensor) -> Tensor:
+    """Cheekbones, fullness, hollows and the fold beside the mouth: cm forwards."""
+    ax = x.abs()
+    bone = f.cheekbone * bump(ax - 5.0, y - f.cheekbone_level, 1.5, 1.2)
+    full = f.cheek_full + 0.5 * f.grin + 0.12 * f.plump
+    full = full * bump(ax - 3.7, y + 3.2 - 0.4 * f.grin, 1.6, 1.5)
+    hollow = (f.cheek_hollow - 0.15 * f.grin - 0.1 * f.plump) * bump(ax - 4.6, y + 6.3, 1.2, 1.7)
+    line, down = fold_line(f, y)
+    deep = (0.5 * f.smile_fold + 0.2 * f.old + 0.42 * f.grin) * step(-0.15, 0.15, down)
+    deep = deep * step(1.2, 0.75, down)
+    fold = deep * (0.32 * bell(ax - line - 0.6, 0.55) - 0.2 * bell(ax - line, 0.22))
+    return bone + full - hollow + fold
+
+
+def lip_lines(f: Facts, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The mouth at each x: place -1..1, its middle line, and the gap's upper and lower edge."""
+    place = x / f.mouth_half
+    line = f.lip_y + f.corner * place**2 + 0.5 * f.mouth_skew * place
+    room = (1 - place**2).clamp(min=0)
+    return place, line, line + f.gap_up * room, line - f.gap_low * room
+
+
+def mouth_and_chin(f: Facts, x: Tensor, y: Tensor) -> Tensor:
+    """Lips, their parting, philtrum, the fold under the lip and the chin: cm forwards."""
+    ax = x.abs()
+    place, line, upper, lower = lip_lines(f, x)
+    within = step(1.2, 0.75, place.abs())
+    pout = f.lip_forward + 0.35 * f.pucker - 0.12 * f.grin
+    lips = 0.85 * bell(y - upper - 0.42 * f.lip_up, 0.62 * f.lip_up + 0.08)
+    lips = lips + bell(y - lower + 0.42 * f.lip_low, 0.62 * f.lip_low + 0.08)
+    opened = upper - lower
+    shut = 0.3 * bell(y - line, 0.16) * (opened < 0.15)
+    inside = 0.5 * torch.sigmoid((upper - y) / 0.06) * torch.sigmoid((y - lower) / 0.06)
+    lips = (pout * lips - shut) * within - inside * step(0.1, 0.35, opened)
+    corner = 0.2 * bump(ax - f.mouth_half - 0.12, y - line, 0.35, 0.35) * (0.6 + f.grin)
+    groove = y - f.nose_y + 0.45 * f.lip_gap
+    groove = f.philtrum * (
+        0.05 * bump(ax - 0.5, groove, 0.25, 0.5) - 0.11 * bump(x, groove, 0.28, 0.5)
+    )
+    under = 0.45 * bump(x, y - f.fold_y, 2.0, 0.55)
+    chin = f.chin_ball * bump(x, y - f.chin_y, 1.7, 1.0)
+    forward = (0.25 + 0.7 * f.mouth_forward) * bump(x, y - f.lip_y, 3.2, 2.2)
+    forward = forward + 0.5 * f.chin_forward * bump(x, y - f.chin_y, 2.6, 1.8)
+    cleft = 0.25 * f.chin_cleft * bump(x, y - f.chin_y + 0.2, 0.22, 0.7)
+    return lips - corner + groove - under + chin - cleft + forward
+
+
+FEATURES = {"eyes": brow_and_sockets, "nose": nose, "cheeks": cheeks, "mouth": mouth_and_chin}
+
+
+def face(f: Facts, rows: int, columns: int) -> Surface:
+    """The front of the head, dense where the features are."""
+    angle = face_angles(columns, str(f.tone.device))
+    x, y, z = skull(f, rows, angle)
+    forwards = torch.zeros_like(x)
+    for name, feature in FEATURES.items():
+        down, across = window(name, rows, columns)
+        part = (slice(None), down, across)
+        forwards[part] += feature(f, x[part], y[part])
+    z = z + forwards * step(0.08, 0.40, torch.cos(angle))
+    points = torch.stack([x, y, z], 1)
+    normal = normals(points)
+    hollow = hollowness(points, normal, round(rows * 0.055))
+    narrow = hollowness(points, normal, round(rows * 0.02))
+    light = (1 + 0.9 * hollow.clamp(max=0) + 1.2 * narrow.clamp(max=0)).clamp(0.35, 1)
+    light = light * (0.55 + 0.45 * step(-12.5, -8.5, y + 0.25 * z - 2))  # under the chin
+    surface = Surface("face", points, normal, light, wrap=(0.40, 0.24, 0.18))
+    surface.marks = {"angle": angle.expand_as(x), "front": torch.ones(1, device=x.device)}
+    return surface
+
+
+def nape(f: Facts, rows: int, columns: int) -> Surface:
+    """The rest of the head, from temple round the back to temple."""
+    angle = skull_angles(columns, str(f.tone.device))
+    points = torch.stack(skull(f, rows, angle), 1)
+    light = 0.55 + 0.45 * step(-12.5, -8.5, points[:, 1])
+    surface = Surface("face", points, normals(points), light, wrap=(0.38, 0.22, 0.16))
+    surface.marks = {"angle": (angle - 2 * math.pi * (angle > math.pi)).expand_as(points[:, 0])}
+    return surface
+
+
+def ear(f: Facts, side: int, rows: int, columns: int) -> Surface:
+    """One ear, a bent disc with a rim and a bowl; `side` 1 is on the right of the picture."""
+    radius, turn = places(rows, columns, str(f.tone.device))
+    turn = turn * 2 * math.pi
+    c, s = torch.cos(turn), torch.sin(turn)
+    lobe = 0.30 * (-s).clamp(min=0) ** 2 * (1.2 - 0.6 * f.ear_lobe)
+    shape = 1 + 0.1 * s * c - lobe
+    back = radius * c * shape * f.ear_width * (1 + 0.2 * s)
+    up = radius * s * shape * f.ear_height
+    rim = 0.45 * bell(radius - 0.86, 0.12) * step(-0.95, -0.5, s)
+    bowl = 0.26 * bell(radius - 0.52, 0.14) * step(-0.9, -0.5, c) - 0.35 * bell(radius, 0.33)
+    out = rim + bowl - 0.3 * step(0.93, 1.0, radius)
+    away = back + 0.75 * f.ear_width
+    ct, st = torch.cos(f.ear_tilt), torch.sin(f.ear_tilt)
+    x = 0.5 * (f.cheek_width + f.head_width) - 0.45 + away * st + out * ct
+    z = 0.6 - away * ct + out * st - 0.12 * up
+    points = torch.stack(torch.broadcast_tensors(side * x, f.ear_level + up, z), 1)
+    normal = normals(points)
+    normal = normal * (normal[:, :1] * side).mean((2, 3), keepdim=True).sign()
+    hollow = hollowness(points, normal, max(2, rows // 5))
+    light = 0.85 * (1 + 1.4 * hollow.clamp(max=0)).clamp(0.3, 1)
+    return Surface("ear", points, normal, light, wrap=(0.5, 0.25, 0.18))
+
+
+@cache
+def body_rows(rows: int, device: str) -> Tensor:
+    return spline(9, torch.linspace(0, 8, rows, dtype=torch.float64)).float().to(device)
+
+
+def body(f: Facts, rows: int, columns: int) -> Surface:
+    """Neck, shoulders and chest as far as a portrait shows them."""
+    device = str(f.tone.device)
+    angle = torch.linspace(-0.75 * math.pi, 0.75 * math.pi, columns, device=device)
+    thick = 0.88 + 0.13 * f.sex + 0.03 * f.build + 0.02 * f.plump
+    broad = 0.88 + 0.15 * f.sex + 0.02 * f.build
+    height = [-4.5 + 0 * thick, -8.0, -11.0, -13.0, -14.6, -16.0, -18.0, -21.0, -27.0]
+    width = [5.3 * thick, 5.5 * thick, 5.8 * thick, 6.9 * thick, 10.2 * broad, 14.5 * broad,
+             18.0 * broad, 19.5 * broad, 20.0 * broad]  # fmt: skip
+    front = [4.2 * thick, 4.2 * thick, 4.4 * thick, 4.9, 5.8, 6.9, 8.2, 9.8, 11.0]
+    back = [7.0 + 0 * thick, 7.0, 7.2, 7.6, 8.0, 8.5, 9.0, 9.0, 9.0]
+    shape = [knots(row) for row in (height, width, front, back)]
+    power = torch.full((1, rows, 1), 2.1, device=device)
+    x, y, z = slices(body_rows(rows, device), angle, shape, power)
+    cords = 0.35 * bell(x.abs() - 1.4 - 0.2 * (y + 14), 0.8) * step(-14.6, -11, y) * (z > 0)
+    points = torch.stack([x, y, z + cords], 1)
+    light = 0.25 + 0.75 * step(-10.2, -15.5, y)  # the head shades the neck
+    light = torch.maximum(light, 0.55 * step(4, 7, x.abs()))
+    turns = step(-14.0, -8.0, y)
+    return Surface("neck", points, normals(points), light, follow=turns, wrap=(0.35, 0.22, 0.16))
+
+
+def landmarks(f: Facts) -> Tensor:
+    """Points on the head, (N, 3, 1, 11), in the order of LANDMARKS."""
+    zero = 0 * f.tone
+    cheek_z = zero + 2.0
+    round_ = (1 - (f.mouth_half / (f.jaw_width + 0.1)) ** 2).clamp(min=0.3).sqrt()
+    corner_z = (9.25 + 0.3 * f.mouth_forward) * round_ + 0.1
+    points = [
+        (f.eye_apart, zero, 8.6), (-f.eye_apart, zero, 8.6),
+        (zero, f.nose_y + f.nose_rise, 9.3 + f.midface + 0.95 * f.nose_tip),
+        (f.mouth_half, f.lip_y + f.corner, corner_z), (-f.mouth_half, f.lip_y + f.corner, corner_z),
+        (zero, f.menton_y, 8.6 + f.chin_forward),
+        (3.0 + zero, f.brow_y + 0.3, 9.2), (-3.0 + zero, f.brow_y + 0.3, 9.2),
+        (f.cheek_width, zero - 2.0, cheek_z), (-f.cheek_width, zero - 2.0, cheek_z),
+        (zero, 5.8 * f.head_height / 11.4, 8.9 - 0.6 * f.forehead_slope),
+    ]  # fmt: skip
+    columns = [torch.stack(torch.broadcast_tensors(*(zero + c for c in p)), 1) for p in points]
+    return torch.cat(columns, dim=3)  # (N, 3, 1, 11)
+
+
+# Left and right are the person's own: a person's left is on the picture's right. "forehead" is
+# where hair usually begins.
+LANDMARKS = (
+    "left_eye right_eye nose_tip mouth_left mouth_right chin brow_left brow_right "
+    "cheek_left cheek_right forehead"
+).split()

@@ -1,0 +1,164 @@
+"""Is there a shortcut past the face? Part of `faces.py mask`.
+
+Two ways to cheat are tried. One looks at pictures in which the head is hidden: by a region that is
+the same in all pictures, so that its outline says nothing, and that holds 99.9 % of all pixels of
+heads; the rest of the head is greyed too. So that the region leaves something to look at, heads
+are held still for these pictures; background, clothes, light and film are as drawn. The other is
+told the drawn numbers of a shot, pose among them, but for those that are habits of a person (hair,
+beard, glasses, make-up). Both should be at chance.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from faces_learn import accuracy_row, flat, linear_probe
+from faces_report import DIFFICULTY, Report, numbers, steps
+from PIL import Image
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.feature_selection import f_classif
+from torch.nn import functional
+
+from facekit import faces, recipes, train
+from facekit.augment import NOTHING
+from facekit.layout import CourseData, get_term
+from facekit.recipes import Recipe
+
+GREY = 128
+HIDDEN = 0.999  # of all pixels of heads
+EDGE = 0.03  # of the picture's width: blur carries a head's colour that far
+STILL = {
+    "yaw": 0, "pitch": 0, "roll": 0, "body_yaw": 0, "body_roll": 0, "zoom": 0.8, "shift_x": 0,
+    "shift_y": 0, "distance": 150, "style_now": 0, "hat": 0, "object": 0,
+}  # fmt: skip
+HABITS = re.compile("hair|style|fringe|beard|^glasses|makeup")
+SPLIT = {"train": range(20), "dev": range(20, 25), "test": range(25, 35)}
+RECIPE = Recipe(
+    "masked", network="tiny", epochs=20, learning_rate=3e-3, augment=NOTHING, weight_decay=0.05
+)
+
+
+def photograph(people: int, shots: range, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (N, size, size, 3) of each person in each shot, held still, and where heads are."""
+    person, shot = keys(people, shots)
+    pictures, heads = [], []
+    beside = [faces.PARTS.index(name) for name in ("background", "clothes")]
+    there = faces.parameters(person[:1], shot[:1])[1]
+    how = {"seed": seed, "difficulty": DIFFICULTY}
+    how["changes"] = {name: value for name, value in STILL.items() if name in there}
+    for start in steps(range(0, len(person), 64), "rendering"):
+        part = person[start : start + 64], shot[start : start + 64], size
+        pictures.append(faces.render(*part, **how).permute(0, 2, 3, 1).numpy())
+        heads.append(~np.isin(faces.parts(*part, **how).numpy(), beside))
+    return np.concatenate(pictures), np.concatenate(heads)
+
+
+def keys(people: int, shots: range) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every person with every shot, int64 (people * shots,) each."""
+    shot = torch.tensor(list(shots))
+    return numbers(people).repeat_interleave(len(shot)), shot.repeat(people)
+
+
+def fixed_region(heads: np.ndarray) -> np.ndarray:
+    """The places that most often show a head, as many as hold HIDDEN of all its pixels."""
+    often = heads.mean(0).ravel()
+    order = np.argsort(-often, kind="stable")
+    count = np.searchsorted(np.cumsum(often[order]), HIDDEN * often.sum()) + 1
+    region = np.zeros(often.shape, bool)
+    region[order[:count]] = True
+    return region.reshape(heads.shape[1:])
+
+
+def grown(masks: np.ndarray) -> np.ndarray:
+    """Masks (N, size, size) with an edge around them."""
+    edge = max(1, round(EDGE * masks.shape[-1]))
+    found = torch.from_numpy(masks)[:, None].float()
+    return functional.max_pool2d(found, 2 * edge + 1, 1, edge)[:, 0].numpy() > 0
+
+
+def hide(pictures: np.ndarray, heads: np.ndarray, region: np.ndarray) -> np.ndarray:
+    hidden = pictures.copy()
+    hidden[grown(heads) | grown(region[None])] = GREY
+    return hidden
+
+
+def write_course(root: Path, pictures: dict[str, np.ndarray], people: int) -> CourseData:
+    """The pictures in the homework's layout, for the kit's own training loop."""
+    term = get_term("F23")
+    (root / term.verification).mkdir(parents=True, exist_ok=True)
+    for split, folder in (("train", "train"), ("test", "dev")):
+        shots = len(SPLIT[split])
+        for index, picture in enumerate(steps(pictures[split], "writing")):
+            place = root / term.classification / folder / f"n{index // shots + 1:06d}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(place / f"{index % shots:04d}.png")
+    return CourseData(root)
+
+
+def network_row(root: Path, pictures: dict[str, np.ndarray], people: int, size: int) -> dict:
+    """A small network on what is left: its accuracy after the last epoch."""
+    data = write_course(root / "masked", pictures, people)
+    recipe = recipes.load(RECIPE, [f"image_size={size}"])
+    history = train.fit(recipe, data, root / "run")
+    share = history.rows[-1]["dev_accuracy"]
+    tests = people * len(SPLIT["test"])
+    right = np.arange(tests) < round(share * tests)
+    return accuracy_row("head hidden: small network", right, ("<=", 1 / people + 0.02))
+
+
+def picture_rows(report: Report, people: int, seed: int, size: int, work: Path) -> list[dict]:
+    made = {split: photograph(people, shots, size, seed) for split, shots in SPLIT.items()}
+    region = fixed_region(np.concatenate([heads for _, heads in made.values()]))
+    hidden = {split: hide(*pair, region) for split, pair in made.items()}
+    left = 1 - np.concatenate([grown(h) | grown(region[None]) for _, h in made.values()]).mean()
+    whole = [1 - heads.mean() for _, heads in made.values()]
+    report.note(
+        f"hidden: {region.mean():.1%} of the picture before it is grown; {left:.1%} of all pixels "
+        f"are left (beside heads there are {np.mean(whole):.1%})"
+    )
+    labels = {s: np.repeat(np.arange(people), len(shots)) for s, shots in SPLIT.items()}
+    vectors = {split: flat(pictures) for split, pictures in hidden.items()}
+    right, settings = linear_probe(vectors, labels)
+    bar = ("<=", 1 / people + 0.02)
+    rows = [accuracy_row("head hidden: linear probe", right, bar) | {"note": settings}]
+    code = hashlib.sha256(hidden["train"].tobytes()).hexdigest()[:8]
+    return [*rows, network_row(work / f"masked-{people}-{size}-{code}", hidden, people, size)]
+
+
+def circumstances(people: int, shots: range, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The drawn numbers of each shot, a column for each, and whose shot it is."""
+    person, shot = keys(people, shots)
+    _, how = faces.parameters(person, shot, seed=seed, difficulty=DIFFICULTY)
+    columns = {}
+    for name, value in how.items():
+        for i, column in enumerate(value.reshape(len(person), -1).unbind(1)):
+            columns[f"{name}.{i}" if value.dim() > 1 else name] = column.double().numpy()
+    return columns, person.numpy() - int(person[0])
+
+
+def draw_rows(report: Report, people: int, seed: int) -> list[dict]:
+    """Classifiers that are told the draws of 60 shots of each person, tested on 30 others."""
+    columns, label = circumstances(people, range(60), seed)
+    tests, truth = circumstances(people, range(60, 90), seed)
+    names = [n for n, v in columns.items() if not HABITS.search(n) and v.std() > 0]
+    report.note(f"{len(names)} drawn numbers tested: {' '.join(names)}")
+    report.note(f"habits left out: {' '.join(sorted(set(columns) - set(names)))}")
+    known, probes = (np.stack([c[n] for n in names], 1) for c in (columns, tests))
+    bar, rows = ("<=", 1 / people + 0.02), []
+    trees = ExtraTreesClassifier(200, min_samples_leaf=3, random_state=0)
+    for title, model in (("linear", LinearDiscriminantAnalysis()), ("trees", trees)):
+        right = model.fit(known, label).predict(probes) == truth
+        rows.append(accuracy_row(f"drawn circumstances: {title}", right, bar))
+    chances = f_classif(known, label)[1] * len(names)  # Bonferroni's correction
+    guilty = [f"{n} ({p:.1g})" for n, p in zip(names, chances, strict=True) if p < 0.01]
+    report.note(f"draws whose mean differs by person (p < 0.01): {', '.join(guilty) or 'none'}")
+    return rows
+
+
+def measure(report: Report, people: int, seed: int, size: int, work: Path) -> None:
+    rows = draw_rows(report, people, seed) + picture_rows(report, people, seed, size, work)
+    rows.append({"what": "chance", "accuracy": 1 / people})
+    report.table("who is it, without the face?", rows, percent=("accuracy", "low", "high"))

@@ -1,0 +1,232 @@
+"""From grids in space to pixels: pose, perspective, and who hides whom.
+
+Facets are cut into points finer than a pixel, as in the Reyes architecture (Cook, Carpenter and
+Catmull 1987): each grid was lit and painted at its corners, so here it only has to be decided
+which point is seen at each sample of the film. Nearest wins, by one scatter-minimum over numbers
+that hold the depth above the point's own number; there are no ties, so no order can matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from facekit.faces import textures
+from facekit.faces.surface import Facts, Surface
+
+PIVOT = (0.0, -9.0, -1.0)  # where the head turns on the neck
+CENTRE = (0.0, -0.6, 4.0)  # what the camera looks at
+HALF_HEIGHT = 13.2  # cm from the picture's middle to its edge, at CENTRE
+SAMPLES = 2  # per pixel and direction
+CUTS = (1, 2, 4, 8, 16)  # into how many points a facet may be cut, per direction
+FINEST = CUTS[-1] ** 2
+SPACING = 0.95  # samples from point to point, at most
+NOTHING = 1 << 62
+NUMBER_BITS = 40  # for the number of a point; the depth stands above them
+DEPTH_STEPS = 4096.0  # per cm
+
+
+def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
+    """Turn by yaw about y, after pitch about x and before roll about z: (N, 3, 3)."""
+    yaw, pitch, roll = (a.flatten() for a in (yaw, pitch, roll))
+    zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
+    cy, sy, cp, sp = torch.cos(yaw), torch.sin(yaw), torch.cos(pitch), torch.sin(-pitch)
+    cr, sr = torch.cos(roll), torch.sin(roll)
+    about_y = torch.stack([cy, zero, sy, zero, one, zero, -sy, zero, cy], 1).view(-1, 3, 3)
+    about_x = torch.stack([one, zero, zero, zero, cp, -sp, zero, sp, cp], 1).view(-1, 3, 3)
+    about_z = torch.stack([cr, -sr, zero, sr, cr, zero, zero, zero, one], 1).view(-1, 3, 3)
+    return about_z @ about_y @ about_x
+
+
+def column(point: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(point, device=like.device)[None, :, None]
+
+
+def turn(f: Facts, vectors: Tensor, follow: Tensor) -> Tensor:
+    """Rotate vectors (N, 3, M) with the head where `follow` (N, M) is 1, with the body where 0."""
+    head = rotation(f.yaw, f.pitch, f.roll) @ vectors
+    body = rotation(f.body_yaw, 0 * f.yaw, f.body_roll) @ vectors
+    return torch.lerp(body, head, follow[:, None])
+
+
+def place(f: Facts, points: Tensor, follow: Tensor) -> Tensor:
+    """Move points (N, 3, M) of the head's frame into the room, whose origin the camera faces."""
+    pivot = column(PIVOT, points)
+    middle = rotation(f.yaw, f.pitch, f.roll) @ (column(CENTRE, points) - pivot)
+    return turn(f, points - pivot, follow) - middle
+
+
+def project(f: Facts, room: Tensor, size: int) -> Tensor:
+    """Perspective: points (N, 3, M) of the room to x, y in pixels and the distance in cm."""
+    depth = (f.distance[:, 0] - room[:, 2]).clamp(5, 400)
+    scale = f.distance[:, 0] / depth / HALF_HEIGHT * f.zoom[:, 0] * 0.5 * size
+    x = (room[:, 0] + f.shift_x[:, 0]) * scale + 0.5 * size
+    y = (-room[:, 1] - f.shift_y[:, 0]) * scale + 0.5 * size
+    return torch.stack([x, y, depth], 1)
+
+
+@cache
+def facets(shapes: tuple[tuple[int, int], ...], device: str) -> tuple[Tensor, Tensor]:
+    """The four corners (F, 4) of every facet of these grids laid end to end, and its grid (F,)."""
+    corners, owner, start = [], [], 0
+    for number, (rows, columns) in enumerate(shapes):
+        grid = start + torch.arange(rows * columns).view(rows, columns)
+        square = [grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]]
+        corners.append(torch.stack([c.reshape(-1) for c in square], 1))
+        owner.append(torch.full((len(corners[-1]),), number))
+        start += rows * columns
+    return torch.cat(corners).to(device), torch.cat(owner).to(device)
+
+
+@cache
+def shares(device: str) -> Tensor:
+    """Bilinear weights of a facet's corners at its points: (pairs of cuts, FINEST, 4)."""
+    table = torch.zeros(len(CUTS) ** 2, FINEST, 4)
+    for i, down in enumerate(CUTS):
+        for j, across in enumerate(CUTS):
+            v = ((torch.arange(down) + 0.5) / down)[:, None].expand(down, across).reshape(-1)
+            u = ((torch.arange(across) + 0.5) / across).repeat(down)
+            weights = torch.stack([(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u], 1)
+            table[i * len(CUTS) + j, : down * across] = weights
+    return table.to(device)
+
+
+def cutting(corner: Tensor, size: int) -> Tensor:
+    """Which pair of CUTS each facet needs, or -1 where it cannot be seen: (N, F).
+
+    `corner` (N, F, 4, 4): x and y on the film, how far inside its surface's edge it is, and
+    whether its back can be seen.
+    """
+    x, y = corner[..., 0], corner[..., 1]
+
+    def longest(a: int, b: int, c: int, d: int) -> Tensor:
+        # Steps across and down together: points on a slanted line would leave gaps otherwise.
+        first = (x[..., b] - x[..., a]).abs() + (y[..., b] - y[..., a]).abs()
+        return torch.maximum(first, (x[..., d] - x[..., c]).abs() + (y[..., d] - y[..., c]).abs())
+
+    def level(length: Tensor) -> Tensor:
+        return sum((length > SPACING * cut).long() for cut in CUTS[:-1])
+
+    code = level(longest(0, 2, 1, 3)) * len(CUTS) + level(longest(0, 1, 2, 3))
+    inside = (x.amax(-1) > 0) & (x.amin(-1) < size) & (y.amax(-1) > 0) & (y.amin(-1) < size)
+    area = (x[..., 3] - x[..., 0]) * (y[..., 2] - y[..., 1])
+    area = area - (y[..., 3] - y[..., 0]) * (x[..., 2] - x[..., 1])
+    seen = inside & (corner[..., 2].amax(-1) > 0) & ((area > 0) | (corner[..., 3].amax(-1) > 0))
+    return torch.where(seen, code, -1)
+
+
+def flat(surfaces: Sequence[Surface], values: Sequence[Tensor | float]) -> Tensor:
+    """One value per corner of all grids laid end to end: (N, M)."""
+    like = surfaces[0].points[:, 0]
+    columns = []
+    for surface, value in zip(surfaces, values, strict=True):
+        full = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+        columns.append(full.expand(len(like), *surface.shape).flatten(1))
+    return torch.cat(columns, 1)
+
+
+def points_of(rows: Tensor, index: Tensor, code: int) -> tuple[Tensor, ...]:
+    """Cut facets, whose corners are rows[index (M, 4)], into points: a tensor (M, K) per column."""
+    many = CUTS[code // len(CUTS)] * CUTS[code % len(CUTS)]
+    corner = rows.index_select(0, index.flatten()).view(*index.shape, -1)
+    corner = corner.permute(2, 0, 1).reshape(-1, 4)  # one product for all columns
+    points = corner @ shares(str(rows.device))[code, :many].T
+    return points.view(rows.shape[1], len(index), many).unbind(0)
+
+
+def splat(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
+    """Which point is nearest at each sample: numbers (N, size * size), NOTHING where none is.
+
+    `film` (N, 3, M): x, y in samples and depth of every corner of the surfaces.
+    """
+    device = str(film.device)
+    corners, owner = facets(tuple(s.shape for s in surfaces), device)
+    keep = flat(surfaces, [s.keep for s in surfaces])
+    fray = flat(surfaces, [0.0 if s.fray is None else s.fray for s in surfaces])
+    back = flat(surfaces, [s.inside for s in surfaces])
+    at = [flat(surfaces, [s.pattern_at[i] for s in surfaces]) for i in (0, 1)]
+    table = torch.stack([film[:, 0], film[:, 1], keep + 2.5 * fray, back], -1)  # (N, M, 4)
+    corner = table.index_select(1, corners.flatten()).view(len(film), *corners.shape, 4)
+    codes = cutting(corner, size)
+    rows = torch.stack([*film.unbind(1), keep, *at, fray], -1).flatten(0, 1)  # (N * M, 7)
+    plain = rows[:, :4].contiguous()
+    nearest = torch.full((len(film) * size * size + 1,), NOTHING, device=device)
+    frays = torch.tensor([s.fray is not None for s in surfaces], device=device)[owner]
+    codes = (codes + frays * len(CUTS) ** 2 * (codes >= 0)).flatten()
+    seen = torch.nonzero(codes >= 0)[:, 0]
+    codes = codes.index_select(0, seen).to(torch.int8)
+    for code in torch.nonzero(torch.bincount(codes))[:, 0].tolist():
+        found = seen.index_select(0, torch.nonzero(codes == code)[:, 0])
+        found = found // len(corners), found % len(corners)
+        whose = rows if code >= len(CUTS) ** 2 else plain
+        write(nearest, found, whose, corners, code % len(CUTS) ** 2, size, film.shape[2])
+    return nearest[:-1].view(len(film), size * size)
+
+
+def write(
+    nearest: Tensor,
+    found: tuple[Tensor, Tensor],
+    rows: Tensor,
+    corners: Tensor,
+    code: int,
+    size: int,
+    many: int,
+) -> None:
+    """Cut some facets and keep those of their points that are nearer than what is there.
+
+    `found`: whose picture and which facet, (M,) each. `rows`: x, y, depth and keep of all
+    corners, `many` a picture; for frayed edges also where the pattern of strands is to be read,
+    and how much it matters.
+    """
+    picture, facet = found
+    index = picture[:, None] * many + corners.index_select(0, facet)
+    x, y, depth, keep, *more = points_of(rows, index, code)
+    if more:
+        keep = keep + more[2] * textures.texture(textures.STRANDS, more[0], more[1])
+    good = (keep > 0) & (x >= 0) & (y >= 0) & (x < size) & (y < size)
+    place = y.int() * size + x.int() + (picture * (size * size)).int()[:, None]
+    place = torch.where(good, place, len(nearest) - 1).long()
+    number = facet[:, None] * (FINEST * len(CUTS) ** 2) + (code * FINEST)
+    number = number + torch.arange(x.shape[1], device=x.device)
+    key = depth.mul_(DEPTH_STEPS).long().mul_(1 << NUMBER_BITS).add_(number)
+    nearest.scatter_reduce_(0, place.flatten(), key.flatten(), "amin")
+
+
+def resolve(
+    surfaces: Sequence[Surface], nearest: Tensor, colour: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """The colour seen at each sample, (N, 3, size, size), and its surface, -1 for none.
+
+    `colour` (N, 3, M): what each corner of the surfaces sends to the camera.
+    """
+    device, pictures = str(nearest.device), len(nearest)
+    corners, owner = facets(tuple(s.shape for s in surfaces), device)
+    hit = torch.nonzero(nearest.flatten() < NOTHING)[:, 0]
+    number = nearest.flatten()[hit] & ((1 << NUMBER_BITS) - 1)
+    facet = number // (FINEST * len(CUTS) ** 2)
+    weights = shares(device).flatten(0, 1)[number % (FINEST * len(CUTS) ** 2)]  # (H, 4)
+    at = [flat(surfaces, [s.pattern_at[i] for s in surfaces]) for i in (0, 1)]
+    strength = flat(surfaces, [s.pattern_strength for s in surfaces])
+    rows = torch.stack([*colour.unbind(1), strength, *at], -1).flatten(0, 1)  # (N * M, 6)
+    index = (hit // (size * size))[:, None] * colour.shape[2] + corners[facet]
+    seen = sum(
+        rows.index_select(0, index[:, i]) * weights[:, i : i + 1] for i in range(4)
+    )  # (H, 6)
+    pattern = torch.tensor([s.pattern for s in surfaces], device=device)[owner[facet]]
+    grain = textures.texture(pattern, seen[:, 4], seen[:, 5])
+    light = seen[:, :3] * (1 + seen[:, 3] * grain).clamp(min=0.1)[:, None]
+    picture = torch.zeros(pictures * size * size, 3, device=device)
+    picture[hit] = light
+    part = torch.full((pictures * size * size,), -1, dtype=torch.int16, device=device)
+    part[hit] = owner[facet].to(torch.int16)
+    shape = (pictures, size, size)
+    return picture.view(*shape, 3).permute(0, 3, 1, 2), part.view(shape)
+
+
+def shrink(picture: Tensor) -> Tensor:
+    """Average the samples of each pixel."""
+    return functional.avg_pool2d(picture, SAMPLES)

@@ -1,0 +1,167 @@
+"""What is worn or held: clothes' cut, glasses, hats, and things before the face."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from facekit.faces import textures
+from facekit.faces.head import LEVELS, skull_knots
+from facekit.faces.surface import Facts, Surface, normals, places, slices, spline, step
+
+BEANIE, CAP, BRIM = 1, 2, 3
+
+
+def neckline(f: Facts, x: Tensor, z: Tensor) -> Tensor:
+    """The height of the cloth's edge at each point of the body: round, V, shirt or wide."""
+    ax, cut = x.abs(), f.collar
+    round_ = -14.8 + 0.045 * ax**2
+    vee = -13.4 - (4.6 - ax).clamp(min=0)
+    shirt = -12.4 - (2.6 - 1.3 * ax).clamp(min=0)
+    wide = -17.3 + 0.05 * ax**2
+    front = torch.where(cut < 0.4, round_, torch.where(cut < 0.65, vee, shirt))
+    front = torch.where(cut > 0.87, wide, front)
+    return torch.where(z > 0, front, -13.2)
+
+
+def clothes(f: Facts, body: Surface) -> Surface:
+    """Dress a body: the cloth is the body's surface below the neckline, the neck what is left."""
+    x, y, z = body.points.unbind(1)
+    off = neckline(f, x, z) - y
+    body.keep, body.marks = -off, {"hem": off}
+    return replace(body, part="clothes", keep=off, marks={"hem": off})
+
+
+def tubes(curves: Tensor, radius: Tensor, around: int = 7) -> tuple[Tensor, Tensor]:
+    """Round wires along curves (N, 3, C, P): points (N, 3, around, C * P), and where they hold."""
+    turn = torch.linspace(0, 2 * math.pi, around, device=curves.device)[None, :, None]
+    count, points = curves.shape[2:]
+    line = curves.flatten(2)[:, :, None]  # (N, 3, 1, C * P)
+    rim = torch.stack(torch.broadcast_tensors(0 * turn, torch.sin(turn), torch.cos(turn)), 1)
+    ends = torch.ones(count, points, device=curves.device)
+    ends[:, 0] = ends[:, -1] = -0.2
+    return line + rim * radius[:, None], ends.flatten()[None, None].expand(1, around, -1)
+
+
+def lens_outline(f: Facts, points: int) -> tuple[Tensor, Tensor]:
+    """A lens seen from the front, x and y about its middle: (N, 1, P)."""
+    turn = torch.linspace(0, 2 * math.pi, points, device=f.tone.device)[None, None]
+    c, s = torch.cos(turn), torch.sin(turn)
+    power = 2 + 2.5 * f.lens_square
+    radius = (c.abs() ** power + s.abs() ** power) ** (-1 / power)
+    tall = f.lens_height * (1 + 0.15 * f.sunglasses)
+    return radius * c * f.lens_width, radius * s * tall * (1 - 0.08 * c)
+
+
+def glasses_depth(f: Facts) -> Tensor:
+    return 9.5 + 0.75 * f.bridge_height
+
+
+def glasses(f: Facts, points: int) -> Surface:
+    """Two rims, the bridge and two arms, as wires."""
+    x, y = lens_outline(f, points)
+    middle, front = f.eye_apart + 0.12, glasses_depth(f)
+    t = torch.linspace(0, 1, points, device=x.device)[None, None]
+    curves = []
+    for side in (-1, 1):
+        across = middle + x
+        curves.append((side * across, y - 0.2, front - 0.035 * across**2))
+    between = (2 * t - 1) * (middle - f.lens_width)
+    curves.append((between, f.lens_height * 0.35 + 0.12 * torch.sin(math.pi * t), front + 0 * t))
+    hinge = middle + f.lens_width
+    ear = torch.maximum(hinge + 0.4, f.head_width + 0.1)
+    for side in (-1, 1):
+        across = hinge + (ear - hinge) * t**0.6
+        deep = front - 0.035 * hinge**2
+        curves.append((side * across, f.lens_height * 0.5 + 0.2 * t, deep + (-0.5 - deep) * t))
+    shape = torch.broadcast_shapes(*(part.shape for curve in curves for part in curve))
+    lines = [torch.stack([part.expand(shape) for part in curve], 1) for curve in curves]
+    grid, ends = tubes(torch.cat(lines, 2), 0.5 * f.rim)
+    normal = normals(grid)
+    normal = normal * torch.where(normal[:, 2:] < 0, -1.0, 1.0)
+    wears = torch.maximum(f.glasses, f.sunglasses)
+    return Surface("glasses", grid, normal, keep=torch.minimum(ends, 2 * wears - 1), inside=1.0)
+
+
+def dark_lens(f: Facts, side: int, rows: int, columns: int) -> Surface:
+    """One lens of a pair of sunglasses."""
+    x, y = lens_outline(f, columns)
+    radius = places(rows, columns, str(x.device))[0]
+    across = f.eye_apart + 0.12 + radius * x
+    points = [side * across, radius * y - 0.2, glasses_depth(f) - 0.035 * across**2 + 0 * y]
+    grid = torch.stack(torch.broadcast_tensors(*points), 1)
+    normal = torch.zeros_like(grid)
+    normal[:, 0], normal[:, 2] = 0.07 * grid[:, 0], 1.0
+    keep = (2 * f.sunglasses - 1).expand(-1, rows, columns)
+    return Surface("glasses", grid, normal, keep=keep, inside=1.0, marks={"lens": grid[:, 1]})
+
+
+def hat_crown(f: Facts, rows: int, columns: int) -> Surface:
+    """The part of a hat that holds the head."""
+    angle = torch.linspace(-math.pi, math.pi, columns, device=f.tone.device)
+    level = torch.linspace(0, 6.6, rows, dtype=torch.float64)
+    weights = spline(LEVELS, level).float().to(angle.device)
+    x, y, z = slices(weights, angle, skull_knots(f), f.forehead_round)
+    level = level.float().to(angle.device)[:, None]
+    high = step(4.5, 0.0, level)
+    loose = 0.75 + 0.35 * (f.hat == BEANIE) * high + 0.5 * f.hair_top.clamp(max=1.2) * high
+    folds = textures.texture(textures.CLOUDS, angle * 0.3 + f.tousle, level * 0.1 + f.tousle)
+    loose = loose + 0.08 * folds
+    band = step(1.0, 0.7, y - hat_edge(f, angle)) * (f.hat == BEANIE)
+    loose = loose + 0.2 * band
+    points = torch.stack([x + torch.sin(angle) * loose, y + loose * high,
+                          z + torch.cos(angle) * loose], 1)  # fmt: skip
+    keep = torch.where(f.hat > 0, y - hat_edge(f, angle), -1.0)
+    knit = (angle * 4.0, level * 0.35 + 0 * angle)
+    return Surface(
+        "hat", points, normals(points), 0.9, keep, inside=1.0, pattern=textures.PORES,
+        pattern_at=knit, pattern_strength=0.05 + 0.09 * (f.hat == BEANIE), marks={"band": band},
+    )  # fmt: skip
+
+
+def hat_edge(f: Facts, angle: Tensor) -> Tensor:
+    """How low a hat sits at each angle: lower at the nape than over the brow."""
+    return f.hat_low - 1.0 + 0.9 * torch.cos(angle)
+
+
+def hat_brim(f: Facts, rows: int, columns: int) -> Surface:
+    """A cap's visor, or a brim all round."""
+    angle = torch.linspace(-math.pi, math.pi, columns, device=f.tone.device)
+    out, _ = places(rows, columns, str(angle.device))
+    visor = 6.0 * step(0.30, 0.85, torch.cos(angle))
+    length = torch.where(f.hat == BRIM, 4.6, visor * (f.hat == CAP))
+    reach = 0.7 + out * length
+    wide, deep = f.head_width, torch.where(torch.cos(angle) > 0, 9.3, 10.0)
+    x = (wide + reach) * torch.sin(angle)
+    z = (deep + reach) * torch.cos(angle)
+    y = hat_edge(f, angle) + 0.35 - 0.14 * out * length - 0.035 * x**2 * out * (f.hat == CAP)
+    points = torch.stack(torch.broadcast_tensors(x, y, z), 1)
+    keep = torch.where((f.hat > BEANIE) & (length > 0.3), 1.0, -1.0).expand(-1, rows, -1)
+    return Surface("hat", points, normals(points), 0.7, keep, inside=1.0)
+
+
+def held(f: Facts, rows: int, columns: int) -> Surface:
+    """Four fingers of a hand, or a rounded thing, before the face."""
+    down, across = places(rows, columns, str(f.tone.device))
+    finger = torch.sin(4 * math.pi * across).abs().clamp(min=1e-4)
+    which = (4 * across).floor().clamp(max=3)
+    length = 7.0 + 0.8 * torch.sin(math.pi * (which + 0.7) / 4)
+    hand = ((across - 0.5) * 7.4, (0.5 - down) * 2 * length, 0.8 * finger**0.5)
+    hand_keep = step(0.0, 0.12, finger) * 2 - 0.3 - step(0.4, 0.0, down) * (1 - finger) * 0.4
+    turn, rise = (across - 0.5) * 2 * math.pi, (0.5 - down) * math.pi
+    ring = torch.cos(rise).clamp(min=0).sqrt()
+    thing = (2.6 * ring * torch.sin(turn), 4.4 * torch.sin(rise), 2.6 * ring * torch.cos(turn))
+    is_hand = f.object == 1
+    local = [torch.where(is_hand, a, b) * f.object_size for a, b in zip(hand, thing, strict=True)]
+    c, s = torch.cos(f.object_turn), torch.sin(f.object_turn)
+    x = local[0] * c - local[1] * s + f.object_x
+    y = local[0] * s + local[1] * c + f.object_y
+    points = torch.stack([x, y, local[2] + 11.5], 1)
+    keep = torch.where(is_hand, hand_keep, 1.0)
+    keep = torch.where(f.object > 0, keep, -1.0).expand(-1, rows, columns)
+    normal = normals(points)
+    normal = normal * normal[:, 2:].mean((2, 3), keepdim=True).sign()
+    return Surface("held", points, normal, keep=keep, inside=1.0, follow=0.0)
