@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facekit import sources
+from facekit import faces, sources
 from facekit.errors import DataError
 from facekit.layout import IDENTITY, NO_MATCH, CourseData, read_identities
 from facekit.plans import Plan, folder_plan, synthetic_plan
@@ -81,11 +82,47 @@ def test_another_seed_gives_other_bytes(
     assert not sums & others
 
 
-def test_the_seed_reaches_the_faces_themselves(tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        sources.render_chunk([(str(tmp_path / name), (5, 3))], 16, seed)
-    first, second, other = ((tmp_path / name).read_bytes() for name in "abc")
-    assert first == second != other
+def test_seed_and_difficulty_reach_the_faces_themselves(tmp_path: Path) -> None:
+    wanted = {"a": (0, "easy"), "b": (0, "easy"), "c": (1, "easy"), "d": (0, "hard")}
+    for name, (seed, difficulty) in wanted.items():
+        sources.render_chunk([(str(tmp_path / name), (5, 3))], 16, seed, difficulty)
+    first, second, other, hard = ((tmp_path / name).read_bytes() for name in "abcd")
+    assert first == second
+    assert len({first, other, hard}) == 3
+
+
+def test_a_shot_is_squeezed_as_hard_as_it_was_drawn(tmp_path: Path) -> None:
+    files = [(str(tmp_path / f"{shot}.jpg"), (5, shot)) for shot in range(40)]
+    sources.render_chunk(files, 64, 0, "hard")
+    drawn = faces.parameters([5] * 40, range(40), 0, "hard")[1]["jpeg"]
+    tables = [Image.open(path).quantization[0] for path, _ in files]
+    coarse = [sum(table) for table in tables]
+    assert np.corrcoef(drawn, coarse)[0, 1] < -0.8, "the lower the quality, the coarser the steps"
+
+
+@pytest.mark.parametrize("difficulty", ["silly", ""])
+def test_an_unknown_difficulty_is_named_and_nothing_is_begun(
+    difficulty: str, tmp_path: Path, refused
+) -> None:
+    out = tmp_path / "data"
+    said = refused("data", "--profile", "smoke", "--difficulty", difficulty, "--out", out)
+    assert repr(difficulty) in said
+    assert "easy, homework, hard" in said
+    assert not out.exists()
+
+
+def test_another_difficulty_is_another_course(tiny_profile: Profile, tmp_path: Path) -> None:
+    hard = make(replace(tiny_profile, difficulty="hard"), tmp_path / "hard")
+    assert hard != make(tiny_profile, tmp_path / "usual")
+    with pytest.raises(DataError, match="difficulty"):
+        make(tiny_profile, tmp_path / "hard")
+
+
+def test_who_has_much_to_wait_for_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    sources._say_how_long(100_000, 2, 16, 0, "easy")
+    said = capsys.readouterr().err
+    assert "100,000 pictures of 16 px with 2 processes" in said
+    assert int(said.split("about ")[1].replace(",", "").split()[0]) > 1
 
 
 def test_two_processes_make_the_same_bytes_as_one(
