@@ -36,7 +36,7 @@ RECIPE = Recipe(
     batch_size=32,
     learning_rate=3e-3,
     warmup_epochs=3.0,
-    augment=Augment(crop_scale=0.7),
+    augment=Augment(crop_scale=0.6, erasing=0.5),
 )
 MANY, EPOCHS_OF_MANY = 200, 40  # from so many people on, fewer epochs
 STANDARD = 100  # people for whom there are bars of classification

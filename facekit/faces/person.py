@@ -5,7 +5,7 @@ towards the viewer, and the origin inside the head, level with the pupils. Colou
 0..1. A shape is drawn in two steps, as in life: a few common causes (sex, age, build, ancestry)
 move many traits together, and every trait has its own spread around that. The means follow the
 head and face measures of Farkas, Anthropometry of the Head and Face (1994); the spreads are about
-a third wider than in life, so that a picture of 64 pixels can still tell people apart.
+one and a half times those in life, so that 64 pixels can still tell people apart.
 
 To add a trait, add one row to TRAITS and use it by its name where the head is built or painted.
 """
@@ -113,6 +113,8 @@ TRAITS = {
     "parting":               (0.00,  0.55,  0.00,  0.00,  0.00,  0.00,  0.00),
 }  # fmt: skip
 
+WIDER = 1.2  # all spreads of TRAITS, so that faces tell people apart when hair does not
+
 LIMITS = {
     "jaw_square": (1.2, 3.2), "eye_open": (0.72, 1.45), "lid_fold": (0.05, 0.65),
     "eye_depth": (0.1, 1.6), "bridge_height": (0.1, 1.5), "nose_tip": (1.1, 2.8),
@@ -184,7 +186,7 @@ def causes(draws: Draws) -> Traits:
 
 def shape(draws: Draws, cause: Traits) -> Traits:
     """Every row of TRAITS: its own draw, moved by the common causes, within its limits."""
-    own = draws.normals({name: (row[0], row[1]) for name, row in TRAITS.items()})
+    own = draws.normals({name: (row[0], WIDER * row[1]) for name, row in TRAITS.items()})
     old = ((cause["age"] - 30) / 40).clamp(0, 1)
     pull = (cause["sex"] * 2 - 1, old, cause["build"], cause["tone"] * 2 - 1, cause["east"])
     traits = {}

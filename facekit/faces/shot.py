@@ -26,26 +26,26 @@ SPREAD = {
     "pitch":             (4.0,   7.5,   11.0),
     "roll":              (3.0,   5.0,   10.0),
     # framing
-    "zoom":              (0.03,  0.09,  0.10),
-    "shift":             (0.25,  0.75,  0.80),
+    "zoom":              (0.03,  0.10,  0.13),
+    "shift":             (0.25,  0.95,  1.4),
     # expression, as a share of full strength
     "expression":        (0.6,   1.0,   1.2),
     "blink":             (0.02,  0.05,  0.08),
     # light
     "hard_light":        (0.08,  0.22,  0.35),
     "odd_light":         (0.00,  0.10,  0.20),
-    "tint":              (0.4,   1.1,   1.3),
+    "tint":              (0.4,   1.2,   1.5),
     # what changes on a person: chances
-    "restyle":           (0.06,  0.24,  0.30),
-    "hat":               (0.02,  0.08,  0.12),
+    "restyle":           (0.06,  0.28,  0.40),
+    "hat":               (0.02,  0.11,  0.16),
     "sunglasses":        (0.01,  0.04,  0.09),
-    "glasses_swap":      (0.05,  0.17,  0.30),
+    "glasses_swap":      (0.05,  0.28,  0.40),
     "shave":             (0.05,  0.22,  0.35),
     "object":            (0.02,  0.06,  0.16),
     "years":             (1.0,   4.0,   7.0),
     "weight":            (0.1,   0.3,   0.5),
     # film: standard deviations of log exposure, log contrast, log saturation; chances; grain
-    "exposure":          (0.12,  0.28,  0.36),
+    "exposure":          (0.12,  0.28,  0.42),
     "contrast":          (0.07,  0.14,  0.20),
     "saturation":        (0.10,  0.22,  0.32),
     "mono":              (0.01,  0.04,  0.06),
