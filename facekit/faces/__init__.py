@@ -58,11 +58,14 @@ def as_numbers(name: str, values: Numbers, device: str) -> Tensor:
 
 
 def as_device(device: str) -> str:
-    """The device, or one clear error where this machine has none of that name."""
+    """The device, or one clear error where it is not there or cannot calculate in double."""
     try:
-        torch.empty(1, device=device).item()  # "meta" has a name and no numbers
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise FaceError(f"device {device!r} is not there: {str(error).splitlines()[0]}") from None
+        torch.ones(1, device=device, dtype=torch.float64).item()  # what draws need
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise FaceError(
+            f"device {device!r} is not there or cannot render, use cpu: {reason}"
+        ) from None
     return device
 
 
