@@ -149,7 +149,7 @@ def sheet(
         raise DataError(f"{out}: a sheet is a .jpg or a .png")
     if not out.parent.is_dir():
         raise DataError(f"{out}: there is no folder {out.parent}")
-    knobs = knob or ["yaw", "smile", "key_x", "age"]
+    knobs = knob or contact.USUAL_KNOBS
     picture = contact.make(kind, rows, columns, first, size, seed, difficulty, knobs)
     Image.fromarray(picture.numpy()).save(out)
     print(f"{out}: {picture.shape[1]} x {picture.shape[0]} pixels")

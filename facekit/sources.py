@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict
 from io import BytesIO
 from multiprocessing import get_context
@@ -48,19 +49,25 @@ LONG = 1000  # pictures from which on one wants to know how long they take
 QUALITY = 92  # JPEG, of photographs; a rendered shot brings its own
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread: the processes share the cores, and sums keep their order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def render_chunk(files: list[tuple[str, Picture]], size: int, seed: int, difficulty: str) -> None:
     """Render and write pictures given as (path, (person, shot))."""
     person, shot = (torch.tensor(column) for column in zip(*(p for _, p in files), strict=True))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the processes share the cores, and sums keep their order
-    try:
+    with _one_thread():
         pictures = faces.render(person, shot, size, seed=seed, difficulty=difficulty)
-        pictures = pictures.permute(0, 2, 3, 1).numpy()
-        qualities = (
-            faces.parameters(person, shot, seed, difficulty)[1]["jpeg"].round().int().tolist()
-        )
-    finally:
-        torch.set_num_threads(threads)
+        _, how = faces.parameters(person, shot, seed, difficulty)
+    pictures = pictures.permute(0, 2, 3, 1).numpy()
+    qualities = how["jpeg"].round().int().tolist()
     for (path, _), picture, quality in zip(files, pictures, qualities, strict=True):
         _write_jpeg(path, PIL.Image.fromarray(picture), quality)
 
@@ -228,14 +235,11 @@ def _make(
 
 def _say_how_long(pictures: int, processes: int, size: int, *_: Any) -> None:
     """Time a few pictures, and tell how long all will take."""
-    few, threads = torch.arange(12), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    few = torch.arange(12)
+    with _one_thread():
         faces.render(few[:1], few[:1], size)  # the first is slow
         began = time.perf_counter()
         faces.render(few, few, size)
-    finally:
-        torch.set_num_threads(threads)
     minutes = (time.perf_counter() - began) / len(few) * pictures / processes / 60
     print(
         f"rendering {pictures:,} pictures of {size} px with {processes} processes, "

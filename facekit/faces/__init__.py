@@ -204,13 +204,8 @@ def landmarks(
 ) -> Tensor:
     """Where the points LANDMARKS lie in `render`'s pictures: float32 (N, 11, 2), pixels (x, y)."""
     person, shot = check(person, shot, device, difficulty, size)
-    f = facts(
-        {
-            k: v
-            for d in parameters(person, shot, seed, difficulty, changes, device)
-            for k, v in d.items()
-        }
-    )
+    who, how = parameters(person, shot, seed, difficulty, changes, device)
+    f = facts(who | how)
     head.express(f)
     points = head.landmarks(f).flatten(2)
     room = camera.place(f, points, torch.ones_like(points[:, 0]))

@@ -24,6 +24,7 @@ HALF_HEIGHT = 13.2  # cm from the picture's middle to its edge, at CENTRE
 SAMPLES = 2  # per pixel and direction
 CUTS = (1, 2, 4, 8, 16)  # into how many points a facet may be cut, per direction
 FINEST = CUTS[-1] ** 2
+PAIRS = len(CUTS) ** 2  # of cuts down and across
 SPACING = 0.95  # samples from point to point, at most
 NOTHING = 1 << 62
 NUMBER_BITS = 40  # for the number of a point; the depth stands above them
@@ -85,7 +86,7 @@ def facets(shapes: tuple[tuple[int, int], ...], device: str) -> tuple[Tensor, Te
 @cache
 def shares(device: str) -> Tensor:
     """Bilinear weights of a facet's corners at its points: (pairs of cuts, FINEST, 4)."""
-    table = torch.zeros(len(CUTS) ** 2, FINEST, 4)
+    table = torch.zeros(PAIRS, FINEST, 4)
     for i, down in enumerate(CUTS):
         for j, across in enumerate(CUTS):
             v = ((torch.arange(down) + 0.5) / down)[:, None].expand(down, across).reshape(-1)
@@ -156,14 +157,14 @@ def splat(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
     plain = rows[:, :4].contiguous()
     nearest = torch.full((len(film) * size * size + 1,), NOTHING, device=device)
     frays = torch.tensor([s.fray is not None for s in surfaces], device=device)[owner]
-    codes = (codes + frays * len(CUTS) ** 2 * (codes >= 0)).flatten()
+    codes = (codes + frays * PAIRS * (codes >= 0)).flatten()
     seen = torch.nonzero(codes >= 0)[:, 0]
     codes = codes.index_select(0, seen).to(torch.int8)
     for code in torch.nonzero(torch.bincount(codes))[:, 0].tolist():
         found = seen.index_select(0, torch.nonzero(codes == code)[:, 0])
         found = found // len(corners), found % len(corners)
-        whose = rows if code >= len(CUTS) ** 2 else plain
-        write(nearest, found, whose, corners, code % len(CUTS) ** 2, size, film.shape[2])
+        whose = rows if code >= PAIRS else plain
+        write(nearest, found, whose, corners, code % PAIRS, size, film.shape[2])
     return nearest[:-1].view(len(film), size * size)
 
 
@@ -190,7 +191,7 @@ def write(
     good = (keep > 0) & (x >= 0) & (y >= 0) & (x < size) & (y < size)
     place = y.int() * size + x.int() + (picture * (size * size)).int()[:, None]
     place = torch.where(good, place, len(nearest) - 1).long()
-    number = facet[:, None] * (FINEST * len(CUTS) ** 2) + (code * FINEST)
+    number = facet[:, None] * (FINEST * PAIRS) + (code * FINEST)
     number = number + torch.arange(x.shape[1], device=x.device)
     key = depth.mul_(DEPTH_STEPS).long().mul_(1 << NUMBER_BITS).add_(number)
     nearest.scatter_reduce_(0, place.flatten(), key.flatten(), "amin")
@@ -207,8 +208,8 @@ def resolve(
     corners, owner = facets(tuple(s.shape for s in surfaces), device)
     hit = torch.nonzero(nearest.flatten() < NOTHING)[:, 0]
     number = nearest.flatten()[hit] & ((1 << NUMBER_BITS) - 1)
-    facet = number // (FINEST * len(CUTS) ** 2)
-    weights = shares(device).flatten(0, 1)[number % (FINEST * len(CUTS) ** 2)]  # (H, 4)
+    facet = number // (FINEST * PAIRS)
+    weights = shares(device).flatten(0, 1)[number % (FINEST * PAIRS)]  # (H, 4)
     at = [flat(surfaces, [s.pattern_at[i] for s in surfaces]) for i in (0, 1)]
     strength = flat(surfaces, [s.pattern_strength for s in surfaces])
     rows = torch.stack([*colour.unbind(1), strength, *at], -1).flatten(0, 1)  # (N * M, 6)

@@ -36,7 +36,6 @@ def express(f: Facts) -> None:
     """Add the landmarks that move with expression to the facts: levels (cm) and widths."""
     grin = f.smile.clamp(min=0)
     f.old = (f.lines + f.years / 60).clamp(0, 1)
-    f.plump = f.weight + 0 * f.build
     f.nose_y = f.nose_base + 0.1 * grin
     f.lip_y = f.nose_y - f.lip_gap + 0.2 * grin
     parted = (f.mouth_open > 0.02).float()
@@ -100,8 +99,8 @@ def window(name: str, rows: int, columns: int) -> tuple[slice, slice]:
 def skull_knots(f: Facts) -> list[Tensor]:
     """Height, half width, front and back depth of the head at 16 levels, each (N, 16)."""
     tall, wide, slope = f.head_height / 11.4, f.head_width, f.forehead_slope
-    cheek = f.cheek_width + 0.12 * f.plump
-    jaw = torch.minimum(f.jaw_width + 0.2 * f.plump, cheek - 0.6)
+    cheek = f.cheek_width + 0.12 * f.weight
+    jaw = torch.minimum(f.jaw_width + 0.2 * f.weight, cheek - 0.6)
     mouth, chin = f.mouth_forward, f.chin_forward
     height = [11.5 * tall, 10.9 * tall, 9.65 * tall, 8.0 * tall, 6.0 * tall, 3.9, 1.8, 0.0, -2.0,
               f.nose_y + 0.1, f.lip_y, f.fold_y, f.chin_y, f.menton_y, f.menton_y - 0.45,
@@ -184,9 +183,9 @@ def cheeks(f: Facts, x: Tensor, y: Tensor) -> Tensor:
     """Cheekbones, fullness, hollows and the fold beside the mouth: cm forwards."""
     ax = x.abs()
     bone = f.cheekbone * bump(ax - 5.0, y - f.cheekbone_level, 1.5, 1.2)
-    full = f.cheek_full + 0.5 * f.grin + 0.12 * f.plump
+    full = f.cheek_full + 0.5 * f.grin + 0.12 * f.weight
     full = full * bump(ax - 3.7, y + 3.2 - 0.4 * f.grin, 1.6, 1.5)
-    hollow = (f.cheek_hollow - 0.15 * f.grin - 0.1 * f.plump) * bump(ax - 4.6, y + 6.3, 1.2, 1.7)
+    hollow = (f.cheek_hollow - 0.15 * f.grin - 0.1 * f.weight) * bump(ax - 4.6, y + 6.3, 1.2, 1.7)
     line, down = fold_line(f, y)
     deep = (0.5 * f.smile_fold + 0.2 * f.old + 0.42 * f.grin) * step(-0.15, 0.15, down)
     deep = deep * step(1.2, 0.75, down)
@@ -294,7 +293,7 @@ def body(f: Facts, rows: int, columns: int) -> Surface:
     """Neck, shoulders and chest as far as a portrait shows them."""
     device = str(f.tone.device)
     angle = torch.linspace(-0.75 * math.pi, 0.75 * math.pi, columns, device=device)
-    thick = 0.88 + 0.13 * f.sex + 0.03 * f.build + 0.02 * f.plump
+    thick = 0.88 + 0.13 * f.sex + 0.03 * f.build + 0.02 * f.weight
     broad = 0.88 + 0.15 * f.sex + 0.02 * f.build
     height = [-4.5 + 0 * thick, -8.0, -11.0, -13.0, -14.6, -16.0, -18.0, -21.0, -27.0]
     width = [5.3 * thick, 5.5 * thick, 5.8 * thick, 6.9 * thick, 10.2 * broad, 14.5 * broad,

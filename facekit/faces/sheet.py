@@ -21,6 +21,7 @@ KNOBS = {
     "distance": (45.0, 260.0), "tone": (0.0, 1.0), "sex": (0.0, 1.0), "age": (18.0, 75.0),
     "build": (-2.0, 2.0), "style_now": (0, 10), "beard_now": (0, 4), "hat": (0, 3),
 }  # fmt: skip
+USUAL_KNOBS = ("yaw", "smile", "key_x", "age")
 
 
 def portrait(person: Tensor, seed: int = 0) -> dict[str, Tensor | float]:
@@ -90,7 +91,7 @@ def make(
     size: int = 160,
     seed: int = 0,
     difficulty: str = "homework",
-    knobs: Sequence[str] = ("yaw", "smile", "key_x", "age"),
+    knobs: Sequence[str] = USUAL_KNOBS,
 ) -> Tensor:
     """One sheet, uint8 (height, width, 3): "people", "shots" (a row a person) or "sweep".
 
