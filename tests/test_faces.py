@@ -26,7 +26,7 @@ CAUSES = ("sex", "age", "build", "tone", "east")
 # What a shot shows of a person's habits; nothing else about it may depend on the person.
 HABITS = {"style_now", "fringe_now", "hair_changed", "beard_now", "glasses", "makeup_now"}
 # sha256 of fingerprint(): `python tests/test_faces.py` prints it for the torch installed here.
-PINNED = {"2.15.0+cu132": "c7808aaf37920adb42aa5c9bd37cc38db277e99243e9086669defbde5656b7ab"}
+PINNED = {"2.15.0+cu132": "3830688e219db275707371192da2121f53fae08133e0bf2e2a21988c6f2664e9"}
 
 Traits = dict[str, Tensor]
 

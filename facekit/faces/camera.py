@@ -96,38 +96,65 @@ def shares(device: str) -> Tensor:
     return table.to(device)
 
 
-def cutting(corner: Tensor, size: int) -> Tensor:
-    """Which pair of CUTS each facet needs, or -1 where it cannot be seen: (N, F).
+def cutting(x: Tensor, y: Tensor, keep: Tensor, back: Tensor, size: int) -> Tensor:
+    """Which pair of CUTS each facet of a grid needs, or -1 where it cannot be seen: int8 (N, F).
 
-    `corner` (N, F, 4, 4): x and y on the film, how far inside its surface's edge it is, and
-    whether its back can be seen.
+    Of each corner (N, rows, columns): where it is on the film, in samples, how far inside its
+    surface's edge it is, and whether its back can be seen.
     """
-    x, y = corner[..., 0], corner[..., 1]
+    # Steps across and down together: points on a slanted line would leave gaps otherwise.
+    across = (x[..., 1:] - x[..., :-1]).abs_().add_((y[..., 1:] - y[..., :-1]).abs_())
+    down = (x[:, 1:] - x[:, :-1]).abs_().add_((y[:, 1:] - y[:, :-1]).abs_())
+    code = level(torch.maximum(down[..., 1:], down[..., :-1])) * len(CUTS)
+    code += level(torch.maximum(across[:, 1:], across[:, :-1]))
+    # As Cohen and Sutherland clip lines: out of sight when all corners are, for one same reason.
+    reasons = (x <= 0, x >= size, y <= 0, y >= size, keep <= 0, back <= 0)
+    why = sum(reason.to(torch.int8) * (1 << bit) for bit, reason in enumerate(reasons))
+    why = why[:, 1:] & why[:, :-1]
+    why = why[..., 1:] & why[..., :-1]
+    area = (x[:, 1:, 1:] - x[:, :-1, :-1]) * (y[:, 1:, :-1] - y[:, :-1, 1:])
+    area -= (y[:, 1:, 1:] - y[:, :-1, :-1]) * (x[:, 1:, :-1] - x[:, :-1, 1:])
+    unseen = torch.where(area > 0, why & 31, why)
+    return code.masked_fill_(unseen > 0, -1).flatten(1)
 
-    def longest(a: int, b: int, c: int, d: int) -> Tensor:
-        # Steps across and down together: points on a slanted line would leave gaps otherwise.
-        first = (x[..., b] - x[..., a]).abs() + (y[..., b] - y[..., a]).abs()
-        return torch.maximum(first, (x[..., d] - x[..., c]).abs() + (y[..., d] - y[..., c]).abs())
 
-    def level(length: Tensor) -> Tensor:
-        return sum((length > SPACING * cut).long() for cut in CUTS[:-1])
+def level(length: Tensor) -> Tensor:
+    """Which of CUTS cuts so many samples finely enough: int8, its place in the list."""
+    return sum((length > SPACING * cut).to(torch.int8) for cut in CUTS[:-1])
 
-    code = level(longest(0, 2, 1, 3)) * len(CUTS) + level(longest(0, 1, 2, 3))
-    inside = (x.amax(-1) > 0) & (x.amin(-1) < size) & (y.amax(-1) > 0) & (y.amin(-1) < size)
-    area = (x[..., 3] - x[..., 0]) * (y[..., 2] - y[..., 1])
-    area = area - (y[..., 3] - y[..., 0]) * (x[..., 2] - x[..., 1])
-    seen = inside & (corner[..., 2].amax(-1) > 0) & ((area > 0) | (corner[..., 3].amax(-1) > 0))
-    return torch.where(seen, code, -1)
+
+def full(surface: Surface, value: Tensor | float) -> Tensor:
+    """One value per corner of a grid: (N, rows, columns)."""
+    like = surface.points[:, 0]
+    value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    return value.expand(len(like), *surface.shape)
 
 
 def flat(surfaces: Sequence[Surface], values: Sequence[Tensor | float]) -> Tensor:
     """One value per corner of all grids laid end to end: (N, M)."""
-    like = surfaces[0].points[:, 0]
-    columns = []
-    for surface, value in zip(surfaces, values, strict=True):
-        full = torch.as_tensor(value, dtype=like.dtype, device=like.device)
-        columns.append(full.expand(len(like), *surface.shape).flatten(1))
-    return torch.cat(columns, 1)
+    pairs = zip(surfaces, values, strict=True)
+    return torch.cat([full(surface, value).flatten(1) for surface, value in pairs], 1)
+
+
+def pattern_places(surfaces: Sequence[Surface]) -> tuple[Tensor, Tensor]:
+    """Where each corner of all grids reads its pattern: u and v, (N, M) each."""
+    u, v = (flat(surfaces, [s.pattern_at[i] for s in surfaces]) for i in (0, 1))
+    return u, v
+
+
+def cut_all(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
+    """`cutting` of all grids laid end to end, PAIRS more where the edge is frayed: int8 (N, F)."""
+    codes, start = [], 0
+    for surface in surfaces:
+        rows, columns = surface.shape
+        part = film[:, :2, start : start + rows * columns].unflatten(2, surface.shape)
+        start += rows * columns
+        keep, frayed = full(surface, surface.keep), surface.fray is not None
+        if frayed:
+            keep = keep + 2.5 * surface.fray
+        code = cutting(part[:, 0], part[:, 1], keep, full(surface, surface.inside), size)
+        codes.append(torch.where(code >= 0, code + PAIRS, code) if frayed else code)
+    return torch.cat(codes, 1)
 
 
 def points_of(rows: Tensor, index: Tensor, code: int) -> tuple[Tensor, ...]:
@@ -139,33 +166,31 @@ def points_of(rows: Tensor, index: Tensor, code: int) -> tuple[Tensor, ...]:
     return points.view(rows.shape[1], len(index), many).unbind(0)
 
 
-def splat(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
+def splat(
+    surfaces: Sequence[Surface], film: Tensor, size: int, at: tuple[Tensor, Tensor]
+) -> Tensor:
     """Which point is nearest at each sample: numbers (N, size * size), NOTHING where none is.
 
-    `film` (N, 3, M): x, y in samples and depth of every corner of the surfaces.
+    `film` (N, 3, M): x, y in samples and depth of every corner of the surfaces. `at`: their
+    `pattern_places`.
     """
-    device = str(film.device)
-    corners, owner = facets(tuple(s.shape for s in surfaces), device)
+    device, pictures, many = str(film.device), len(film), film.shape[2]
+    corners, _ = facets(tuple(s.shape for s in surfaces), device)
     keep = flat(surfaces, [s.keep for s in surfaces])
     fray = flat(surfaces, [0.0 if s.fray is None else s.fray for s in surfaces])
-    back = flat(surfaces, [s.inside for s in surfaces])
-    at = [flat(surfaces, [s.pattern_at[i] for s in surfaces]) for i in (0, 1)]
-    table = torch.stack([film[:, 0], film[:, 1], keep + 2.5 * fray, back], -1)  # (N, M, 4)
-    corner = table.index_select(1, corners.flatten()).view(len(film), *corners.shape, 4)
-    codes = cutting(corner, size)
     rows = torch.stack([*film.unbind(1), keep, *at, fray], -1).flatten(0, 1)  # (N * M, 7)
     plain = rows[:, :4].contiguous()
-    nearest = torch.full((len(film) * size * size + 1,), NOTHING, device=device)
-    frays = torch.tensor([s.fray is not None for s in surfaces], device=device)[owner]
-    codes = (codes + frays * PAIRS * (codes >= 0)).flatten()
-    seen = torch.nonzero(codes >= 0)[:, 0]
-    codes = codes.index_select(0, seen).to(torch.int8)
-    for code in torch.nonzero(torch.bincount(codes))[:, 0].tolist():
-        found = seen.index_select(0, torch.nonzero(codes == code)[:, 0])
-        found = found // len(corners), found % len(corners)
-        whose = rows if code >= PAIRS else plain
-        write(nearest, found, whose, corners, code % PAIRS, size, film.shape[2])
-    return nearest[:-1].view(len(film), size * size)
+    # With a border of one sample, where points fall that are not on the film.
+    nearest = torch.full((pictures, size + 2, size + 2), NOTHING, device=device)
+    codes = cut_all(surfaces, film, size).flatten()
+    order = torch.argsort(codes, stable=True)
+    counts = torch.bincount(codes.int() + 1, minlength=2 * PAIRS + 1).tolist()
+    for code, found in enumerate(order.split(counts), start=-1):
+        if code >= 0 and len(found):
+            whose = rows if code >= PAIRS else plain
+            places = found // len(corners), found % len(corners)
+            write(nearest, places, whose, corners, code % PAIRS, many)
+    return nearest[:, 1:-1, 1:-1].reshape(pictures, size * size)
 
 
 def write(
@@ -174,56 +199,58 @@ def write(
     rows: Tensor,
     corners: Tensor,
     code: int,
-    size: int,
     many: int,
 ) -> None:
     """Cut some facets and keep those of their points that are nearer than what is there.
 
-    `found`: whose picture and which facet, (M,) each. `rows`: x, y, depth and keep of all
-    corners, `many` a picture; for frayed edges also where the pattern of strands is to be read,
-    and how much it matters.
+    `nearest` (N, side, side): the film with its border. `found`: whose picture and which facet,
+    (M,) each. `rows`: x, y, depth and keep of all corners, `many` a picture; for frayed edges
+    also where the pattern of strands is to be read, and how much it matters.
     """
-    picture, facet = found
+    (picture, facet), side = found, nearest.shape[1]
     index = picture[:, None] * many + corners.index_select(0, facet)
     x, y, depth, keep, *more = points_of(rows, index, code)
     if more:
         keep = keep + more[2] * textures.texture(textures.STRANDS, more[0], more[1])
-    good = (keep > 0) & (x >= 0) & (y >= 0) & (x < size) & (y < size)
-    place = y.int() * size + x.int() + (picture * (size * size)).int()[:, None]
-    place = torch.where(good, place, len(nearest) - 1).long()
-    number = facet[:, None] * (FINEST * PAIRS) + (code * FINEST)
-    number = number + torch.arange(x.shape[1], device=x.device)
-    key = depth.mul_(DEPTH_STEPS).long().mul_(1 << NUMBER_BITS).add_(number)
-    nearest.scatter_reduce_(0, place.flatten(), key.flatten(), "amin")
+    x, y = (v.floor_().clamp_(-1, side - 2) for v in (x, y))
+    place = y.mul_(side).add_(x).long()  # exact: a film has fewer than 2^24 samples
+    place += (picture * (side * side) + side + 1)[:, None]
+    number = facet * (FINEST * PAIRS) + code * FINEST
+    key = depth.mul_(DEPTH_STEPS).long().mul_(1 << NUMBER_BITS).add_(number[:, None])
+    key += torch.arange(x.shape[1], device=x.device)
+    key.masked_fill_(keep <= 0, NOTHING)
+    nearest.view(-1).scatter_reduce_(0, place.flatten(), key.flatten(), "amin")
 
 
 def resolve(
-    surfaces: Sequence[Surface], nearest: Tensor, colour: Tensor, size: int
+    surfaces: Sequence[Surface],
+    nearest: Tensor,
+    colour: Tensor,
+    size: int,
+    at: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
     """The colour seen at each sample, (N, 3, size, size), and its surface, -1 for none.
 
-    `colour` (N, 3, M): what each corner of the surfaces sends to the camera.
+    `colour` (N, 3, M): what each corner of the surfaces sends to the camera. `at`: as for `splat`.
     """
     device, pictures = str(nearest.device), len(nearest)
     corners, owner = facets(tuple(s.shape for s in surfaces), device)
     hit = torch.nonzero(nearest.flatten() < NOTHING)[:, 0]
     number = nearest.flatten()[hit] & ((1 << NUMBER_BITS) - 1)
     facet = number // (FINEST * PAIRS)
-    weights = shares(device).flatten(0, 1)[number % (FINEST * PAIRS)]  # (H, 4)
-    at = [flat(surfaces, [s.pattern_at[i] for s in surfaces]) for i in (0, 1)]
+    weights = shares(device).flatten(0, 1).index_select(0, number % (FINEST * PAIRS))  # (H, 4)
     strength = flat(surfaces, [s.pattern_strength for s in surfaces])
     rows = torch.stack([*colour.unbind(1), strength, *at], -1).flatten(0, 1)  # (N * M, 6)
-    index = (hit // (size * size))[:, None] * colour.shape[2] + corners[facet]
-    seen = sum(
-        rows.index_select(0, index[:, i]) * weights[:, i : i + 1] for i in range(4)
-    )  # (H, 6)
-    pattern = torch.tensor([s.pattern for s in surfaces], device=device)[owner[facet]]
+    index = (hit // (size * size) * colour.shape[2])[:, None] + corners.index_select(0, facet)
+    seen = functional.embedding_bag(index, rows, per_sample_weights=weights, mode="sum")  # (H, 6)
+    owner = owner.index_select(0, facet)
+    pattern = torch.tensor([s.pattern for s in surfaces], device=device)[owner]
     grain = textures.texture(pattern, seen[:, 4], seen[:, 5])
     light = seen[:, :3] * (1 + seen[:, 3] * grain).clamp(min=0.1)[:, None]
     picture = torch.zeros(pictures * size * size, 3, device=device)
     picture[hit] = light
     part = torch.full((pictures * size * size,), -1, dtype=torch.int16, device=device)
-    part[hit] = owner[facet].to(torch.int16)
+    part[hit] = owner.to(torch.int16)
     shape = (pictures, size, size)
     return picture.view(*shape, 3).permute(0, 3, 1, 2), part.view(shape)
 

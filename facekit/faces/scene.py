@@ -243,10 +243,12 @@ def photograph(who: Traits, how: Traits, size: int) -> tuple[Facts, Exposure]:
             for s, by in zip(surfaces, lit, strict=True)
         ], 2)  # fmt: skip
     samples = size * camera.SAMPLES
+    at = camera.pattern_places(surfaces)
     with record_function("faces.splat"):
-        nearest = camera.splat(surfaces, camera.project(f, room, samples), samples)
+        film = camera.project(f, room, samples)
+        nearest = camera.splat(surfaces, film, samples, at)
     with record_function("faces.resolve"):
-        seen, owner = camera.resolve(surfaces, nearest, colour, samples)
+        seen, owner = camera.resolve(surfaces, nearest, colour, samples, at)
         names = torch.tensor([PARTS.index(s.part) for s in surfaces] + [0], device=owner.device)
         part = names[owner[:, ::2, ::2].long()]
         cover = functional.avg_pool2d((owner >= 0).float()[:, None], camera.SAMPLES)
