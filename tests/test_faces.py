@@ -26,7 +26,7 @@ CAUSES = ("sex", "age", "build", "tone", "east")
 # What a shot shows of a person's habits; nothing else about it may depend on the person.
 HABITS = {"style_now", "fringe_now", "hair_changed", "beard_now", "glasses", "makeup_now"}
 # sha256 of fingerprint(): `python tests/test_faces.py` prints it for the torch installed here.
-PINNED = {"2.15.0+cu132": "3830688e219db275707371192da2121f53fae08133e0bf2e2a21988c6f2664e9"}
+PINNED = {"2.15.0+cu132": "3800b58bc16ab0e3f518a50ea0d4b3b5f05dd3f6a6e17aaee9e7b98d5b18ae14"}
 
 Traits = dict[str, Tensor]
 

@@ -106,7 +106,7 @@ def lower_edge(f: Facts, angle: Tensor, line: Tensor) -> Tensor:
     away = angle.abs()
     wavy = 0.35 * torch.sin(angle * 1.3 + 1.5 * f.part_at + 4 * f.tousle)
     lock = textures.texture(textures.STRANDS, angle * 0.7 + 3 * f.tousle, 5 * f.tousle + 0 * angle)
-    fringe = 2.7 + 1.6 * (1 - f.fall) + wavy + 0.3 * lock
+    fringe = 3.1 + 1.5 * (1 - f.fall) + wavy + 0.3 * lock
     front = step(1.05, 0.8, away) * f.hair_fringe
     edge = torch.lerp(line, torch.minimum(line, fringe), front)
     hanging = -f.hair_down * (0.65 + 0.6 * f.fall)

@@ -113,7 +113,7 @@ TRAITS = {
     "parting":               (0.00,  0.55,  0.00,  0.00,  0.00,  0.00,  0.00),
 }  # fmt: skip
 
-WIDER = 1.2  # all spreads of TRAITS, so that faces tell people apart when hair does not
+WIDER = 1.4  # all spreads of TRAITS, so that faces tell people apart when hair does not
 
 LIMITS = {
     "jaw_square": (1.2, 3.2), "eye_open": (0.72, 1.45), "lid_fold": (0.05, 0.65),

@@ -21,40 +21,40 @@ SPREAD = {
     #                     easy   homework  hard
     # pose, degrees: most shots face the camera, some turn far
     "yaw":               (8.0,   15.0,  18.0),
-    "far_chance":        (0.10,  0.38,  0.55),
-    "far_yaw":           (20.0,  33.0,  38.0),
+    "far_chance":        (0.10,  0.30,  0.55),
+    "far_yaw":           (20.0,  31.0,  38.0),
     "pitch":             (4.0,   7.5,   11.0),
     "roll":              (3.0,   5.0,   10.0),
     # framing
     "zoom":              (0.03,  0.10,  0.13),
-    "shift":             (0.25,  0.95,  1.4),
+    "shift":             (0.25,  1.0,   1.4),
     # expression, as a share of full strength
     "expression":        (0.6,   1.0,   1.2),
     "blink":             (0.02,  0.05,  0.08),
     # light
     "hard_light":        (0.08,  0.22,  0.35),
-    "odd_light":         (0.00,  0.10,  0.20),
-    "tint":              (0.4,   1.2,   1.5),
+    "odd_light":         (0.00,  0.07,  0.20),
+    "tint":              (0.4,   1.0,   1.5),
     # what changes on a person: chances
-    "restyle":           (0.06,  0.28,  0.40),
-    "hat":               (0.02,  0.11,  0.16),
+    "restyle":           (0.06,  0.25,  0.40),
+    "hat":               (0.02,  0.09,  0.16),
     "sunglasses":        (0.01,  0.04,  0.09),
-    "glasses_swap":      (0.05,  0.28,  0.40),
+    "glasses_swap":      (0.05,  0.20,  0.40),
     "shave":             (0.05,  0.22,  0.35),
     "object":            (0.02,  0.06,  0.16),
     "years":             (1.0,   4.0,   7.0),
     "weight":            (0.1,   0.3,   0.5),
     # film: standard deviations of log exposure, log contrast, log saturation; chances; grain
-    "exposure":          (0.12,  0.28,  0.42),
+    "exposure":          (0.12,  0.24,  0.42),
     "contrast":          (0.07,  0.14,  0.20),
     "saturation":        (0.10,  0.22,  0.32),
     "mono":              (0.01,  0.04,  0.06),
-    "cast":              (0.15,  0.35,  0.55),
-    "blurred":           (0.15,  0.40,  0.60),
-    "blur":              (0.5,   1.0,   1.4),
+    "cast":              (0.15,  0.30,  0.55),
+    "blurred":           (0.15,  0.30,  0.60),
+    "blur":              (0.5,   0.8,   1.4),
     "shaken":            (0.02,  0.10,  0.18),
     "grain":             (0.012, 0.026, 0.055),
-    "jpeg":              (25.0,  60.0,  75.0),
+    "jpeg":              (25.0,  45.0,  75.0),
 }  # fmt: skip
 YAW_LIMIT = math.radians(60)
 
@@ -203,7 +203,7 @@ def worn(draws: Draws, wide: dict[str, float], who: Traits) -> Traits:
         "beard_now": torch.where((shaved == 2) & grown, torch.ones_like(beard), beard),
         "beard_grown": draws.normal("beard_grown", 1.0, 0.25).clamp(0.3, 1.6),
         "hat": draws.chance("hat", wide["hat"]) * (1 + draws.choice("hat_kind", [0.5, 0.3, 0.2])),
-        "hat_low": draws.uniform("hat_low", 3.9, 5.6),
+        "hat_low": draws.uniform("hat_low", 4.4, 6.0),
         "hat_colour": dull(draws, "hat_colour"),
         "makeup_now": who["makeup"] * draws.uniform("makeup_now", 0.2, 1.2),
         "makeup_hue": draws.normal("makeup_hue", 0.0, 0.25),

@@ -251,9 +251,9 @@ def mouth_inside(f: Facts, paint: Paint) -> Tensor:
     """Teeth, tongue and the dark behind: albedo (N, 3, V, U)."""
     place, _, upper, lower = lip_lines(f, paint.x)
     teeth = paint.inside(paint.y - upper + 0.95, 0.06) * step(1.0, 0.8, 1.1 * place.abs())
-    slits = 1 - 0.2 * bell(torch.sin(paint.x * math.pi / 0.8), max(0.12, paint.edge))
-    depth = slits * (1 - 0.5 * place**2) * (0.6 + 0.4 * step(0.0, 0.22, upper - paint.y))
-    white = torch.tensor([0.80, 0.76, 0.68], device=place.device)[None, :, None, None]
+    slits = 1 - 0.4 * bell(torch.sin(paint.x * math.pi / 0.8), max(0.12, paint.edge))
+    depth = slits * (1 - 0.5 * place**2) * (0.45 + 0.55 * step(0.0, 0.35, upper - paint.y))
+    white = torch.tensor([0.74, 0.70, 0.61], device=place.device)[None, :, None, None]
     tongue = bump(place / 0.55, paint.y - lower, 1.0, 0.5)[:, None]
     colour = 0.035 + tongue * torch.tensor([0.25, 0.06, 0.05]).view(1, 3, 1, 1).to(tongue)
     return mix(colour.expand_as(paint.albedo), white * depth[:, None], teeth)

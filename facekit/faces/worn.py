@@ -10,7 +10,7 @@ from torch import Tensor
 
 from facekit.faces import textures
 from facekit.faces.head import LEVELS, skull_knots
-from facekit.faces.surface import Facts, Surface, normals, places, slices, spline, step
+from facekit.faces.surface import Facts, Surface, bell, normals, places, slices, spline, step
 
 BEANIE, CAP, BRIM = 1, 2, 3
 
@@ -143,19 +143,31 @@ def hat_brim(f: Facts, rows: int, columns: int) -> Surface:
     return Surface("hat", points, normals(points), 0.7, keep, inside=1.0)
 
 
-def held(f: Facts, rows: int, columns: int) -> Surface:
-    """Four fingers of a hand, or a rounded thing, before the face."""
-    down, across = places(rows, columns, str(f.tone.device))
-    finger = torch.sin(4 * math.pi * across).abs().clamp(min=1e-4)
+def hand(down: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Four fingers side by side over the back of a hand: x, y, z in cm, and where it is."""
     which = (4 * across).floor().clamp(max=3)
-    length = 7.0 + 0.8 * torch.sin(math.pi * (which + 0.7) / 4)
-    hand = ((across - 0.5) * 7.4, (0.5 - down) * 2 * length, 0.8 * finger**0.5)
-    hand_keep = step(0.0, 0.12, finger) * 2 - 0.3 - step(0.4, 0.0, down) * (1 - finger) * 0.4
+    side = 2 * (4 * across - which) - 1  # from one edge of a finger to the other
+    tube = (1 - side**2).clamp(min=1e-4).sqrt()
+    back = step(0.44, 0.62, down)
+    length = 5.9 + 1.7 * torch.sin(math.pi * (which + 0.7) / 4)
+    tip = step(0.2, 0.0, down) * (1 - tube) * 0.9
+    x = (across - 0.5) * (7.4 - 1.6 * step(0.55, 1.0, down))
+    y = torch.where(down < 0.5, (1 - 2 * down) * length, (1 - 2 * down) * 9.0) - tip
+    knuckle = 0.35 * bell(down - 0.5, 0.05) + 0.1 * bell(down - 0.27, 0.03)
+    z = torch.lerp(0.8 * tube, 0.75 - 1.2 * (across - 0.5) ** 2, back) + knuckle * tube
+    return x, y, z, torch.maximum(0.93 - side.abs(), 2 * back - 0.3)
+
+
+def held(f: Facts, rows: int, columns: int) -> Surface:
+    """A hand, or a rounded thing, before the face."""
+    down, across = places(rows, columns, str(f.tone.device))
+    *fingers, hand_keep = hand(down, across)
     turn, rise = (across - 0.5) * 2 * math.pi, (0.5 - down) * math.pi
     ring = torch.cos(rise).clamp(min=0).sqrt()
     thing = (2.6 * ring * torch.sin(turn), 4.4 * torch.sin(rise), 2.6 * ring * torch.cos(turn))
     is_hand = f.object == 1
-    local = [torch.where(is_hand, a, b) * f.object_size for a, b in zip(hand, thing, strict=True)]
+    pairs = zip(fingers, thing, strict=True)
+    local = [torch.where(is_hand, a, b) * f.object_size for a, b in pairs]
     c, s = torch.cos(f.object_turn), torch.sin(f.object_turn)
     x = local[0] * c - local[1] * s + f.object_x
     y = local[0] * s + local[1] * c + f.object_y
