@@ -19,3 +19,7 @@ class RunError(FacekitError):
 
 class FaceError(FacekitError, ValueError):
     """A face was asked for that cannot be rendered."""
+
+
+class BatchError(FacekitError, ValueError):
+    """A batch of embeddings and labels that cannot be trained on."""

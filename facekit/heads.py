@@ -1,17 +1,344 @@
-"""From an embedding to class scores. Built in notebook 03."""
+"""From an embedding to class scores, with and without a margin. Built in notebook 05.
+
+Every head has one vector per class and is called alike: `head(embedding, labels)` gives logits
+(B, C) for the cross-entropy. With labels, a margin head makes the own class harder, so that
+classes are pushed further apart than a right answer needs; without labels there is no margin,
+and the logits are those to judge a network by. Sums that a margin depends on are in float32
+whatever autocast does (float64 stays float64), and every gradient is the exact derivative of the
+value that is returned: nothing is computed under `no_grad` and added afterwards.
+"""
+
+import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+
+from facekit.errors import BatchError, RecipeError
+from facekit.guards import (
+    SMALLEST,
+    build_named,
+    check_batch,
+    check_finite,
+    check_option,
+    check_sizes,
+    direction,
+    full,
+    full_precision,
+)
 
 
-class Linear(nn.Linear):
-    """The plain classifier: (B, dim) -> logits (B, num_classes).
+class Head(nn.Module):
+    """What all heads share. A head gives `logits`; the class vectors are its `weight` (C, D).
 
-    `labels` is accepted and not used, so that every head is called the same way.
+    `similarity` says which comparison suits embeddings trained with the head: "cosine", or
+    "euclidean" where the logits are (halved, negative, squared) distances.
     """
 
+    similarity = "cosine"
+    weight: nn.Parameter
+
     def __init__(self, dim: int, num_classes: int) -> None:
-        super().__init__(dim, num_classes)
+        super().__init__()
+        check_sizes(dim, num_classes)
+        self.weight = nn.Parameter(torch.empty(num_classes, dim))
+        nn.init.xavier_normal_(self.weight)  # unit normal would be 20 times too long at 512
+
+    @property
+    def class_vectors(self) -> nn.Parameter:
+        """One vector for each class (C, D)."""
+        return self.weight
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        return super().forward(embedding)
+        """Embedding (B, D), labels int64 (B,) -> logits (B, C); BatchError as in check_batch."""
+        check_batch(embedding, labels, *self.weight.shape)
+        with full_precision(embedding):
+            x = full(embedding)
+            return self.logits(x, self.weight.to(x.dtype), labels)
+
+    def logits(
+        self, x: torch.Tensor, vectors: torch.Tensor, labels: torch.Tensor | None
+    ) -> torch.Tensor:
+        raise NotImplementedError
+
+    def penalty(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What the head adds to the cross-entropy, a scalar: nothing, for most."""
+        return torch.zeros((), device=embedding.device)
+
+    @torch.no_grad()
+    def start_from_means(self, means: torch.Tensor) -> None:
+        """Start as the classifier by the nearest of the class means (C, D) of some embeddings.
+
+        Where only directions count, vectors get length 1. Raises BatchError when `means` has
+        another shape, holds NaN, or has no direction.
+        """
+        if means.shape != self.weight.shape:
+            raise BatchError(
+                f"means of shape {tuple(means.shape)} for vectors of {tuple(self.weight.shape)}"
+            )
+        check_finite("the mean of class", means)
+        empty = (means.norm(dim=1) < SMALLEST).nonzero()
+        if self.similarity == "cosine" and len(empty):
+            raise BatchError(f"the mean of class {empty[0].item()} is 0 and has no direction")
+        self._start(means.to(self.weight))
+
+    def _start(self, means: torch.Tensor) -> None:
+        self.weight.copy_(F.normalize(means))
+
+    def extra_repr(self) -> str:
+        """The sizes and options, for print."""
+        classes, dim = self.weight.shape
+        options = {key: value for key, value in vars(self).items() if key[0] != "_"}
+        options.pop("training")
+        return ", ".join([f"{dim} -> {classes}", *(f"{k}={v}" for k, v in options.items())])
+
+
+class Linear(Head, nn.Linear):
+    """The plain classifier, with a bias: (B, dim) -> logits (B, num_classes). No margin."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        check_sizes(dim, num_classes)
+        nn.Linear.__init__(self, dim, num_classes)
+
+    def forward(self, embedding: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """As every head, in the precision of autocast: a product alone stands it."""
+        check_batch(embedding, labels, *self.weight.shape)
+        return nn.Linear.forward(self, embedding)
+
+    def _start(self, means: torch.Tensor) -> None:
+        # -|x - mean|^2 / 2 = x . mean - |mean|^2 / 2 - |x|^2 / 2, the last alike for all classes.
+        self.weight.copy_(means)
+        self.bias.copy_(-means.square().sum(1) / 2)
+
+    extra_repr = nn.Linear.extra_repr
+
+
+class CosineHead(Head):
+    """Logits scale * cos(angle to each class vector), the own class through `with_margin`.
+
+    An embedding of length 0 has no direction: its cosines are 0, and so is its gradient.
+    """
+
+    def __init__(self, dim: int, num_classes: int, scale: float, margin: float, most: float):
+        super().__init__(dim, num_classes)
+        check_option("scale", scale, above=True)
+        check_option("margin", margin, 0, most)
+        self.scale, self.margin = scale, margin
+
+    def logits(
+        self, x: torch.Tensor, vectors: torch.Tensor, labels: torch.Tensor | None
+    ) -> torch.Tensor:
+        cosine = F.linear(direction(x), direction(vectors))  # (B, C)
+        if labels is not None:
+            own = cosine.gather(1, labels[:, None])  # (B, 1)
+            cosine = cosine.scatter(1, labels[:, None], self.with_margin(own))
+        return self.scale * cosine
+
+    def with_margin(self, cosine: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class ArcFace(CosineHead):
+    """An angle added to the own class (Deng et al. 2019, arXiv 1801.07698): s cos(theta + m).
+
+    `margin` in radians, 0 ... pi / 2. cos(theta + m) = cos(theta) cos(m) - sin(theta) sin(m) with
+    sin(theta) = sqrt(1 - cos^2), so the derivative by cos(theta) is sin(theta + m) / sin(theta),
+    as it should be. No arc cosine: at cosine +-1 its slope is infinite. There the slope of the
+    sine is taken as 0, which loses nothing, since the cosine itself does not move there.
+    Beyond theta = pi - m the cosine would rise again; there cos(theta) - m sin(m) takes over, as
+    in the authors' code. It lies lower, so that a larger angle always scores less.
+
+    Defaults for hundreds to thousands of classes trained with augmentation; the paper's 64 and
+    0.5 are for 85,000 and more. scale 16 is about the least for 7,000 classes.
+    """
+
+    def __init__(self, dim: int, num_classes: int, scale: float = 32.0, margin: float = 0.3):
+        super().__init__(dim, num_classes, scale, margin, most=math.pi / 2)
+
+    def with_margin(self, cosine: torch.Tensor) -> torch.Tensor:
+        sine = ((1 - cosine) * (1 + cosine)).clamp_min(1e-8).sqrt()
+        turned = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        low = cosine - self.margin * math.sin(self.margin)
+        return torch.where(cosine >= -math.cos(self.margin), turned, low)
+
+
+class CosFace(CosineHead):
+    """A cosine taken off the own class (Wang et al. 2018, arXiv 1801.09414): s (cos(theta) - m).
+
+    `margin` 0 ... 1. Defaults as for ArcFace; the paper has 64 and 0.35.
+    """
+
+    def __init__(self, dim: int, num_classes: int, scale: float = 32.0, margin: float = 0.2):
+        super().__init__(dim, num_classes, scale, margin, most=1)
+
+    def with_margin(self, cosine: torch.Tensor) -> torch.Tensor:
+        return cosine - self.margin
+
+
+class LargeMarginSoftmax(Head):
+    """The own class's angle multiplied by a whole number m (Liu et al. 2016, arXiv 1612.02295).
+
+    Logits |w| |x| cos(theta), without a bias; the own class gets |w| |x| psi(theta), where
+    psi(theta) = (-1)^k cos(m theta) - 2k on the k-th of m equal parts of 0 ... pi: cos(m theta)
+    at first, and falling all the way. m = 1 is the plain product.
+
+    From the start this would not learn, so the own logit is (lambda cos + psi) / (1 + lambda)
+    with lambda = max(lambda_floor, lambda_start / (1 + lambda_decay * steps)); the steps are the
+    training calls with labels, counted in a buffer that the state dict keeps. Defaults as in the
+    authors' face recognition (SphereFace, arXiv 1704.08063): 1000 falling to 5 in 2,000 steps.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        margin: int = 4,
+        lambda_start: float = 1000.0,
+        lambda_decay: float = 0.1,
+        lambda_floor: float = 5.0,
+    ) -> None:
+        super().__init__(dim, num_classes)
+        check_option("margin", margin, 1, whole=True)
+        for name in ("lambda_start", "lambda_decay", "lambda_floor"):
+            check_option(name, locals()[name])
+        self.margin = margin
+        self.lambda_start, self.lambda_decay = lambda_start, lambda_decay
+        self.lambda_floor = lambda_floor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def annealing(self) -> torch.Tensor:
+        """The weight of the plain cosine, lambda, after the steps so far: a scalar."""
+        falling = self.lambda_start / (1 + self.lambda_decay * self.steps)
+        return falling.clamp_min(self.lambda_floor)
+
+    def logits(
+        self, x: torch.Tensor, vectors: torch.Tensor, labels: torch.Tensor | None
+    ) -> torch.Tensor:
+        products = F.linear(x, vectors)  # (B, C)
+        if labels is None:
+            return products
+        own = products.gather(1, labels[:, None]).squeeze(1)  # (B,)
+        lengths = x.norm(dim=1) * vectors.norm(dim=1)[labels]
+        hard = lengths * self.psi(own / lengths.clamp_min(SMALLEST))
+        mix = self.annealing().to(x.dtype)
+        own = (mix * own + hard) / (1 + mix)
+        if self.training:
+            # Not in place: a compiled backward pass would read the count after the change.
+            self.steps = self.steps + 1
+        return products.scatter(1, labels[:, None], own[:, None])
+
+    def psi(self, cosine: torch.Tensor) -> torch.Tensor:
+        # cos(m theta) is a polynomial in the cosine, with a finite slope even at +-1:
+        # cos((n + 1) theta) = 2 cos(theta) cos(n theta) - cos((n - 1) theta).
+        before, power = torch.ones_like(cosine), cosine
+        for _ in range(self.margin - 1):
+            before, power = power, 2 * cosine * power - before
+        part = torch.zeros_like(cosine)  # k
+        for cut in range(1, self.margin):
+            part += cosine < math.cos(cut * math.pi / self.margin)
+        return (1 - 2 * (part % 2)) * power - 2 * part
+
+
+class LargeMarginGaussianMixture(Head):
+    """A Gaussian around each class mean (L-GM, Wan et al. 2018, arXiv 1803.02988).
+
+    Logits are log-likelihoods, -d^2 / 2, so the similarity for verification is a distance. The
+    own class's d^2 is enlarged by 1 + `margin` (their alpha). `penalty` is `likelihood` times the
+    mean of d^2 / 2 to the own class: it keeps embeddings near their means, which a classifier
+    alone does not ask for.
+
+    covariance "identity", or "isotropic": one learned variance for each class, with
+    D log(variance) / 2 taken off its logit and added to the penalty, as a density needs.
+    """
+
+    similarity = "euclidean"
+
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        margin: float = 0.1,
+        likelihood: float = 0.01,
+        covariance: str = "identity",
+    ) -> None:
+        super().__init__(dim, num_classes)
+        check_option("margin", margin)
+        check_option("likelihood", likelihood)
+        if covariance not in ("identity", "isotropic"):
+            raise RecipeError(f"covariance must be identity or isotropic, not {covariance!r}")
+        self.margin, self.likelihood, self.covariance = margin, likelihood, covariance
+        learned = covariance == "isotropic"
+        start = nn.Parameter(torch.zeros(num_classes)) if learned else None
+        self.register_parameter("log_variance", start)
+
+    def logits(
+        self, x: torch.Tensor, vectors: torch.Tensor, labels: torch.Tensor | None
+    ) -> torch.Tensor:
+        # One product instead of differences (B, C, D), which would be gigabytes.
+        squares = x.square().sum(1, keepdim=True) + vectors.square().sum(1)
+        distance = squares / 2 - F.linear(x, vectors)  # d^2 / 2, (B, C)
+        precision, volume = self._shape(x)
+        distance = distance * precision
+        if labels is not None:
+            # From the difference, because the product loses the digits of a small distance.
+            own = self._own_distance(x, vectors, labels) * (1 + self.margin)
+            distance = distance.scatter(1, labels[:, None], own[:, None])
+        return -distance - volume
+
+    def penalty(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """`likelihood` times the mean of -log p(x | own class), but for a constant."""
+        check_batch(embedding, labels, *self.weight.shape)
+        with full_precision(embedding):
+            x = full(embedding)
+            own = self._own_distance(x, self.weight.to(x.dtype), labels)
+            volume = self._shape(x)[1].expand(len(self.weight))[labels]
+            return self.likelihood * (own + volume).mean()
+
+    def _own_distance(
+        self, x: torch.Tensor, vectors: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        precision = self._shape(x)[0].expand(len(vectors))
+        return (x - vectors[labels]).square().sum(1) / 2 * precision[labels]  # (B,)
+
+    def _shape(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """1 / variance and log(determinant) / 2 of the classes: (C,), or (1,) for all alike."""
+        if self.log_variance is None:
+            return x.new_ones(1), x.new_zeros(1)
+        log_variance = self.log_variance.to(x.dtype)
+        return (-log_variance).exp(), log_variance * (x.shape[1] / 2)
+
+    def _start(self, means: torch.Tensor) -> None:
+        self.weight.copy_(means)
+
+
+HEADS: dict[str, type[Head]] = {
+    "linear": Linear,
+    "arcface": ArcFace,
+    "cosface": CosFace,
+    "lsoftmax": LargeMarginSoftmax,
+    "lgm": LargeMarginGaussianMixture,
+}
+
+
+def build(head: str | Mapping, dim: int, num_classes: int) -> Head:
+    """A fresh head from its name in HEADS, or a mapping: {"name": "arcface", "margin": 0.3}.
+
+    Raises RecipeError when there is no such head or option, or its value makes no sense.
+    """
+    return build_named("head", HEADS, head, dim=dim, num_classes=num_classes)
+
+
+def class_means(embeddings: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """The mean embedding of each class: (N, D), (N,) -> (C, D), for `start_from_means`.
+
+    For a cosine head give embeddings of length 1, so that each image counts alike. Raises
+    BatchError as check_batch does, and when a class has no image.
+    """
+    check_batch(embeddings, labels, num_classes)
+    counts = torch.bincount(labels, minlength=num_classes)
+    if not counts.all():
+        raise BatchError(f"class {counts.argmin().item()} has no image to take a mean of")
+    x = full(embeddings)
+    sums = x.new_zeros(num_classes, x.shape[1]).index_add(0, labels, x)
+    return sums / counts[:, None]

@@ -20,9 +20,9 @@ README = (REPOSITORY / "README.md").read_text()
 CONDA_NAMES = {"torch": "pytorch"}
 # What flows only one way: a module may import those before it.
 ORDER = (
-    "errors tables profiles runtime layout faces plans images sources augment blocks heads "
-    "networks recipes optim checkpoint train predict openset floors submit pipeline doctor "
-    "plots widgets course cli"
+    "errors tables profiles runtime layout faces plans images sources augment blocks anatomy "
+    "guards heads networks losses recipes optim checkpoint train predict openset floors submit "
+    "pipeline doctor plots widgets course cli"
 ).split()
 
 

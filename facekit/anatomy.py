@@ -1,0 +1,131 @@
+"""What a network is made of: shapes, parameters, arithmetic, receptive field. Built in notebook 03.
+
+FLOPs are counted as multiply-adds: one for each product that is summed up in a convolution or a
+linear layer, half of what torch.utils.flop_counter counts.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from facekit.blocks import DropPath, SqueezeExcite
+from facekit.errors import RecipeError
+
+COLUMNS = ["part", "output", "stride", "sees", "parameters", "multiply_adds"]
+
+
+def count_parameters(net: nn.Module) -> int:
+    """How many numbers the network learns."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def count_multiply_adds(net: nn.Module, size: int) -> int:
+    """The multiply-adds of one picture of size x size on its way to the logits."""
+    return int(describe(net, size).loc["all", "multiply_adds"])
+
+
+def describe(net: nn.Module, size: int) -> pd.DataFrame:
+    """Each part of a FaceNet: what it gives for a picture of size x size, learns and computes.
+
+    `stride`: pixels between two places of the map; `sees`: the side of the window of pixels that
+    one place depends on (squeeze-excite, which sees everything, left out); `multiply_adds`: of
+    one picture.
+    """
+    net = copy.deepcopy(net).eval()  # leave the caller's as it is
+    x, rows, stride, sees = torch.zeros(1, 3, size, size, device="meta"), [], 1, 1
+    net.check_pictures(x)
+    for name, part in (("stem", net.stem), *_numbered(net.stages)):
+        x, work = _run(part.to("meta"), x)  # no numbers are computed, only shapes
+        stride, sees = _window(part, stride, sees)
+        output = "x".join(map(str, x.shape[1:]))
+        rows.append((name, output, stride, sees, count_parameters(part), work))
+    x, work = _run(net.neck.to("meta"), x.mean((2, 3)))
+    rows.append(("embedding", str(net.dim), "", "", count_parameters(net.neck), work))
+    _, work = _run(net.head.cpu(), torch.zeros(1, net.dim))
+    rows.append(("head", str(net.num_classes), "", "", count_parameters(net.head), work))
+    rows.append(("all", "", stride, sees, *(sum(row[i] for row in rows) for i in (4, 5))))
+    return pd.DataFrame(rows, columns=COLUMNS).set_index("part")
+
+
+def describe_block(block: nn.Module, channels: int, size: int) -> pd.DataFrame:
+    """Each layer of a block, in the order of their work on a map of (channels, size, size)."""
+    block, rows = copy.deepcopy(block).eval().to("meta"), []
+
+    def note(name: str):
+        def after(layer: nn.Module, _, output: torch.Tensor) -> None:
+            shape = output.shape[1:]
+            # Each number of a convolution's output sums up one product for each of its weights.
+            each = layer.weight[0].numel() if isinstance(layer, nn.Conv2d) else 0
+            kind = f"{name} ({type(layer).__name__})"
+            output = "x".join(map(str, shape))
+            rows.append((kind, output, count_parameters(layer), each * shape.numel()))
+
+        return after
+
+    for name, layer in block.named_modules():
+        idle = isinstance(layer, nn.Identity | nn.Sequential | DropPath)
+        if not idle and not list(layer.children()):
+            layer.register_forward_hook(note(name))
+    with torch.no_grad():
+        block(torch.zeros(1, channels, size, size, device="meta"))
+    own = count_parameters(block) - sum(row[2] for row in rows)
+    if own:  # numbers that are in no layer, such as the factors of ConvNeXt's layer scale
+        rows.append(("the block's own", rows[-1][1], own, 0))
+    rows.append(("all", rows[-1][1], *(sum(row[i] for row in rows) for i in (2, 3))))
+    columns = ["layer", "output", "parameters", "multiply_adds"]
+    return pd.DataFrame(rows, columns=columns).set_index("layer")
+
+
+def _run(part: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """What the part makes of x, and with how many multiply-adds."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        y = part(x)
+    return y, counter.get_total_flops() // 2
+
+
+def _window(part: nn.Module, stride: int, sees: int) -> tuple[int, int]:
+    """Stride and receptive field after the part: each window of k adds k - 1 of its steps."""
+    for layer in _way(part):
+        kernel, step = (
+            pair[0] if isinstance(pair, tuple) else pair
+            for pair in (layer.kernel_size, layer.stride)
+        )
+        sees += (kernel - 1) * stride
+        stride *= step
+    return stride, sees
+
+
+def _way(part: nn.Module) -> Iterator[nn.Module]:
+    """The layers with windows on the longest way through: shortcuts are no longer."""
+    for name, child in part.named_children():
+        if isinstance(child, nn.Conv2d | nn.MaxPool2d):
+            yield child
+        elif name != "shortcut" and not isinstance(child, SqueezeExcite):
+            yield from _way(child)
+
+
+def _numbered(stages: nn.Sequential) -> list[tuple[str, nn.Module]]:
+    return [(f"stage {number}", stage) for number, stage in enumerate(stages, start=1)]
+
+
+def check_limit(net: nn.Module, limit: int | None) -> None:
+    """Raise RecipeError when the network is over the homework's limit: by how much, and where."""
+    count = count_parameters(net)
+    if limit is None or count <= limit:
+        return
+    parts = {name: count_parameters(part) for name, part in _parts(net)}
+    largest = sorted(parts, key=parts.get, reverse=True)[:3]
+    raise RecipeError(
+        f"{count:,} parameters are {count - limit:,} over the limit of {limit:,}; most are in "
+        + ", ".join(f"{name} ({parts[name]:,})" for name in largest if parts[name])
+    )
+
+
+def _parts(net: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The top-level parts of any module, a FaceNet's stages one by one."""
+    parts = [(f"the {name}", part) for name, part in net.named_children() if name != "stages"]
+    return parts + (_numbered(net.stages) if hasattr(net, "stages") else [])
