@@ -30,9 +30,9 @@ from facekit.recipes import Recipe
 
 RECIPE = Recipe(
     name="faces",
-    network={"channels": [16, 32, 64, 128, 256], "depths": [1, 1, 1, 1, 1], "dropout": 0.2},
+    network=networks.spec_as_dict(networks.residual((16, 32, 64, 128, 256), (1,) * 5, dropout=0.2)),
     image_size=64,
-    epochs=100,
+    epochs=105,
     batch_size=32,
     learning_rate=3e-3,
     warmup_epochs=3.0,

@@ -32,8 +32,10 @@ def main() -> None:
         run = predict.load_run(out)
         rows = {"network": network_scores(run, data), "grey pixels": floor_scores(data)}
     rows["chance"] = chance_scores(data)
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
-          f"torch {torch.__version__}; {len(history.rows)} epochs in {seconds:.0f} s")
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}; {len(history.rows)} epochs in {seconds:.0f} s"
+    )
     print(pd.DataFrame(rows).T.round(4).to_string())
 
 

@@ -2,10 +2,10 @@
 
 Data flows one way through the package:
 
-    faces, sources -> layout -> images -> augment -> blocks, networks, heads
-        -> train (optim, checkpoint) -> predict -> openset -> submit
+    faces, sources -> layout -> images -> augment -> blocks, heads, networks (anatomy)
+        -> losses -> train (optim, checkpoint) -> predict -> openset -> submit
 
 `plots` and `widgets` look at any of it; `cli` and `course` drive it.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

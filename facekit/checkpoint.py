@@ -11,7 +11,7 @@ import torch
 
 from facekit.errors import RunError
 
-FORMAT = 1  # of a run's state
+FORMAT = 2  # of a run's state
 
 
 def save(path: Path, state: dict) -> None:

@@ -125,6 +125,39 @@ def pair_scores(scores: np.ndarray, same: np.ndarray, title: str) -> Figure:
     return fig
 
 
+def planes(
+    clouds: dict[str, np.ndarray], labels: np.ndarray, marks: np.ndarray | None = None
+) -> Figure:
+    """Embeddings (N, 2) of the same images by several ways, a colour and a number a class.
+
+    Where `marks` is true, a cross: images that were not trained on, say.
+    """
+    fig, axes = figure(3.2 * len(clouds), 3.4, columns=len(clouds))
+    marks = np.zeros(len(labels), bool) if marks is None else marks
+    for place, (name, points) in zip(axes, clouds.items(), strict=True):
+        for label in np.unique(labels):
+            colour, own = plt.colormaps["tab10"](label % 10), labels == label
+            for kind, sign in ((own & ~marks, "."), (own & marks, "x")):
+                place.plot(*points[kind].T, sign, color=colour, markersize=5)
+            place.annotate(str(label), points[own & ~marks].mean(0), weight="bold")
+        place.plot(0, 0, "+", color="black")
+        place.set(title=name, xlabel="first number", ylabel="second number")
+        place.set_aspect("equal", "datalim")
+    return fig
+
+
+def own_logits(curves: dict[str, np.ndarray], degrees: np.ndarray) -> Figure:
+    """What several heads make of the angle between an embedding and its own class vector."""
+    fig, (place,) = figure(6, 3.5)
+    styles = zip((BLUE, ORANGE, GREEN, RED, "black"), ("-", "--", "-.", ":", "-"), strict=True)
+    for (name, logits), (colour, line) in zip(curves.items(), styles, strict=False):
+        place.plot(degrees, logits, line, color=colour, label=name)
+    place.set(title="The own class's logit", xlabel="angle to the class vector, degrees",
+              ylabel="logit")  # fmt: skip
+    place.legend()
+    return fig
+
+
 def bars(counts: dict[str, int], title: str, label: str) -> Figure:
     """One bar for each name."""
     fig, (place,) = figure()

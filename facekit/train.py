@@ -19,16 +19,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from facekit import checkpoint, networks, recipes, runtime
+from facekit import checkpoint, losses, networks, recipes, runtime
 from facekit.augment import Preprocess
 from facekit.errors import DataError, RunError
 from facekit.images import (
+    ClassSampler,
     EpochSampler,
     FaceFolder,
     TrainingFolder,
     check_readable,
     random_numbers,
-    steps_per_epoch,
 )
 from facekit.layout import CourseData
 from facekit.optim import build_optimizer, learning_rate, set_learning_rate
@@ -77,12 +77,12 @@ class Run:
         self.recipe, self.data, self.out, self.device = recipe, data, out, device
         self.preprocess = Preprocess(recipe.image_size)
         with random_numbers(recipe.seed, 0):
-            net = networks.build(recipe.network, len(data.classes))
-        networks.check_limit(net, data.term.max_parameters)
-        self.net = net.to(device, memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(self.net, recipe)
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-        self.steps = steps_per_epoch(len(data.train), recipe.batch_size)
+            objective = build_objective(recipe, len(data.classes), device)
+        networks.check_limit(objective.network, data.term.max_parameters)
+        self.objective = objective.to(device, memory_format=torch.channels_last)
+        self.net = self.objective.network
+        self.optimizer = build_optimizer(self.objective, recipe)
+        self.steps = len(epoch_sampler(recipe, data, 0))
         if not self.steps:
             raise DataError(f"{data.train.folder}: {len(data.train)} images are too few to train")
         self.progress = Progress()
@@ -103,9 +103,14 @@ class Run:
             "data": str(self.data.root.resolve()),
             "term": self.data.term.name,
             "net": self.net.state_dict(),
+            "extra": self.extra_state(),
             "optimizer": self.optimizer.state_dict(),
             "progress": dataclasses.asdict(self.progress),
         }
+
+    def extra_state(self) -> dict:
+        """What the extra loss remembers, such as class centres; nothing, where there is none."""
+        return self.objective.extra.state_dict() if self.objective.extra else {}
 
     def save(self, *names: str) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -125,6 +130,8 @@ class Run:
                     "choose another folder for the new one"
                 )
         self.net.load_state_dict(saved["net"])
+        if self.objective.extra:
+            self.objective.extra.load_state_dict(saved["extra"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.progress = Progress(**saved["progress"])
 
@@ -135,6 +142,18 @@ def _difference(what: str, saved: dict | list, mine: dict | list) -> str:
     # Another version of the kit may know other settings.
     key = next(key for key in mine | saved if saved.get(key) != mine.get(key))
     return f"{key} = {saved.get(key)}, and the recipe says {mine.get(key)}"
+
+
+def build_objective(recipe: Recipe, classes: int, device: torch.device) -> losses.Objective:
+    """The recipe's network, with its head, and what it is trained on."""
+    spec = networks.as_spec(recipe.network)
+    if recipe.head:
+        spec = dataclasses.replace(spec, head=recipe.head)
+    net, extra = networks.build(spec, classes), None
+    if recipe.extra_loss:
+        extra = losses.build(recipe.extra_loss, net.dim, classes)
+    precision = runtime.dtype(device).value
+    return losses.Objective(net, extra, recipe.extra_weight, recipe.label_smoothing, precision)
 
 
 def fit(
@@ -233,12 +252,13 @@ def train_epoch(run: Run, stop: threading.Event) -> tuple[float, float]:
 
 
 def train_step(run: Run, images: torch.Tensor, labels: torch.Tensor):
-    """Forward, backward, update on a batch (B, 3, H, W): mean loss and count of right answers."""
+    """Forward, backward, update on a batch (B, 3, H, W): mean loss and count of right answers.
+
+    Right against the margin, where the head has one: such a count climbs later than dev's.
+    """
     images = images.to(run.device, memory_format=torch.channels_last, non_blocking=True)
     labels = labels.to(run.device, non_blocking=True)
-    with forward_precision(run.device):
-        logits = run.net(images, labels)
-        loss = run.criterion(logits, labels)
+    loss, logits = run.objective(images, labels)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     run.optimizer.step()
@@ -271,8 +291,19 @@ def train_loader(run: Run, skip: int = 0) -> DataLoader:
     recipe = run.recipe
     transform = run.preprocess.training(recipe.augment)
     folder = TrainingFolder(run.data.train.folder, transform, recipe.seed)
-    sampler = EpochSampler(len(folder), recipe.batch_size, recipe.seed, run.progress.epoch, skip)
+    sampler = epoch_sampler(recipe, run.data, run.progress.epoch, skip)
     return DataLoader(folder, batch_sampler=sampler, **loading(run.device))
+
+
+def epoch_sampler(
+    recipe: Recipe, data: CourseData, epoch: int, skip: int = 0
+) -> EpochSampler | ClassSampler:
+    """The batches of an epoch after the first `skip`, shuffled or by classes."""
+    order = recipe.seed, epoch, skip
+    each = recipe.images_per_class
+    if each:
+        return ClassSampler(data.train.labels, recipe.batch_size // each, each, *order)
+    return EpochSampler(len(data.train), recipe.batch_size, *order)
 
 
 def dev_loader(run: Run) -> DataLoader:

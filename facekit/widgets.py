@@ -1,11 +1,15 @@
 """Sliders for the notebooks: each is a pure function of its values, with a slider over it."""
 
+from inspect import signature
+
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import torch
 from PIL import Image
 
-from facekit import openset, plots
+from facekit import anatomy, blocks, heads, openset, plots
 from facekit.augment import NOTHING, Augment, Preprocess, preview
 
 
@@ -74,3 +78,89 @@ def augmentation(picture: Image.Image, preprocess: Preprocess) -> ipywidgets.VBo
         plt.show()
 
     return ipywidgets.VBox([*sliders.values(), ipywidgets.interactive_output(show, sliders)])
+
+
+def block_table(
+    name: str, channels: int, out: int, stride: int, se: int, size: int
+) -> pd.DataFrame:
+    """The layers of a block of blocks.BLOCKS on a map of (channels, size, size).
+
+    `se`: the reduction of a squeeze-excite, left out where the block has none.
+    """
+    make = blocks.BLOCKS[name]
+    options = {"se": se} if "se" in signature(make).parameters else {}
+    return anatomy.describe_block(make(channels, out, stride, **options), channels, size)
+
+
+def block(size: int = 28) -> ipywidgets.VBox:
+    """A choice of block and sliders for its shape; its layers, parameters and work as they move."""
+
+    def slider(value: int, low: int, high: int, step: int, name: str) -> ipywidgets.IntSlider:
+        return ipywidgets.IntSlider(
+            value=value, min=low, max=high, step=step, description=name, continuous_update=False
+        )
+
+    controls = {
+        "name": ipywidgets.Dropdown(options=list(blocks.BLOCKS), value="residual"),
+        "channels": slider(64, 16, 256, 16, "channels"),
+        "out": slider(64, 16, 256, 16, "out"),
+        "stride": slider(1, 1, 2, 1, "stride"),
+        "se": slider(0, 0, 16, 4, "se"),
+    }
+
+    def show(**values) -> None:
+        table = block_table(size=size, **values)
+        print(table.to_string())
+        layers = table["parameters"].drop("all")
+        plots.bars(layers[layers > 0].to_dict(), "Where the parameters are", "count")
+        plt.show()
+
+    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
+
+
+DEGREES = np.arange(0, 181, 2)
+MARGINS = {  # head: its margin for a place of the slider in 0 ... 1, and how that reads
+    "arcface": (lambda share: share * np.pi / 2, "angle + {:.2f}"),
+    "cosface": (lambda share: share, "cosine - {:.2f}"),
+    "lsoftmax": (lambda share: 1 + round(3 * share), "angle x {}"),
+}
+
+
+def own_logits(share: float, scale: float) -> dict[str, np.ndarray]:
+    """The logit of the own class at DEGREES, without a margin and with each head's.
+
+    `share`, 0 ... 1: of the largest margin; `scale`: of the cosine heads, and the length of the
+    embedding for L-Softmax.
+    """
+    angle = torch.deg2rad(torch.from_numpy(DEGREES).double())
+    embedding = torch.stack([angle.cos(), angle.sin()], 1)
+    labels, curves = torch.zeros(len(angle), dtype=torch.int64), {"no margin": scale * angle.cos()}
+    for name, (margin, text) in MARGINS.items():
+        options = {"name": name, "margin": margin(share)}
+        hard = {"lambda_start": 0, "lambda_floor": 0}
+        options |= hard if name == "lsoftmax" else {"scale": scale}
+        head = heads.build(options, 2, 1).double()
+        with torch.no_grad():
+            head.class_vectors.copy_(torch.tensor([[1.0, 0.0]]))
+            length = scale if name == "lsoftmax" else 1.0
+            logits = head(length * embedding, labels)[:, 0]
+        curves[f"{type(head).__name__}: {text.format(options['margin'])}"] = logits
+    return {name: logits.numpy() for name, logits in curves.items()}
+
+
+def margin() -> ipywidgets.VBox:
+    """Sliders over margin and scale, and what each head makes of the angle to the own class."""
+    controls = {
+        "share": ipywidgets.FloatSlider(
+            value=0.2, min=0, max=1, step=0.05, description="margin", continuous_update=False
+        ),
+        "scale": ipywidgets.FloatSlider(
+            value=16, min=1, max=64, step=1, description="scale", continuous_update=False
+        ),
+    }
+
+    def show(share: float, scale: float) -> None:
+        plots.own_logits(own_logits(share, scale), DEGREES)
+        plt.show()
+
+    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])

@@ -18,7 +18,7 @@ from facekit import checkpoint
 from facekit.errors import RunError
 
 STATE = {
-    "format": 1,
+    "format": checkpoint.FORMAT,
     "net": OrderedDict(weight=torch.arange(400.0).view(20, 20), steps=torch.tensor(7)),
     "half": torch.arange(8, dtype=torch.bfloat16),
     "classes": ["n000001", "n000002"],

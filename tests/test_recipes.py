@@ -47,9 +47,11 @@ def test_a_files_own_name_wins(tmp_path):
 
 def test_a_network_may_be_a_table(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text("[network]\nchannels = [8, 16]\ndepths = [1, 2]\nstem_pool = true\n")
+    stages = '[[network.stages]]\nblock = "inverted"\nchannels = 16\nse = 4\n'
+    path.write_text(f'[network]\nhead = "cosface"\nstem = {{channels = 8, pool = true}}\n{stages}')
     spec = networks.as_spec(recipes.load(path).network)
-    assert spec == networks.NetworkSpec((8, 16), (1, 2), stem_pool=True)
+    stem, stage = networks.Stem(8, pool=True), networks.Stage("inverted", 16, se=4)
+    assert spec == networks.NetworkSpec(stem, (stage,), head="cosface")
 
 
 @pytest.mark.parametrize(
@@ -63,8 +65,8 @@ def test_a_network_may_be_a_table(tmp_path):
         ('optimizer="sgd"', {"optimizer": "sgd"}),
         ("network=medium", {"network": "medium"}),
         (
-            "network={channels=[8], depths=[1]}",
-            {"network": {"channels": [8], "depths": [1]}},
+            "network={base='small', embedding=64}",
+            {"network": {"base": "small", "embedding": 64}},
         ),
         ("augment.flip=0", {"augment": Augment(0.7, 0.0, jitter=0.2, erasing=0.1)}),
     ],

@@ -296,7 +296,7 @@ def test_another_seed_gives_another_run(course, tmp_path, reference):
 
 
 def test_dropout_does_not_hinder_an_exact_resumption(course, tmp_path, at_step):
-    network = "network={channels=[8, 16], depths=[1, 1], dropout=0.5}"
+    network = "network={base='tiny', dropout=0.5}"
     fit(small(network), course, tmp_path / "whole")
     fit(small(network.replace("0.5", "0.0")), course, tmp_path / "without")
     at_step(3, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -598,7 +598,7 @@ def test_a_broken_image_is_named_before_training_begins(copy_of_course, tmp_path
 
 
 def test_a_network_over_the_limit_is_refused(course, tmp_path):
-    network = "network={channels=[2048], depths=[1]}"
+    network = "network={base='tiny', stages=[{block='residual', channels=2048}]}"
     with pytest.raises(RecipeError, match="over the limit of 21,000,000"):
         fit(small(network), course, tmp_path / "run")
     assert not (tmp_path / "run").exists()

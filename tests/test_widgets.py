@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from facekit import openset, plots, widgets
+from facekit import blocks, openset, plots, widgets
 from facekit.augment import Preprocess
 from facekit.train import History
 
@@ -217,3 +217,25 @@ def test_feature_maps_are_scaled_each_to_its_own_range():
         (0, 0),
     ]
     assert fig.get_suptitle() == "Stage 1"
+
+
+def test_every_block_can_be_explored_over_the_whole_range(capsys, monkeypatch):
+    explorer = widgets.block(8)
+    *controls, output = explorer.children
+    name, channels, out, stride, se = controls
+    for choice in name.options:
+        name.value = choice
+        for control in (channels, out, stride, se):
+            for value in (control.max, control.min, control.value):
+                control.value = value
+        assert not [o for o in output.outputs if o.output_type == "error"]
+    assert [type(c).__name__ for c in controls] == ["Dropdown"] + ["IntSlider"] * 4
+
+
+@pytest.mark.parametrize("name", blocks.BLOCKS)
+@pytest.mark.parametrize("se", [0, 8])
+def test_the_explorer_shows_the_block_that_is_asked_for(name, se):
+    table = widgets.block_table(name, 16, 32, 2, se, 8)
+    assert table["output"]["all"] == "32x4x4"
+    excited = any("weigh" in layer for layer in table.index)
+    assert excited == (se > 0 and name in ("residual", "bottleneck", "inverted", "fused"))

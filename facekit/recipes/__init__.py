@@ -18,6 +18,8 @@ LIMITS = {  # both ends included
     "weight_decay": (0, 1000),
     "warmup_epochs": (0, 100_000),
     "label_smoothing": (0, 1),
+    "extra_weight": (0, 1000),
+    "images_per_class": (0, 1000),
     "patience": (0, 100_000),
     "augment.crop_scale": (0.01, 1),
     "augment.flip": (0, 1),
@@ -33,7 +35,11 @@ class Recipe:
     """One training run. Every setting can be given in the TOML file or as `--set key=value`."""
 
     name: str
-    network: str | dict = "small"  # a name in networks.SPECS, or a spec's settings
+    network: str | dict = "small"  # a name in networks.NETWORKS, or a spec's settings
+    head: str | dict = ""  # a name in heads.HEADS, or a table with options; "": the network's own
+    extra_loss: str | dict = ""  # a name in losses.LOSSES, or a table, beside the cross-entropy
+    extra_weight: float = 1.0
+    images_per_class: int = 0  # in a batch, as losses on pairs need; 0: batches at random
     image_size: int = 64  # pixels; pictures are resized to it
     epochs: int = 30
     batch_size: int = 64
@@ -60,6 +66,11 @@ class Recipe:
                 )
         if self.batch_size < 2:
             raise RecipeError(f"recipe {self.name}: batch norm needs a batch_size of at least 2")
+        if self.images_per_class and self.batch_size % self.images_per_class:
+            raise RecipeError(
+                f"recipe {self.name}: a batch_size of {self.batch_size} cannot be dealt out "
+                f"by {self.images_per_class} images_per_class"
+            )
         if self.optimizer not in ("adamw", "sgd"):
             raise RecipeError(f"recipe {self.name}: optimizer is adamw or sgd")
 
