@@ -295,6 +295,43 @@ def test_another_seed_gives_another_run(course, tmp_path, reference):
     assert digest(mine["net"]) != digest(other["net"])
 
 
+PAIRS = ("images_per_class=2", "extra_loss={name='triplet', mining='semi_hard'}")
+OBJECTIVES = {
+    "arcface": ("head={name='arcface', margin=0.1}",),
+    "lsoftmax, which counts its steps": ("head=lsoftmax",),
+    "gaussian": ("head={name='lgm', covariance='isotropic'}",),
+    "center, which keeps its centres": ("extra_loss=center", "extra_weight=0.1"),
+    "pairs in batches by class": PAIRS,
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_any_head_and_loss_is_trained_and_resumed_exactly(course, tmp_path, at_step, objective):
+    recipe = small(*OBJECTIVES[objective])
+    device = torch.device("cpu")
+    begun = train.build_objective(recipe, len(course.classes), device).state_dict()
+    fit(recipe, course, tmp_path / "whole")
+    at_step(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(train.Interrupted):
+        fit(recipe, course, tmp_path / "run")
+    fit(recipe, course, tmp_path / "run")
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+    saved = checkpoint.load(tmp_path / "run" / "last.pt")
+    ended = {f"network.{k}": v for k, v in saved["net"].items()}
+    ended |= {f"extra.{k}": v for k, v in saved["extra"].items()}
+    assert ended.keys() == begun.keys()
+    assert not [name for name in ended if torch.equal(ended[name], begun[name])]
+
+
+def test_batches_by_class_hold_every_image_once_and_pairs(course):
+    recipe, seen = small(*PAIRS), []
+    for batch in train.epoch_sampler(recipe, course, epoch=3):
+        labels = [course.train.labels[index] for _, index in batch]
+        assert all(labels.count(label) >= 2 for label in labels)
+        seen += [index for _, index in batch]
+    assert sorted(seen) == list(range(len(course.train)))
+
+
 def test_dropout_does_not_hinder_an_exact_resumption(course, tmp_path, at_step):
     network = "network={base='tiny', dropout=0.5}"
     fit(small(network), course, tmp_path / "whole")
