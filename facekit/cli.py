@@ -92,10 +92,10 @@ def evaluate(run: Path, data: DataOption = None) -> None:
     trained = predict.load_run(run)
     course = trained.course_data(data)
     right = predict.classify(trained, course.dev.paths) == course.dev.labels
-    print(submit.report("classification", right.mean(), pipeline.chance("classification", course)))
+    print(pipeline.report("classification", right.mean(), course))
     dev = pipeline.verify_dev(trained, course)
     value, accuracy, (low, high) = dev.threshold
-    print(submit.report("verification", accuracy, pipeline.chance("verification", course)))
+    print(pipeline.report("verification", accuracy, course))
     print(f"threshold {value:.3f} (chosen on these probes), 95 % interval {low:.1%} ... {high:.1%}")
 
 
@@ -129,7 +129,8 @@ def score(
 ) -> None:
     """Score a submission against answers, beside the cut-offs."""
     accuracy = submit.score(csv, answers)
-    print(submit.report(submit.task_of(csv), accuracy))
+    profile = pipeline.made_for(answers.absolute().parents[1])  # answers stand in data/answers
+    print(submit.report(submit.task_of(csv), accuracy, profile=profile))
 
 
 @faces_app.command()

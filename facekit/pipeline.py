@@ -35,9 +35,19 @@ def course_run() -> Path:
 
 def course_recipe(data: CourseData) -> str:
     """The recipe for this data: that of the profile it was made for, else of this machine."""
-    manifest = data.root / MANIFEST
+    return made_for(data.root) or runtime.profile().value.name
+
+
+def made_for(root: Path) -> str | None:
+    """The profile that the course in `root` was rendered for, by its manifest; else None."""
+    manifest = root / MANIFEST
     name = json.loads(manifest.read_text()).get("name") if manifest.is_file() else None
-    return name if name in PROFILES else runtime.profile().value.name
+    return name if name in PROFILES else None
+
+
+def report(task: str, accuracy: float, data: CourseData) -> str:
+    """A score in one line, beside chance and the cut-offs that go with the data."""
+    return submit.report(task, accuracy, chance(task, data), made_for(data.root))
 
 
 def verify_dev(run: TrainedRun, data: CourseData) -> Verification:
@@ -89,5 +99,5 @@ def scoreboard(paths: dict[str, Path], data: CourseData) -> list[str]:
     """Where the two files are and, where the answers are known, what they score."""
     lines = [f"{task} submission: {path}" for task, path in paths.items()]
     for task, accuracy in scores(paths, data).items():
-        lines.append(submit.report(task, accuracy, chance(task, data)))
+        lines.append(report(task, accuracy, data))
     return lines

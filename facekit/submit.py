@@ -34,10 +34,27 @@ class Cutoffs:
         return f"LOW {self.low:.0%}, MEDIUM {self.medium:.0%}, HIGH {self.high:.0%}"
 
 
-CUTOFFS = {
+CUTOFFS = {  # the homework's own
     "classification": Cutoffs(high=0.90, medium=0.84, low=0.82),
     "verification": Cutoffs(high=0.55, medium=0.49, low=0.30),
 }
+MADE = {  # of rendered courses with fewer people, by profile; the README says how they were found
+    "smoke": {
+        "classification": Cutoffs(high=0.80, medium=0.70, low=0.50),
+        "verification": Cutoffs(high=0.50, medium=0.40, low=0.30),
+    },
+    "laptop": {
+        "classification": Cutoffs(high=0.80, medium=0.70, low=0.50),
+        "verification": Cutoffs(high=0.50, medium=0.40, low=0.30),
+    },
+}
+
+
+def cutoffs_of(task: str, profile: str | None = None) -> tuple[Cutoffs, str]:
+    """The cut-offs of a task, and whose they are: a rendered profile's, or the homework's."""
+    if profile in MADE:
+        return MADE[profile][task], f"profile {profile}'s"
+    return CUTOFFS[task], "the homework's"
 
 
 def write_classification(path: str | Path, names: Sequence[str], labels: Sequence[int]) -> None:
@@ -153,11 +170,13 @@ def score(path: str | Path, answers: str | Path) -> float:
     return float((mine.loc[truth.index] == truth).mean())
 
 
-def report(task: str, accuracy: float, chance: float | None = None) -> str:
-    """A score in one line, beside the cut-offs."""
-    cutoffs = CUTOFFS[task]
+def report(
+    task: str, accuracy: float, chance: float | None = None, profile: str | None = None
+) -> str:
+    """A score in one line, beside the cut-offs of the profile that the data was rendered for."""
+    cutoffs, whose = cutoffs_of(task, profile)
     beside = "" if chance is None else f", chance {chance:.1%}"
-    return f"{task} {accuracy:.2%} -> {cutoffs.grade(accuracy)} ({cutoffs}{beside})"
+    return f"{task} {accuracy:.2%} -> {cutoffs.grade(accuracy)} ({whose} {cutoffs}{beside})"
 
 
 def send(path: str | Path, task: str, data: CourseData, message: str) -> str:

@@ -180,7 +180,7 @@ def test_evaluate_prints_both_accuracies_and_writes_nothing(
     classification, verification, threshold = outcome.stdout.splitlines()
     best = max(float(row[5]) for row in rows_of(trained / "history.csv")[1:])
     assert classification.startswith(f"classification {best:.2%} -> ")
-    assert "LOW 82%, MEDIUM 84%, HIGH 90%, chance 16.7%" in classification
+    assert "the homework's LOW 82%, MEDIUM 84%, HIGH 90%, chance 16.7%" in classification
     assert re.match(r"verification \d+\.\d\d% -> .*chance 11\.1%", verification)
     assert re.match(r"threshold -?\d\.\d{3}", threshold)
 

@@ -364,7 +364,19 @@ def test_a_scored_file_gets_the_grade_of_its_share(right: int, grade: str, tmp_p
 
 def test_a_report_shows_score_cut_offs_and_chance() -> None:
     line = submit.report("verification", 0.5123, chance=1 / 9)
-    assert line == ("verification 51.23% -> MEDIUM (LOW 30%, MEDIUM 49%, HIGH 55%, chance 11.1%)")
+    cutoffs = "the homework's LOW 30%, MEDIUM 49%, HIGH 55%"
+    assert line == f"verification 51.23% -> MEDIUM ({cutoffs}, chance 11.1%)"
+
+
+@pytest.mark.parametrize("profile", submit.MADE)
+@pytest.mark.parametrize("task", CUTOFFS)
+def test_rendered_profiles_have_cut_offs_of_their_own(task: str, profile: str) -> None:
+    own = submit.MADE[profile][task]
+    assert own != CUTOFFS[task]
+    assert 0 < own.low < own.medium < own.high < 1
+    grade = f"-> {own.grade(own.medium)} (profile {profile}'s {own}"
+    assert grade in submit.report(task, own.medium, profile=profile)
+    assert submit.report(task, 0.5, profile="gpu") == submit.report(task, 0.5)
 
 
 # --- sending
