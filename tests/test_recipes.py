@@ -1,10 +1,13 @@
 """Recipes: by name, from a file, with changes; every fault names the setting and what there is."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
+import torch
 
-from facekit import networks, recipes
+from facekit import networks, recipes, train
 from facekit.augment import Augment
 from facekit.errors import RecipeError
 from facekit.profiles import PROFILES
@@ -163,3 +166,17 @@ def test_a_bad_file_is_refused_with_its_name(tmp_path, content, words):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RecipeError, match=r"none\.toml: no such recipe file"):
         recipes.load(tmp_path / "none.toml")
+
+
+def test_the_recipe_in_the_readme_can_be_trained(tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    text = re.search(r"```toml\n(# mine\.toml.*?)```", readme, re.S)[1]
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    recipe = recipes.load(path)
+    objective = train.build_objective(recipe, 10, torch.device("cpu"))
+    labels = torch.arange(8) // 2
+    loss, logits = objective(torch.randn(8, 3, 32, 32), labels)
+    assert logits.shape == (8, 10) and loss.isfinite()
+    assert type(objective.extra).__name__ == "TripletLoss"
+    assert type(objective.network.head).__name__ == "ArcFace"
