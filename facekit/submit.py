@@ -40,12 +40,12 @@ CUTOFFS = {  # the homework's own
 }
 MADE = {  # of rendered courses with fewer people, by profile; the README says how they were found
     "smoke": {
-        "classification": Cutoffs(high=0.80, medium=0.70, low=0.50),
-        "verification": Cutoffs(high=0.50, medium=0.40, low=0.30),
+        "classification": Cutoffs(high=0.89, medium=0.85, low=0.80),
+        "verification": Cutoffs(high=0.45, medium=0.35, low=0.25),
     },
     "laptop": {
-        "classification": Cutoffs(high=0.80, medium=0.70, low=0.50),
-        "verification": Cutoffs(high=0.50, medium=0.40, low=0.30),
+        "classification": Cutoffs(high=0.70, medium=0.63, low=0.55),
+        "verification": Cutoffs(high=0.31, medium=0.25, low=0.19),
     },
 }
 
