@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from facekit import checkpoint, networks, runtime
 from facekit.augment import Preprocess
-from facekit.errors import RunError
+from facekit.errors import BatchError, RunError
 from facekit.images import FaceFiles
 from facekit.layout import CourseData
 from facekit.networks import FaceNet
@@ -61,7 +61,10 @@ def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
 
 def classify(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
     """The most likely class of each image, in the order of `paths`: int64 (N,)."""
-    logits = _outputs(run, paths, run.net)
+    try:
+        logits = _outputs(run, paths, run.net)
+    except BatchError as error:  # a head looks at its embeddings, where that is free
+        raise RunError(f"{run.folder}: {error}") from error
     if not np.isfinite(logits).all():
         raise RunError(f"{run.folder}: the network answers with NaN; its training went wrong")
     return logits.argmax(1)

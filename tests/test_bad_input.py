@@ -326,7 +326,7 @@ def test_what_does_not_exist_is_named_beside_what_does(
         ("head=arc", "no head 'arc'; choose one of: linear, arcface"),
         ("extra_loss=circle", "no loss 'circle'; choose one of: center, triplet"),
         ("images_per_class=5", "batch_size of 32 cannot be dealt out by 5 images_per_class"),
-        ("epoch=3", "no setting 'epoch'; there are: name, network, image_size, epochs"),
+        ("epoch=3", "no setting 'epoch'; there are: name, network, head, extra_loss"),
         ("augment.flips=1", "no setting 'flips'; there are: crop_scale, flip"),
         ("augment=1", "augment is a table"),
         ("epochs.x=1", "epochs is a value, not a table"),

@@ -144,8 +144,12 @@ def test_a_network_of_nan_is_not_believed(copy_of_run, course):
     state["net"]["stages.3.0.residual.2.bias"].fill_(float("nan"))
     checkpoint.save(copy_of_run / "best.pt", state)
     broken = predict.load_run(copy_of_run, "cpu")
-    with pytest.raises(RunError, match="NaN"):
+    with pytest.raises(RunError, match=f"{copy_of_run}: .*nan.*the network has diverged"):
         predict.classify(broken, course.test.paths)
+    state["net"]["stages.3.0.residual.2.bias"].fill_(0.0)  # only the head is broken
+    checkpoint.save(copy_of_run / "best.pt", state)
+    with pytest.raises(RunError, match=f"{copy_of_run}: the network answers with NaN"):
+        predict.classify(predict.load_run(copy_of_run, "cpu"), course.test.paths)
     vectors = predict.embed(broken, course.test.paths)
     with pytest.raises(DataError, match="NaN"):
         openset.similarity(vectors, vectors)
