@@ -129,7 +129,7 @@ def score(
 ) -> None:
     """Score a submission against answers, beside the cut-offs."""
     accuracy = submit.score(csv, answers)
-    profile = pipeline.made_for(answers.absolute().parents[1])  # answers stand in data/answers
+    profile = pipeline.made_for(answers.absolute().parent.parent)  # answers stand in data/answers
     print(submit.report(submit.task_of(csv), accuracy, profile=profile))
 
 

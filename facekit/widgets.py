@@ -13,6 +13,16 @@ from facekit import anatomy, blocks, heads, openset, plots
 from facekit.augment import NOTHING, Augment, Preprocess, preview
 
 
+def _slider(
+    name: str, value: float, low: float, high: float, step: float
+) -> ipywidgets.IntSlider | ipywidgets.FloatSlider:
+    """A slider of whole numbers or of others, as `step` is; it answers when it is let go."""
+    kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
+    return kind(
+        value=value, min=low, max=high, step=step, description=name, continuous_update=False
+    )
+
+
 def describe_threshold(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> str:
     """In words, what a threshold does to these probes."""
     found, false = openset.dir_fpir(similarity, truth, threshold)
@@ -66,12 +76,9 @@ STRENGTHS = {  # setting: least, most
 def augmentation(picture: Image.Image, preprocess: Preprocess) -> ipywidgets.VBox:
     """A slider for each change, and eight previews of what training would see."""
     sliders = {
-        name: ipywidgets.FloatSlider(
-            value=getattr(NOTHING, name), min=low, max=high, step=(high - low) / 20,
-            description=name, continuous_update=False,
-        )
+        name: _slider(name, getattr(NOTHING, name), low, high, (high - low) / 20)
         for name, (low, high) in STRENGTHS.items()
-    }  # fmt: skip
+    }
 
     def show(**strengths: float) -> None:
         plots.montage(preview(picture, preprocess, Augment(flip=0.5, **strengths), 8), columns=8)
@@ -94,18 +101,12 @@ def block_table(
 
 def block(size: int = 28) -> ipywidgets.VBox:
     """A choice of block and sliders for its shape; its layers, parameters and work as they move."""
-
-    def slider(value: int, low: int, high: int, step: int, name: str) -> ipywidgets.IntSlider:
-        return ipywidgets.IntSlider(
-            value=value, min=low, max=high, step=step, description=name, continuous_update=False
-        )
-
     controls = {
         "name": ipywidgets.Dropdown(options=list(blocks.BLOCKS), value="residual"),
-        "channels": slider(64, 16, 256, 16, "channels"),
-        "out": slider(64, 16, 256, 16, "out"),
-        "stride": slider(1, 1, 2, 1, "stride"),
-        "se": slider(0, 0, 16, 4, "se"),
+        "channels": _slider("channels", 64, 16, 256, 16),
+        "out": _slider("out", 64, 16, 256, 16),
+        "stride": _slider("stride", 1, 1, 2, 1),
+        "se": _slider("se", 0, 0, 16, 4),
     }
 
     def show(**values) -> None:
@@ -151,12 +152,8 @@ def own_logits(share: float, scale: float) -> dict[str, np.ndarray]:
 def margin() -> ipywidgets.VBox:
     """Sliders over margin and scale, and what each head makes of the angle to the own class."""
     controls = {
-        "share": ipywidgets.FloatSlider(
-            value=0.2, min=0, max=1, step=0.05, description="margin", continuous_update=False
-        ),
-        "scale": ipywidgets.FloatSlider(
-            value=16, min=1, max=64, step=1, description="scale", continuous_update=False
-        ),
+        "share": _slider("margin", 0.2, 0.0, 1.0, 0.05),
+        "scale": _slider("scale", 16.0, 1.0, 64.0, 1.0),
     }
 
     def show(share: float, scale: float) -> None:

@@ -136,6 +136,12 @@ def flat(surfaces: Sequence[Surface], values: Sequence[Tensor | float]) -> Tenso
     return torch.cat([full(surface, value).flatten(1) for surface, value in pairs], 1)
 
 
+def grids(surfaces: Sequence[Surface], values: Tensor) -> list[Tensor]:
+    """Undo `flat`: values (..., M) of all corners as (..., rows, columns) of each surface."""
+    pieces = values.split([s.shape[0] * s.shape[1] for s in surfaces], -1)
+    return [piece.unflatten(-1, s.shape) for piece, s in zip(pieces, surfaces, strict=True)]
+
+
 def pattern_places(surfaces: Sequence[Surface]) -> tuple[Tensor, Tensor]:
     """Where each corner of all grids reads its pattern: u and v, (N, M) each."""
     u, v = (flat(surfaces, [s.pattern_at[i] for s in surfaces]) for i in (0, 1))
@@ -144,11 +150,8 @@ def pattern_places(surfaces: Sequence[Surface]) -> tuple[Tensor, Tensor]:
 
 def cut_all(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
     """`cutting` of all grids laid end to end, PAIRS more where the edge is frayed: int8 (N, F)."""
-    codes, start = [], 0
-    for surface in surfaces:
-        rows, columns = surface.shape
-        part = film[:, :2, start : start + rows * columns].unflatten(2, surface.shape)
-        start += rows * columns
+    codes = []
+    for surface, part in zip(surfaces, grids(surfaces, film), strict=True):
         keep, frayed = full(surface, surface.keep), surface.fray is not None
         if frayed:
             keep = keep + 2.5 * surface.fray

@@ -86,15 +86,8 @@ def illuminate(f: Facts, surfaces: list[Surface]) -> tuple[Tensor, list[Lit]]:
     ], 1)  # fmt: skip
     arrives, glint = light.irradiance(f, normal, shadow, open_, wrap)
     half = light.highlight(f, normal)
-    lit, start = [], 0
-    for surface in surfaces:
-        rows, columns = surface.shape
-        part = slice(start, start + rows * columns)
-        start += rows * columns
-        values = (
-            v[..., part].unflatten(-1, (rows, columns)) for v in (arrives, glint, half, follow)
-        )
-        lit.append(Lit(*values))
+    pieces = (camera.grids(surfaces, v) for v in (arrives, glint, half, follow))
+    lit = [Lit(*values) for values in zip(*pieces, strict=True)]
     return room, lit
 
 
