@@ -1,33 +1,28 @@
-"""Every image becomes upright 8-bit RGB or a named error; every epoch sees each image once."""
+"""Every image becomes upright 8-bit RGB or an error that names the file."""
 
 import struct
 import warnings
 import zlib
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from facekit.augment import Augment, Preprocess
 from facekit.errors import DataError
 from facekit.images import (
-    EpochSampler,
     FaceFiles,
     TrainingFolder,
     check_readable,
     find_unreadable,
-    random_numbers,
     read_rgb,
-    steps_per_epoch,
 )
 from facekit.layout import CourseData
+from facekit.order import EpochSampler
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -316,73 +311,3 @@ def test_files_are_served_in_the_order_asked_for(course: CourseData) -> None:
     for path, picture in zip(paths, files, strict=False):
         with Image.open(path) as image:
             assert np.array_equal(picture, np.asarray(image))
-
-
-# --- random numbers and batches
-
-
-def test_random_numbers_follow_from_their_key_alone() -> None:
-    def draw(*key: int) -> torch.Tensor:
-        with random_numbers(*key):
-            return torch.rand(6)
-
-    torch.manual_seed(1)
-    first = draw(4, 5)
-    torch.manual_seed(2)
-    assert torch.equal(draw(4, 5), first)
-    assert not torch.equal(draw(5, 4), first)
-    assert not torch.equal(draw(45), first)
-
-
-def test_random_numbers_leave_the_global_generator_alone_even_after_an_error() -> None:
-    before = torch.get_rng_state()
-    with random_numbers(0):
-        torch.rand(5)
-    assert torch.equal(torch.get_rng_state(), before)
-    with pytest.raises(ZeroDivisionError), random_numbers(0):
-        torch.rand(5)
-        _ = 1 / 0
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-SAMPLERS = {
-    "size": st.integers(0, 300),
-    "batch_size": st.integers(2, 70),
-    "seed": st.integers(0, 2**31),
-    "epoch": st.integers(0, 1000),
-}
-
-
-@given(**SAMPLERS)
-def test_an_epoch_has_every_image_exactly_once(
-    size: int, batch_size: int, seed: int, epoch: int
-) -> None:
-    batches = list(EpochSampler(size, batch_size, seed, epoch))
-    seen = [index for batch in batches for _, index in batch]
-    single = size % batch_size == 1  # a last batch of one image is dropped
-    assert len(set(seen)) == len(seen) == size - single
-    assert set(seen) <= set(range(size))
-    assert all(len(batch) == batch_size for batch in batches[:-1])
-    assert all(1 < len(batch) <= batch_size for batch in batches)
-    assert {e for batch in batches for e, _ in batch} <= {epoch}
-    assert len(batches) == len(EpochSampler(size, batch_size, seed, epoch))
-    assert len(batches) == steps_per_epoch(size, batch_size)
-
-
-@given(**SAMPLERS, data=st.data())
-def test_skip_leaves_exactly_the_tail(
-    size: int, batch_size: int, seed: int, epoch: int, data: st.DataObject
-) -> None:
-    whole = list(EpochSampler(size, batch_size, seed, epoch))
-    skip = data.draw(st.integers(0, len(whole)))
-    tail = EpochSampler(size, batch_size, seed, epoch, skip)
-    assert list(tail) == whole[skip:]
-    assert len(tail) == len(whole) - skip
-
-
-def test_the_order_depends_on_seed_and_epoch() -> None:
-    def order(seed: int, epoch: int) -> list[int]:
-        return [i for _, i in chain(*EpochSampler(100, 10, seed, epoch))]
-
-    assert order(0, 1) == order(0, 1)
-    assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
