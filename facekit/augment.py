@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from facekit.images import random_numbers
+from facekit.order import random_numbers
 
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 GREY_LEVEL = 128  # of the corners that a rotation uncovers
+BLUR = (0.1, 2.0)  # sigma, pixels
+BLUR_WIDTH = 13  # pixels of the kernel: three of the widest sigma to either side
 
 
 @dataclass(frozen=True)
@@ -61,20 +63,40 @@ class Augment:
     jitter: float = 0.3  # brightness, contrast and saturation, as factors 1 +- jitter
     grey: float = 0.1  # probability
     erasing: float = 0.25  # probability
+    shift: float = 0.0  # to either side, as a share of the picture's side
+    shear: float = 0.0  # degrees to either side
+    random_steps: int = 0  # of RandAugment: so many changes drawn from its list
+    random_strength: float = 0.3  # of those changes, from 0 to 1
+    blur: float = 0.0  # probability
+    mixup: float = 0.0  # alpha of MixUp's Beta distribution: two pictures shine through each other
+    cutmix: float = 0.0  # alpha of CutMix's: a window of one picture in another
 
     def on_picture(self, size: int) -> list[v2.Transform]:
         """The changes made to the PIL picture, beginning with the crop to size x size."""
         scale, ratio = (self.crop_scale, 1.0), (0.85, 1.18)
         steps: list[v2.Transform] = [v2.RandomResizedCrop(size, scale, ratio)]
-        if self.rotation:  # after the crop: turning fewer pixels is quicker
-            bilinear = v2.InterpolationMode.BILINEAR
+        bilinear = v2.InterpolationMode.BILINEAR  # after the crop: turning fewer pixels is quicker
+        shift, shear = (self.shift, self.shift), self.shear or None
+        if self.shift or self.shear:
+            turn = v2.RandomAffine(
+                self.rotation, shift, None, shear, interpolation=bilinear, fill=GREY_LEVEL
+            )
+            steps.append(turn)
+        elif self.rotation:
             steps.append(v2.RandomRotation(self.rotation, bilinear, fill=GREY_LEVEL))
         if self.flip:
             steps.append(v2.RandomHorizontalFlip(self.flip))
+        if self.random_steps:
+            level = round(30 * self.random_strength)
+            steps.append(
+                v2.RandAugment(self.random_steps, level, interpolation=bilinear, fill=GREY_LEVEL)
+            )
         if self.jitter:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
         if self.grey:
             steps.append(v2.RandomGrayscale(self.grey))
+        if self.blur:
+            steps.append(v2.RandomApply([v2.GaussianBlur(BLUR_WIDTH, BLUR)], self.blur))
         return steps
 
     def last(self) -> list[v2.Transform]:

@@ -1,14 +1,21 @@
 """What the network sees, against plain Pillow and numpy; what augmentation may and may not do."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.nn import functional as nn_functional
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
+from facekit import augment_cpu, augment_gpu
 from facekit.augment import GREY_LEVEL, MEAN, NOTHING, STD, Augment, Preprocess, preview
-from facekit.images import random_numbers
+from facekit.changes import Changes, draw
+from facekit.order import random_numbers
 
 
 def picture(width: int = 48, height: int = 48) -> Image.Image:
@@ -16,6 +23,11 @@ def picture(width: int = 48, height: int = 48) -> Image.Image:
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     planes = (x, y**2, 0.5 + 0.5 * np.sin(5 * x + 3 * y))
     return Image.fromarray((np.stack(planes, axis=-1) * 255).round().astype(np.uint8))
+
+
+def only(**settings_) -> Augment:
+    """Everything off but what is named."""
+    return Augment(**NOTHING.__dict__ | settings_)
 
 
 def plain(image: Image.Image, size: int) -> np.ndarray:
@@ -81,17 +93,18 @@ def test_with_everything_off_training_sees_only_the_resize(side, size):
             torch.testing.assert_close(training(picture(side, side)), expected)
 
 
-CHANGES = ["crop_scale", "flip", "rotation", "jitter", "grey", "erasing"]
+STRENGTHS = {
+    "crop_scale": 0.6, "flip": 1.0, "rotation": 10.0, "jitter": 0.3, "grey": 1.0, "erasing": 1.0,
+    "shift": 0.2, "shear": 15.0, "random_steps": 2, "blur": 1.0,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_each_change_changes_the_picture_at_its_default_strength(change):
-    settings_ = {key: 1.0 if key == "crop_scale" else 0.0 for key in CHANGES}
-    strength = {"flip": 1.0, "grey": 1.0, "erasing": 1.0}.get(change, getattr(Augment(), change))
+@pytest.mark.parametrize("change", STRENGTHS)
+def test_each_change_changes_the_picture(change):
     preprocess = Preprocess(32)
     expected = preprocess.transform()(picture())
     with random_numbers(3):
-        seen = preprocess.training(Augment(**settings_ | {change: strength}))(picture())
+        seen = preprocess.training(only(**{change: STRENGTHS[change]}))(picture())
     assert (seen - expected).abs().max() > 0.1
 
 
@@ -174,3 +187,280 @@ def test_a_preview_is_in_true_colours_and_repeatable():
     still = preview(picture(), Preprocess(48), NOTHING, 2)
     true = torch.tensor(np.asarray(picture())).permute(2, 0, 1) / 255
     torch.testing.assert_close(still, true.expand(2, -1, -1, -1), atol=1e-6, rtol=0)
+
+
+# The two back ends. A smooth picture: neighbours differ by few grey levels, so that places which
+# are a fraction of a pixel off give nearly the same.
+
+ALL = Augment(shift=0.1, shear=5, random_steps=2, blur=0.5)
+COMMON = Augment(rotation=0, jitter=0.2, grey=0, erasing=0)
+BOTH = (augment_cpu, augment_gpu)
+GREY = (GREY_LEVEL,) * 3
+
+
+def stored(count: int, side: int) -> np.ndarray:
+    """Smooth pictures that are all different: uint8 (count, side, side, 3)."""
+    waves = np.random.default_rng(2).uniform(0.5, 2.5, (count, 3, 2))
+    y, x = np.mgrid[:side, :side] * (2 * np.pi / side)
+    phase = waves[..., :1, None] * x + waves[..., 1:, None] * y  # (count, 3, side, side)
+    return (128 + 100 * np.sin(phase)).round().astype(np.uint8).transpose(0, 2, 3, 1).copy()
+
+
+def changed(back_end, pictures: np.ndarray, changes: Changes, size: int) -> torch.Tensor:
+    """In grey levels, (B, 3, size, size)."""
+    seen = back_end.apply(torch.from_numpy(pictures), changes, Preprocess(size))
+    assert seen.dtype == torch.float32
+    assert seen.shape == (len(pictures), 3, size, size)
+    assert seen.is_contiguous(memory_format=torch.channels_last)
+    return (seen * 0.25 + 0.5) * 255
+
+
+def drawn(augment: Augment, count: int, side: int, size: int, seed: int = 0) -> Changes:
+    return draw(augment, Preprocess(size), side, seed, [(1, index) for index in range(count)])
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+@pytest.mark.parametrize("size", [16, 40])
+def test_with_everything_off_both_give_the_stored_pixels(back_end, size):
+    pictures = np.random.default_rng(0).integers(0, 256, (11, size, size, 3), dtype=np.uint8)
+    found = changed(back_end, pictures, drawn(NOTHING, 11, size, size), size)
+    expected = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+@pytest.mark.parametrize(("side", "size"), [(128, 112), (64, 32), (40, 39)])
+def test_with_everything_off_a_larger_store_is_resized(back_end, side, size):
+    pictures = stored(5, side)
+    found = changed(back_end, pictures, drawn(NOTHING, 5, side, size), size)
+    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    expected = nn_functional.interpolate(planes, (size, size), mode="bilinear")
+    limit = 0.02 if back_end is augment_gpu else max(map(opencv_limit, pictures))
+    torch.testing.assert_close(found, expected, atol=limit, rtol=0)
+
+
+def in_a_plain(picture: np.ndarray) -> np.ndarray:
+    """With as much grey around it as it is wide."""
+    side = len(picture)
+    result = np.full((3 * side, 3 * side, 3), float(GREY_LEVEL))
+    result[side : 2 * side, side : 2 * side] = picture
+    return result
+
+
+def by_hand(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Bilinear sampling in a grey plain, one pixel after the other."""
+    side, around = len(picture), in_a_plain(picture)
+    result = np.full((size, size, 3), float(GREY_LEVEL))
+    for row in range(size):
+        for column in range(size):
+            x, y = matrix.astype(float) @ (column, row, 1)
+            if not (-1 < x < side and -1 < y < side):
+                continue
+            left, top = int(np.floor(x)), int(np.floor(y))
+            weights = np.outer((1 - y + top, y - top), (1 - x + left, x - left))
+            four = around[top + side : top + side + 2, left + side : left + side + 2]
+            result[row, column] = (weights[..., None] * four).sum((0, 1))
+    return result
+
+
+def opencv_limit(picture: np.ndarray) -> float:
+    """OpenCV places a pixel to 1/32, at most 1/64 off along both axes, and gives whole levels."""
+    step = max(np.abs(np.diff(in_a_plain(picture), axis=axis)).max() for axis in (0, 1))
+    return 2 * step / 64 + 0.51
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+@pytest.mark.parametrize(("side", "size"), [(32, 24), (24, 32)])
+def test_the_warp_is_bilinear_sampling(back_end, side, size):
+    turned = Augment(0.5, 0.5, 30, 0, 0, 0, shift=0.2, shear=20)
+    changes, pictures = drawn(turned, 6, side, size), stored(6, side)
+    found = changed(back_end, pictures, changes, size).permute(0, 2, 3, 1).numpy()
+    for number in range(6):
+        expected = by_hand(pictures[number], changes.matrix[number].numpy(), size)
+        limit = 0.02 if back_end is augment_gpu else opencv_limit(pictures[number])
+        assert np.abs(found[number] - expected).max() < limit
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+def test_crop_and_flip_are_torchvisions(back_end):
+    side, size = 60, 32
+    changes, pictures = drawn(only(crop_scale=0.4, flip=0.5), 20, side, size), stored(20, side)
+    found = changed(back_end, pictures, changes, size)
+    for number, matrix in enumerate(changes.matrix.double()):
+        width, height = (size * matrix[0, 0].abs()).item(), (size * matrix[1, 1]).item()
+        first = matrix[0] @ torch.tensor([size - 1.0 if matrix[0, 0] < 0 else 0, 0, 1]).double()
+        left, top = first + 0.5 - width / size / 2, matrix[1, 2] + 0.5 - height / size / 2
+        box = [round(float(edge)) for edge in (top, left, height, width)]
+        plane = torch.from_numpy(pictures[number]).permute(2, 0, 1).float()
+        expected = F.resized_crop(plane, *box, [size, size], antialias=False)
+        if matrix[0, 0] < 0:
+            expected = F.horizontal_flip(expected)
+        # Beyond its outermost pixels a picture is grey here and goes on for torchvision.
+        difference = (found[number] - expected).abs()[:, 1:-1, 1:-1].max()
+        assert difference < (0.02 if back_end is augment_gpu else opencv_limit(pictures[number]))
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+@pytest.mark.parametrize("augment", [only(rotation=40.0), only(shift=0.3), only(shear=30.0)])
+def test_rotation_shift_and_shear_are_torchvisions(back_end, augment):
+    side = 48
+    changes, pictures = drawn(augment, 12, side, side), stored(12, side)
+    found = changed(back_end, pictures, changes, side)
+    for number, matrix in enumerate(changes.matrix.double()):
+        angle = torch.rad2deg(torch.atan2(matrix[1, 0], matrix[0, 0])).item()
+        shear = torch.rad2deg(torch.atan(matrix[0, 1])).item() if augment.shear else 0.0
+        moved = [-x for x in matrix[:, 2].tolist()] if augment.shift else [0.0, 0.0]
+        expected = F.affine(
+            torch.from_numpy(pictures[number]).permute(2, 0, 1).float(), -angle, moved, 1.0,
+            [shear, 0.0], InterpolationMode.BILINEAR, list(GREY),
+        )  # fmt: skip
+        places = torch.stack(torch.meshgrid(*2 * [torch.arange(side)], indexing="xy"))
+        places = torch.einsum("ij,jhw->ihw", matrix[:, :2], places.double()) + matrix[:, 2:, None]
+        inside = ((places >= 0) & (places <= side - 1)).all(0)
+        beyond = ((places < -1) | (places > side)).any(0)  # at the rim torchvision fades otherwise
+        difference = (found[number] - expected).abs()
+        limit = 0.05 if back_end is augment_gpu else opencv_limit(pictures[number])
+        assert inside.float().mean() > 0.3
+        assert difference[:, inside].max() < limit
+        assert not beyond.any() or difference[:, beyond].max() < 1e-3
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+def test_the_colours_are_torchvisions_on_pictures_without_clipping(back_end):
+    changes = drawn(only(jitter=0.3, grey=0.2), 20, 32, 32)
+    pictures = (stored(20, 32) // 4 + 80).astype(np.uint8)
+    found = changed(back_end, pictures, changes, 32)
+    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    mean = planes.mean((2, 3))
+    expected = torch.einsum("bij,bjhw->bihw", changes.colour, planes)
+    expected = expected + torch.einsum("bij,bj->bi", changes.of_mean, mean)[:, :, None, None]
+    assert 0 <= expected.min() < expected.max() <= 255
+    limit = 0.9 if back_end is augment_cpu else 1e-3  # 8 bits, and matrices of 10 bits
+    torch.testing.assert_close(found, expected, atol=limit, rtol=0)
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+def test_colours_stop_at_black_and_white(back_end):
+    pictures = np.random.default_rng(1).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
+    found = changed(back_end, pictures, drawn(only(jitter=0.9), 9, 16, 16), 16)
+    assert found.min() == 0
+    assert found.max() == 255
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+@pytest.mark.parametrize(("limit", "bits"), [(100.0, 8.0), (256.0, 4.0), (37.5, 5.0)])
+def test_solarize_and_posterize_are_torchvisions(back_end, limit, bits):
+    pictures = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    changes = drawn(NOTHING, 2, 16, 16)
+    changes.solarize[0], changes.posterize[0] = limit, bits
+    found = changed(back_end, pictures, changes, 16).round()
+    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    expected = F.posterize(F.solarize(planes[0], limit) if limit < 256 else planes[0], int(bits))
+    assert torch.equal(found, torch.stack([expected, planes[1]]).float())
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+def test_the_blur_is_torchvisions(back_end):
+    changes, pictures = drawn(only(blur=0.6), 10, 40, 40), stored(10, 40)
+    pictures[:, ::2] //= 2
+    found = changed(back_end, pictures, changes, 40)
+    assert 0 < (changes.blur > 0).sum() < 10
+    for number, sigma in enumerate(changes.blur.tolist()):
+        plane = torch.from_numpy(pictures[number]).permute(2, 0, 1).float()
+        expected = F.gaussian_blur(plane, [13, 13], [sigma, sigma]) if sigma else plane
+        limit = 1.5 if back_end is augment_cpu else 1e-2  # 8 bits and a kernel of 8 bits
+        torch.testing.assert_close(found[number], expected, atol=limit, rtol=0)
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+def test_what_is_erased_becomes_the_mean_colour(back_end):
+    preprocess = Preprocess(32, (0.2, 0.4, 0.6), (0.1, 0.2, 0.3))
+    pictures, keys = stored(12, 32), [(0, index) for index in range(12)]
+    changes = draw(only(erasing=0.7), preprocess, 32, 0, keys)
+    seen = back_end.apply(torch.from_numpy(pictures), changes, preprocess)
+    for number, (left, top, right, bottom) in enumerate(changes.erase.int().tolist()):
+        assert (seen[number, :, top:bottom, left:right] == 0).all()
+        expected = preprocess.transform()(Image.fromarray(pictures[number]))
+        expected[:, top:bottom, left:right] = 0
+        torch.testing.assert_close(seen[number], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("side", "size"), [(64, 56), (56, 56), (112, 56)])
+@pytest.mark.parametrize("augment", [Augment(), COMMON, ALL, Augment(0.4, jitter=0.5, blur=1.0)])
+def test_both_back_ends_give_the_same_picture(augment, side, size):
+    """Within what 8 bits leave: a warp that is 1.2 levels off (above), the rounding after each of
+    three steps, and a contrast that multiplies what came before by at most 1.5 three times."""
+    pictures = stored(60, side)
+    changes = drawn(augment, 60, side, size)
+    first, second = (changed(end, pictures, changes, size) for end in BOTH)
+    difference = (first - second).abs()
+    assert difference.mean() < 0.5
+    steps = (changes.solarize < 256) | (changes.posterize < 8)  # one level off may become many
+    assert difference[~steps].max() < 6
+    assert (difference[steps] > 6).float().mean() < 0.05 or not steps.any()
+
+
+@pytest.mark.parametrize("back_end", BOTH)
+def test_a_picture_does_not_depend_on_its_batch(back_end):
+    pictures, changes = stored(13, 40), drawn(ALL, 13, 40, 32)
+    whole = changed(back_end, pictures, changes, 32)
+    parts = [
+        changed(back_end, pictures[cut], Changes(*(part[cut] for part in changes)), 32)
+        for cut in (slice(0, 1), slice(1, 6), slice(6, 13))
+    ]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-3, rtol=0)
+    if back_end is augment_cpu:
+        assert torch.equal(torch.cat(parts), whole)
+
+
+def test_the_processors_way_reads_a_memory_map_and_fills_the_given_batch(tmp_path):
+    pictures, changes, preprocess = stored(6, 40), drawn(ALL, 6, 40, 32), Preprocess(32)
+    np.save(tmp_path / "pictures.npy", pictures)
+    stored_ = np.load(tmp_path / "pictures.npy", mmap_mode="r")
+    out = torch.full((6, 32, 32, 3), float("nan"))
+    found = augment_cpu.apply([stored_[number] for number in range(6)], changes, preprocess, out)
+    assert found.data_ptr() == out.data_ptr()
+    assert torch.equal(found, augment_cpu.apply(pictures, changes, preprocess))
+    assert np.array_equal(stored_, stored(6, 40))
+    still = drawn(NOTHING, 6, 40, 40)
+    assert augment_cpu.apply(stored_, still, Preprocess(40)).isfinite().all()
+
+
+def test_a_large_batch_is_as_a_small_one():
+    pictures, count = stored(2, 40), 250  # 37 MB: memory of another kind
+    changes = drawn(COMMON, count, 40, 112)
+    many = augment_cpu.apply([pictures[n % 2] for n in range(count)], changes, Preprocess(112))
+    few = Changes(*(part[-3:] for part in changes))
+    assert torch.equal(many[-3:], augment_cpu.apply(pictures[[1, 0, 1]], few, Preprocess(112)))
+    other = augment_cpu.apply([pictures[0]] * count, changes, Preprocess(112))
+    assert not torch.equal(many, other)
+    many += 1  # writable, and nobody else's
+    assert not torch.equal(many, other)
+
+
+def test_threads_do_not_disturb_each_other():
+    pictures, preprocess = stored(16, 40), Preprocess(32)
+    batches = [drawn(ALL, 16, 40, 32, seed) for seed in range(12)]
+    expected = [augment_cpu.apply(pictures, changes, preprocess) for changes in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda changes: augment_cpu.apply(pictures, changes, preprocess), batches)
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_the_tensors_way_is_one_graph():
+    pictures, changes, preprocess = stored(4, 40), drawn(ALL, 4, 40, 32), Preprocess(32)
+    wanted = augment_gpu.needs(changes, same_size=False)
+    assert all(wanted)
+    compiled = torch.compile(augment_gpu.carry_out, backend="eager", fullgraph=True)
+    found = compiled(torch.from_numpy(pictures), changes, preprocess, wanted)
+    expected = augment_gpu.apply(torch.from_numpy(pictures), changes, preprocess)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_processors_pictures():
+    pictures, changes, preprocess = stored(60, 64), drawn(ALL, 60, 64, 56), Preprocess(56)
+    seen = augment_gpu.apply(torch.from_numpy(pictures).cuda(), changes, preprocess)
+    expected = augment_gpu.apply(torch.from_numpy(pictures), changes, preprocess)
+    difference = (seen.cpu() - expected).abs() * 0.25 * 255
+    assert difference.mean() < 0.2  # TF32, where it is allowed

@@ -17,12 +17,13 @@ REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 MODULES = sorted((REPOSITORY / "facekit").rglob("*.py"))
 README = (REPOSITORY / "README.md").read_text()
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
 # What flows only one way: a module may import those before it.
 ORDER = (
-    "errors tables profiles runtime layout faces plans images sources augment blocks anatomy "
-    "guards heads networks losses recipes optim checkpoint train predict openset floors submit "
-    "pipeline doctor plots widgets course cli"
+    "errors tables profiles runtime layout faces plans order images sources augment changes "
+    "augment_gpu augment_cpu mixing store feed blocks anatomy guards heads networks losses fold "
+    "recipes optim checkpoint lock tracking watch stopping distributed rehearsal run train "
+    "ablations predict openset floors submit pipeline doctor plots widgets course cli"
 ).split()
 
 
