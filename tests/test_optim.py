@@ -1,19 +1,37 @@
-"""The optimiser's groups and the learning rate, against torch's schedulers and closed forms."""
+"""Optimisers, learning rates and averages, against torch's own and closed forms."""
 
+import copy
 import math
+from io import BytesIO
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    LinearLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+)
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from facekit import networks
-from facekit.optim import build_optimizer, learning_rate, set_learning_rate
+from facekit import networks, runtime
+from facekit.optim import (
+    Average,
+    Muon,
+    build_optimizer,
+    learning_rate,
+    orthogonalize,
+    rate,
+    set_learning_rate,
+)
 from facekit.recipes import Recipe
 
-KINDS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+KINDS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "muon": Muon}
+LAST = torch.channels_last
 
 
 @pytest.fixture
@@ -45,7 +63,7 @@ def test_weights_decay_and_biases_and_scales_do_not(net, optimizer):
 
 
 # AdamW multiplies by 1 - rate x decay; nesterov's first step counts a gradient 1.9 times.
-@pytest.mark.parametrize(("optimizer", "shrink"), [("adamw", 0.95), ("sgd", 0.905)])
+@pytest.mark.parametrize(("optimizer", "shrink"), [("adamw", 0.95), ("sgd", 0.905), ("muon", 0.95)])
 def test_a_step_without_gradients_shrinks_the_weights_alone(net, optimizer, shrink):
     made = build_optimizer(net, recipe(optimizer))
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
@@ -73,7 +91,7 @@ def test_sgd_is_nesterov_with_momentum():
 def test_the_rate_reaches_every_group(net, optimizer):
     made = build_optimizer(net, recipe(optimizer))
     set_learning_rate(made, 0.25)
-    assert [group["lr"] for group in made.param_groups] == [0.25, 0.25]
+    assert {group["lr"] for group in made.param_groups} == {0.25}
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 10), (37, 5), (20, 1), (50, 49)])
@@ -135,3 +153,313 @@ def test_a_warmup_longer_than_the_run_never_divides_by_zero():
     rates = [learning_rate(step, 4, 8, 1.0) for step in range(4)]
     assert rates == [0.125, 0.25, 0.375, 0.5]
     assert learning_rate(4, 4, 4, 1.0) == 1.0
+
+
+def muon(matrix: torch.Tensor, **settings) -> Muon:
+    return Muon([{"params": [matrix], "orthogonal": True}], 0.02, 0.1, **settings)
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12), (8, 8)])
+def test_muon_is_torchs_for_a_matrix(shape, bfloat16):
+    first = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    mine, theirs = nn.Parameter(first.clone()), nn.Parameter(first.clone())
+    settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95}
+    oracle = torch.optim.Muon([theirs], **settings, adjust_lr_fn="match_rms_adamw")
+    optimizer = muon(mine)
+    for step in range(5):
+        mine.grad = torch.randn(shape, generator=torch.Generator().manual_seed(step + 2))
+        theirs.grad = mine.grad.clone()
+        optimizer.step()
+        oracle.step()
+    assert (mine - first).norm() > 0.1
+    # Both multiply in bfloat16, of 8 bits, in another order.
+    assert (mine - theirs).norm() < 0.05 * (theirs - first).norm()
+
+
+@pytest.fixture
+def bfloat16(monkeypatch) -> None:
+    """A machine that multiplies bfloat16, whatever this one is."""
+    choice = runtime.Choice(torch.bfloat16, "for the test")
+    monkeypatch.setattr(runtime, "precision", lambda where: choice)
+
+
+def test_muon_on_a_convolution_is_muon_on_its_matrix():
+    gradient = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    filters = nn.Parameter(torch.zeros(6, 4, 3, 3).to(memory_format=torch.channels_last))
+    matrix = nn.Parameter(torch.zeros(6, 36))
+    filters.grad, matrix.grad = gradient.clone(), gradient.flatten(1)
+    muon(filters).step()
+    muon(matrix).step()
+    torch.testing.assert_close(filters.flatten(1), matrix)
+    assert filters.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_matrices_of_one_shape_do_not_mix():
+    gradients = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    alone = []
+    for gradient in gradients:
+        parameter = nn.Parameter(torch.zeros(5, 7))
+        parameter.grad = gradient.clone()
+        muon(parameter).step()
+        alone.append(parameter.detach())
+    together = [nn.Parameter(torch.zeros(5, 7)) for _ in range(2)]
+    for parameter, gradient in zip(together, gradients, strict=True):
+        parameter.grad = gradient.clone()
+    Muon([{"params": together, "orthogonal": True}], 0.02, 0.1).step()
+    torch.testing.assert_close(torch.stack([p.detach() for p in together]), torch.stack(alone))
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 1000))
+@settings(deadline=None, derandomize=True, max_examples=50)
+def test_orthogonalised_matrices_keep_their_directions_and_have_even_lengths(rows, columns, seed):
+    generator = torch.Generator().manual_seed(seed)
+    matrices = torch.randn(2, rows, columns, generator=generator, dtype=torch.float64)
+    u, s, v = torch.linalg.svd(matrices, full_matrices=False)
+    s = 0.05 + s / s.amax(1, keepdim=True)  # no direction too short for five steps
+    matrices = u @ torch.diag_embed(s) @ v
+    made = orthogonalize(matrices, torch.float64)
+    lengths = u.mT @ made @ v.mT  # diagonal: the singular vectors are the same
+    torch.testing.assert_close(lengths, torch.diag_embed(lengths.diagonal(dim1=1, dim2=2)))
+    assert lengths.diagonal(dim1=1, dim2=2).min() > 0.6
+    assert lengths.max() < 1.3
+
+
+def test_orthogonalising_nothing_is_nothing():
+    assert not orthogonalize(torch.zeros(1, 3, 4)).any()
+
+
+def test_muons_other_parameters_take_adamws_steps():
+    first = [torch.randn(5), torch.randn(3, 4)]
+    mine, theirs = ([nn.Parameter(p.clone()) for p in first] for _ in range(2))
+    settings = {"lr": 0.01, "weight_decay": 0.3}
+    optimizers = Muon([{"params": mine}], **settings), torch.optim.AdamW(theirs, **settings)
+    for _ in range(10):
+        gradients = [torch.randn_like(p) for p in first]
+        for parameters, optimizer in zip((mine, theirs), optimizers, strict=True):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_muon_orthogonalises_what_mixes_channels_and_nothing_else():
+    net = networks.build({"base": "row12", "embedding": 8}, 5)
+    optimizer = build_optimizer(net, recipe("muon"))
+    chosen = {id(p) for g in optimizer.param_groups if g["orthogonal"] for p in g["params"]}
+    names = {name for name, p in net.named_parameters() if id(p) in chosen}
+    assert {"stem.0.0.weight", "neck.0.weight"} <= names
+    assert not any(name.startswith("head") for name in names)
+    for name, p in net.named_parameters():
+        if not name.startswith("head"):
+            assert (name in names) == (p.ndim > 1 and (p.ndim == 2 or p.shape[1] > 1))
+    depthwise = [p for p in net.parameters() if p.ndim == 4 and p.shape[1] == 1]
+    assert depthwise  # the network has some
+
+
+def train(net, optimizer, steps, first=0) -> None:
+    for step in range(first, first + steps):
+        generator = torch.Generator().manual_seed(step)
+        loss = net(torch.randn(4, 3, 32, 32, generator=generator).to(memory_format=LAST)).square()
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("optimizer", KINDS)
+@pytest.mark.parametrize("stored", ["as it is", "in rows"])
+def test_a_restored_optimiser_goes_on_bit_for_bit(net, optimizer, stored):
+    net = net.to(memory_format=LAST)
+    whole, start = build_optimizer(net, recipe(optimizer)), copy.deepcopy(net)
+    train(net, whole, 4)
+    half = build_optimizer(start, recipe(optimizer))
+    train(start, half, 2)
+    state = copy.deepcopy(half.state_dict())
+    if stored == "in rows":  # as formats without strides keep it
+        for kept in state["state"].values():
+            kept |= {key: value.contiguous() for key, value in kept.items() if value.ndim}
+    rest = copy.deepcopy(start)
+    resumed = build_optimizer(rest, recipe(optimizer))
+    resumed.load_state_dict(torch.load(save(state), weights_only=True))
+    train(rest, resumed, 2, first=2)
+    for one, other in zip(net.parameters(), rest.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def save(state: dict) -> BytesIO:
+    file = BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return file
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_fused_steps_are_torchs_plain_steps(net, optimizer):
+    net = net.to(memory_format=LAST)
+    other = copy.deepcopy(net)
+    fused = build_optimizer(net, recipe(optimizer))
+    assert all(group["fused"] for group in fused.param_groups)
+    plain = build_optimizer(other, recipe(optimizer))
+    for group in plain.param_groups:
+        group["fused"] = group["foreach"] = False
+    for _ in range(4):
+        for one, two in zip(net.parameters(), other.parameters(), strict=True):
+            one.grad = torch.randn_like(one)
+            two.grad = one.grad.clone()
+        fused.step()
+        plain.step()
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("optimizer", KINDS)
+def test_a_first_step_of_infinite_gradients_is_skipped_without_a_trace(optimizer):
+    """As float16's scaled gradients have them often."""
+    layers = [nn.Linear(3, 4) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    made = [build_optimizer(layer, recipe(optimizer)) for layer in layers]
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    scaler.scale(torch.ones(()))
+    for value in (math.inf, 1.0, 2.0):
+        for parameter in layers[0].parameters():
+            parameter.grad = torch.full_like(parameter, value) * scaler.get_scale()
+        scaler.step(made[0])
+        scaler.update()
+    for value in (1.0, 2.0):
+        for parameter in layers[1].parameters():
+            parameter.grad = torch.full_like(parameter, value)
+        made[1].step()
+    for one, other in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_sgd_without_momentum_is_the_gradient(net):
+    layer = nn.Linear(2, 1, bias=False)
+    before = layer.weight.detach().clone()
+    settings = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1, "weight_decay": 0.0}
+    made = build_optimizer(layer, Recipe("r", **settings))
+    for _ in range(2):
+        layer.weight.grad = torch.ones(1, 2)
+        made.step()
+    torch.testing.assert_close(layer.weight.detach(), before - 0.2)
+
+
+def plan(schedule: str, **settings) -> Recipe:
+    settings = {"warmup_epochs": 0.0, "learning_rate": 0.3} | settings
+    return Recipe("r", schedule=schedule, **settings)
+
+
+def torchs(scheduler, steps: int, **settings) -> list[float]:
+    sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    made, rates = scheduler(sgd, **settings), []
+    for _ in range(steps):
+        rates.append(sgd.param_groups[0]["lr"])
+        sgd.step()
+        made.step()
+    return rates
+
+
+@pytest.mark.parametrize(("epochs", "restart", "each"), [(7, 2, 5), (3, 5, 4), (4, 1, 3)])
+def test_restarts_are_torchs(epochs, restart, each):
+    recipe = plan("restarts", epochs=epochs, restart_epochs=restart)
+    mine = [rate(recipe, step, each) for step in range(epochs * each)]
+    theirs = torchs(CosineAnnealingWarmRestarts, epochs * each, T_0=restart * each)
+    assert mine == pytest.approx(theirs, rel=1e-9)
+    late = plan("restarts", epochs=epochs + 1, restart_epochs=restart, warmup_epochs=1.0)
+    assert [rate(late, each + step, each) for step in range(epochs * each)] == mine
+
+
+@pytest.mark.parametrize(("epochs", "each"), [(10, 7), (1, 5), (3, 1), (2, 1), (20, 5)])
+def test_one_cycle_is_torchs(epochs, each):
+    recipe = plan("onecycle", epochs=epochs, warmup_epochs=5.0)  # it climbs by itself
+    settings = {"max_lr": 0.3, "total_steps": epochs * each, "cycle_momentum": False}
+    # One step fewer asked of torch, which refuses to go beyond the last.
+    theirs = torchs(OneCycleLR, epochs * each - 1, **settings)
+    mine = [rate(recipe, step, each) for step in range(epochs * each)]
+    assert mine[:-1] == pytest.approx(theirs, rel=1e-9)
+    assert mine[-1] == pytest.approx(0.3 / 25 / 1e4)
+
+
+def test_one_cycle_of_a_single_step_is_defined():
+    assert rate(plan("onecycle", epochs=1), 0, 1) == pytest.approx(0.3 / 25 / 1e4)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.4]), max_size=40),
+    st.integers(0, 5),
+    st.integers(1, 4),
+)
+@settings(deadline=None, derandomize=True)
+def test_the_rate_after_plateaus_is_torchs(accuracies, patience, each):
+    sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    settings = {"factor": 0.5, "patience": patience, "threshold": 0.0, "eps": 0.0}
+    oracle = ReduceLROnPlateau(sgd, mode="max", threshold_mode="abs", **settings)
+    recipe = plan("plateau", epochs=100, plateau_epochs=patience)
+    for done in range(len(accuracies) + 1):
+        seen = accuracies[:done]
+        for step in range(done * each, (done + 1) * each):
+            assert rate(recipe, step, each, seen) == sgd.param_groups[0]["lr"]
+        if done < len(accuracies):
+            oracle.step(accuracies[done])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "restarts", "plateau", "constant"])
+def test_every_schedule_but_one_cycle_climbs_first(schedule):
+    recipe = plan(schedule, epochs=6, warmup_epochs=1.5)
+    rates = [rate(recipe, step, 4, [0.1] * 20) for step in range(7)]
+    assert rates[:6] == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.25, 0.3])
+    assert rates[6] == (0.3 * 0.5**3 if schedule == "plateau" else 0.3)
+
+
+def test_the_cosine_and_the_constant_rate():
+    cosine = plan("cosine", epochs=5, warmup_epochs=1.0)
+    mine = [rate(cosine, step, 4) for step in range(20)]
+    assert mine == [learning_rate(step, 20, 4, 0.3) for step in range(20)]
+    assert {rate(plan("constant", epochs=5), step, 4) for step in range(20)} == {0.3}
+
+
+def norm_net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2))
+
+
+@pytest.mark.parametrize("decay", [0.05, 0.5, 0.999])
+def test_the_average_is_torchs_with_a_warm_up(decay):
+    net = norm_net()
+    average = Average(net, decay)
+
+    def average_like(mine, new, count):
+        kept = min(decay, count.item() / (9 + count.item()))  # torch's first update is its copy
+        get_ema_multi_avg_fn(kept)(mine, new, count)
+
+    oracle = AveragedModel(net, multi_avg_fn=average_like)
+    oracle.update_parameters(net)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(6):
+        net(torch.randn(4, 3, 8, 8)).square().mean().backward()
+        optimizer.step()
+        average.update(net)
+        oracle.update_parameters(net)
+    assert not average.module.training
+    for name, value in average.module.state_dict().items():
+        torch.testing.assert_close(value, oracle.module.state_dict()[name])
+    torch.testing.assert_close(average.module[1].running_mean, net[1].running_mean)
+    assert not torch.equal(average.module[0].weight, net[0].weight)
+
+
+def test_an_average_goes_on_from_its_state_and_can_be_taken_over():
+    nets = [norm_net() for _ in range(6)]
+    whole, half = Average(nets[0], 0.9), Average(nets[0], 0.9)
+    for net in nets[1:]:
+        whole.update(net)
+    for net in nets[1:3]:
+        half.update(net)
+    resumed = Average(nets[5], 0.9)
+    resumed.load_state_dict(torch.load(save(half.state_dict()), weights_only=True))
+    for net in nets[3:]:
+        resumed.update(net)
+    target = norm_net().train()
+    resumed.copy_to(target)
+    for name, value in target.state_dict().items():
+        assert torch.equal(value, whole.module.state_dict()[name])
+    assert target.training
+    assert all(p.requires_grad for p in target.parameters())

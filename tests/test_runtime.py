@@ -104,19 +104,129 @@ def test_the_device_is_the_processor_where_there_is_no_gpu(no_gpu):
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype"),
-    [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)],
+    ("capability", "dtype", "word"),
+    [
+        ((6, 1), torch.float32, "no tensor cores"),
+        ((7, 0), torch.float16, "gradients are scaled"),
+        ((7, 5), torch.float16, "gradients are scaled"),
+        ((8, 0), torch.bfloat16, "natively"),
+        ((9, 0), torch.bfloat16, "natively"),
+        ((10, 0), torch.bfloat16, "natively"),
+    ],
 )
-def test_bfloat16_is_used_where_the_gpu_multiplies_it(monkeypatch, capability, dtype):
+def test_a_gpu_multiplies_what_its_generation_is_best_at(monkeypatch, capability, dtype, word):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *a: capability)
-    assert runtime.dtype(CUDA).value == dtype
+    assert runtime.precision(CUDA).value == dtype
+    assert word in runtime.precision(CUDA).reason
+    assert runtime.dtype(CUDA) == runtime.precision(CUDA)
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ("avx2 avx512f avx512_bf16 vnni", torch.bfloat16),
+        ("avx2 amx_bf16", torch.bfloat16),
+        ("avx2 avx512f avx512_vnni", torch.float32),  # oneDNN would take it, and be slow
+        ("avx2", torch.float32),
+    ],
+)
+def test_a_processor_multiplies_bfloat16_where_it_has_the_instructions(
+    monkeypatch, tmp_path, flags, dtype
+):
+    (tmp_path / "cpuinfo").write_text(f"model name\t: X\nflags\t\t: fpu {flags} sse\n")
+    monkeypatch.setattr(runtime, "CPU_INFO", tmp_path / "cpuinfo")
+    assert runtime.precision(CPU).value == dtype
 
 
 @pytest.mark.parametrize("where", ["cpu", "mps"])
-def test_elsewhere_arithmetic_is_plain(where):
-    value, reason = runtime.dtype(torch.device(where))
+def test_elsewhere_arithmetic_is_plain(monkeypatch, tmp_path, where):
+    monkeypatch.setattr(runtime, "CPU_INFO", tmp_path / "missing")  # as on macOS and Windows
+    value, reason = runtime.precision(torch.device(where))
     assert value == torch.float32
     assert where in reason
+
+
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("where", ["cpu", "mps", "cuda"])
+def test_a_number_format_asked_for_is_taken(where, wanted):
+    found = runtime.precision(torch.device(where), wanted)
+    assert found == Choice(getattr(torch, wanted), "asked for")
+
+
+@pytest.fixture
+def compilers(monkeypatch) -> None:
+    """One thread, a C++ compiler and triton."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(runtime.shutil, "which", lambda name: name == "g++")
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name == "triton")
+
+
+# 6 FLOP x 50 million x images / 10 GFLOP/s = 0.03 s an image, a quarter of which is saved;
+# 3 x 120 s are repaid by 48,000 images. On CUDA 15 microseconds an image: 48 million.
+@pytest.mark.parametrize(("where", "images"), [("cpu", 48_000), ("cuda", 48_000_000)])
+def test_compiling_has_to_repay_its_cost_three_times(compilers, where, images):
+    device = torch.device(where)
+    before = runtime.compiling(device, 50e6, images * 0.99)
+    after = runtime.compiling(device, 50e6, images * 1.01)
+    assert (before.value, after.value) == (False, True)
+    for _, reason in (before, after):
+        assert "s to gain" in reason
+        assert f"{runtime.COMPILING[where][1]} s to compile" in reason
+
+
+def test_more_threads_have_less_to_gain(compilers, monkeypatch):
+    assert runtime.compiling(CPU, 50e6, 100_000).value
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert not runtime.compiling(CPU, 50e6, 100_000).value
+
+
+def test_nothing_is_compiled_without_a_compiler_or_on_apples_gpu(compilers, monkeypatch):
+    assert not runtime.compiling(torch.device("mps"), 1e12, 1e12).value
+    monkeypatch.setattr(runtime.shutil, "which", lambda name: None)
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    for device, word in ((CPU, "no C++ compiler"), (CUDA, "no triton")):
+        value, reason = runtime.compiling(device, 1e12, 1e12)
+        assert not value
+        assert word in reason
+
+
+@pytest.mark.parametrize(("wanted", "value"), [("yes", True), ("no", False)])
+def test_compiling_is_as_asked_for(wanted, value):
+    assert runtime.compiling(CPU, 1.0, 1.0, wanted) == Choice(value, "asked for")
+
+
+def test_a_gpu_that_cannot_train_depthwise_convolutions_is_found_out():
+    def fail(where: torch.device) -> None:
+        raise RuntimeError("GET was unable to find an engine\nto execute this computation")
+
+    assert runtime.depthwise(CUDA, fail) == Choice(False, "GET was unable to find an engine")
+    tried = []
+    assert runtime.depthwise(CUDA, tried.append).value
+    assert tried == [CUDA]
+
+
+def test_depthwise_convolutions_are_not_tried_without_cudnn():
+    assert runtime.depthwise(CPU, lambda where: 1 / 0).value
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_depthwise_convolutions_on_this_gpu():
+    assert runtime.depthwise(CUDA) == Choice(True, "tried one forward and backward")
+
+
+def test_the_trial_trains_a_depthwise_convolution(monkeypatch):
+    """The same lines, on the processor."""
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda where: None)
+    real = torch.nn.functional.conv2d
+    groups = []
+
+    def conv2d(*arguments, **options):
+        groups.append(options["groups"])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", conv2d)
+    runtime._train_depthwise(CPU)
+    assert groups == [8]
 
 
 def test_processes_read_images_for_a_gpu_alone():
