@@ -1,5 +1,6 @@
 """The `facekit` command. Exit status: 0 done, 2 bad input, 130 interrupted."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -74,16 +75,29 @@ def train_(
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
     term: TermOption = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
+    max_hours: Annotated[float | None, typer.Option(help="Save and stop after so long.")] = None,
+    mirror: Annotated[Path | None, typer.Option(help="A folder for copies of the state.")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="tensorboard or wandb.")] = None,
+    save_minutes: Annotated[float, typer.Option(help="Between two saves in an epoch.")] = 5.0,
+    workers: Annotated[int | None, typer.Option(help="Threads that prepare batches.")] = None,
 ) -> None:
-    """Train a recipe; run it again to go on after an interruption."""
+    """Train a recipe; run it again to go on after an interruption.
+
+    Started by torchrun, several processes train it together, one for each GPU.
+    """
     loaded = recipes.load(recipe, set_ or [])
     folder = out or runtime.runs().value / loaded.name
+    keys = {"max_hours": max_hours, "mirror": mirror, "track": track or ()}
+    keys |= {"save_minutes": save_minutes, "workers": workers}
     try:
-        history = train.fit(loaded, _data(data, term), folder, device, progress=_watched())
+        history = train.fit(loaded, _data(data, term), folder, device, _watched(), **keys)
     except train.Interrupted as stop:
         raise Stopped(str(stop)) from None
+    if history.stopped:
+        raise Stopped(history.stopped)
     best = history.best
-    print(f"{folder}: best dev accuracy {best['dev_accuracy']:.2%} in epoch {best['epoch']}")
+    if int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes one speaks
+        print(f"{folder}: best dev accuracy {best['dev_accuracy']:.2%} in epoch {best['epoch']}")
 
 
 @app.command()

@@ -77,7 +77,7 @@ class _PairLoss(nn.Module):
         if may_look(labels) and len(labels.unique()) == len(labels):
             raise BatchError(
                 f"no two of the {len(labels)} images of this batch are of one class, so there "
-                "is no pair to bring together; use images.ClassSampler"
+                "is no pair to bring together; use order.ClassSampler"
             )
         with full_precision(embedding):
             x = full(embedding)
@@ -205,17 +205,34 @@ class Objective(nn.Module):
         self.precision = precision
 
     def forward(
-        self, images: torch.Tensor, labels: torch.Tensor
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        others: torch.Tensor | None = None,
+        share: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (B, 3, H, W), labels int64 (B,) -> loss, a scalar, and logits (B, C)."""
+        """Images (B, 3, H, W), labels int64 (B,) -> loss, a scalar, and logits (B, C).
+
+        Of mixed pictures `share` (B,) belongs to `labels` and the rest to `others` (B,).
+        """
         with self._autocast(images.device):
             embedding = self.network.embed(images)
-            logits = full(self.network.head(self.network.dropout(embedding), labels))
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-            loss = loss + self.network.head.penalty(embedding, labels)
+            seen = self.network.dropout(embedding)
+            logits, loss = self._classify(seen, labels)
+            if others is not None:
+                loss = loss * share + self._classify(seen, others)[1] * (1 - share)
+            loss = loss.mean() + self.network.head.penalty(embedding, labels)
             if self.extra is not None:
                 loss = loss + self.weight * self.extra(embedding, labels)
         return loss, logits
+
+    def _classify(
+        self, embedding: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, C) with the labels' margin, and the cross-entropy of each image (B,)."""
+        logits = full(self.network.head(embedding, labels))
+        smooth = self.label_smoothing
+        return logits, F.cross_entropy(logits, labels, reduction="none", label_smoothing=smooth)
 
     def _autocast(self, device: torch.device) -> AbstractContextManager:
         if self.precision is None:

@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader
 from facekit import checkpoint, networks, runtime
 from facekit.augment import Preprocess
 from facekit.errors import BatchError, RunError
+from facekit.fold import fold_batch_norm
 from facekit.images import FaceFiles
 from facekit.layout import CourseData
 from facekit.networks import FaceNet
-from facekit.train import forward_precision, loading
+from facekit.train import forward_precision
 
 BATCH = 128
 
@@ -50,7 +51,7 @@ def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
     net.load_state_dict(saved["net"])
     return TrainedRun(
         folder=folder,
-        net=net.to(where, memory_format=torch.channels_last).eval(),
+        net=fold_batch_norm(net.to(where, memory_format=torch.channels_last)),
         preprocess=Preprocess(**saved["preprocess"]),
         classes=saved["classes"],
         data=Path(saved["data"]),
@@ -60,9 +61,12 @@ def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
 
 
 def classify(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
-    """The most likely class of each image, in the order of `paths`: int64 (N,)."""
+    """The most likely class of each image, in the order of `paths`: int64 (N,).
+
+    By the mean of the logits of the image and its mirror image, as dev images are judged.
+    """
     try:
-        logits = _outputs(run, paths, run.net)
+        logits = _outputs(run, paths, lambda x: run.net(x) + run.net(x.flip(-1)))
     except BatchError as error:  # a head looks at its embeddings, where that is free
         raise RunError(f"{run.folder}: {error}") from error
     if not np.isfinite(logits).all():
@@ -82,9 +86,12 @@ def embed(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
 @torch.inference_mode()
 def _outputs(run: TrainedRun, paths: Sequence[Path], function) -> np.ndarray:
     files = FaceFiles(paths, run.preprocess.transform())
+    workers, precision = runtime.workers(run.device).value, runtime.precision(run.device).value
+    if run.device.type == "cpu":
+        precision = torch.float32  # a judgement may take its time
     results = []
-    for images in DataLoader(files, batch_size=BATCH, **loading(run.device)):
+    for images in DataLoader(files, batch_size=BATCH, num_workers=workers):
         images = images.to(run.device, memory_format=torch.channels_last)  # (B, 3, H, W)
-        with forward_precision(run.device):
+        with forward_precision(run.device, precision):
             results.append(function(images).float().cpu())
     return torch.cat(results).numpy()

@@ -1,45 +1,37 @@
 """The training loop: kill it anywhere, call it again, get the same run. Built in notebook 04."""
 
-import dataclasses
-import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from facekit import checkpoint, losses, networks, recipes, runtime
-from facekit.augment import Preprocess
-from facekit.errors import DataError, RunError
-from facekit.images import (
-    ClassSampler,
-    EpochSampler,
-    FaceFolder,
-    TrainingFolder,
-    check_readable,
-    random_numbers,
-)
+from facekit import distributed, recipes, runtime, stopping
+from facekit.checkpoint import Checkpoints
+from facekit.errors import BatchError, RunError
+from facekit.feed import Batch
+from facekit.fold import fold_batch_norm
 from facekit.layout import CourseData
-from facekit.optim import build_optimizer, learning_rate, set_learning_rate
+from facekit.lock import only_one
+from facekit.optim import set_learning_rate
+from facekit.order import random_numbers, stream
 from facekit.recipes import Recipe
-from facekit.tables import write_table, write_whole
+from facekit.run import HISTORY, Run
+from facekit.stopping import Interrupted, Stop
+from facekit.tracking import Tracker
+from facekit.watch import Watch, check_loss
 
-HISTORY = ["epoch", "learning_rate", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy"]
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop, did so between two steps, and saved its state first."""
+LOOK_EVERY = 50  # steps between two looks at the loss: to look, the GPU must be waited for
 
 
 @dataclass
@@ -47,6 +39,7 @@ class History:
     """What each epoch gave, one row an epoch with the columns of HISTORY."""
 
     rows: list[dict] = field(default_factory=list)
+    stopped: str = ""  # why the run is not done yet; "" where it is
 
     @property
     def best(self) -> dict:
@@ -57,130 +50,313 @@ class History:
         return pd.DataFrame(self.rows, columns=HISTORY)
 
 
-@dataclass
-class Progress:
-    """How far a run is: all that a resumed run needs beside the network and the optimiser."""
-
-    epoch: int = 0  # whole epochs done
-    step: int = 0  # steps done in the running epoch
-    totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of the running epoch
-    rows: list[dict] = field(default_factory=list)
-    best_accuracy: float = -1.0
-    best_epoch: int = 0
-    done: bool = False
-
-
-class Run:
-    """A network on its way through a recipe, with its folder."""
-
-    def __init__(self, recipe: Recipe, data: CourseData, out: Path, device: torch.device) -> None:
-        self.recipe, self.data, self.out, self.device = recipe, data, out, device
-        self.preprocess = Preprocess(recipe.image_size)
-        with random_numbers(recipe.seed, 0):
-            objective = build_objective(recipe, len(data.classes), device)
-        networks.check_limit(objective.network, data.term.max_parameters)
-        self.objective = objective.to(device, memory_format=torch.channels_last)
-        self.net = self.objective.network
-        self.optimizer = build_optimizer(self.objective, recipe)
-        self.steps = len(epoch_sampler(recipe, data, 0))
-        if not self.steps:
-            raise DataError(f"{data.train.folder}: {len(data.train)} images are too few to train")
-        self.progress = Progress()
-
-    def learning_rate(self, step: int) -> float:
-        """The rate of a step, counted over the whole run."""
-        recipe = self.recipe
-        warmup = round(recipe.warmup_epochs * self.steps)
-        return learning_rate(step, recipe.epochs * self.steps, warmup, recipe.learning_rate)
-
-    def state(self) -> dict:
-        return {
-            "format": checkpoint.FORMAT,
-            "recipe": self.recipe.as_dict(),
-            "spec": networks.spec_as_dict(self.net.spec),
-            "preprocess": self.preprocess.as_dict(),
-            "classes": self.data.classes,
-            "data": str(self.data.root.resolve()),
-            "term": self.data.term.name,
-            "net": self.net.state_dict(),
-            "extra": self.extra_state(),
-            "optimizer": self.optimizer.state_dict(),
-            "progress": dataclasses.asdict(self.progress),
-        }
-
-    def extra_state(self) -> dict:
-        """What the extra loss remembers, such as class centres; nothing, where there is none."""
-        return self.objective.extra.state_dict() if self.objective.extra else {}
-
-    def save(self, *names: str) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        rows = [[row[key] for key in HISTORY] for row in self.progress.rows]
-        write_table(self.out / "history.csv", HISTORY, rows)
-        write_whole(self.out / "recipe.json", json.dumps(self.recipe.as_dict(), indent=1).encode())
-        for name in names:  # last: a run that is done is never written again
-            checkpoint.save(self.out / name, self.state())
-
-    def resume(self) -> None:
-        """Take up the run where its folder left it; RunError when it was made for another."""
-        saved = checkpoint.load_run(self.out / "last.pt")
-        for what, mine in (("recipe", self.recipe.as_dict()), ("classes", self.data.classes)):
-            if saved[what] != mine:
-                raise RunError(
-                    f"{self.out}: this run has {_difference(what, saved[what], mine)}; "
-                    "choose another folder for the new one"
-                )
-        self.net.load_state_dict(saved["net"])
-        if self.objective.extra:
-            self.objective.extra.load_state_dict(saved["extra"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.progress = Progress(**saved["progress"])
-
-
-def _difference(what: str, saved: dict | list, mine: dict | list) -> str:
-    if isinstance(saved, list):
-        return f"{len(saved)} classes, and the data has {len(mine)} of other names"
-    # Another version of the kit may know other settings.
-    key = next(key for key in mine | saved if saved.get(key) != mine.get(key))
-    return f"{key} = {saved.get(key)}, and the recipe says {mine.get(key)}"
-
-
-def build_objective(recipe: Recipe, classes: int, device: torch.device) -> losses.Objective:
-    """The recipe's network, with its head, and what it is trained on."""
-    spec = networks.as_spec(recipe.network)
-    if recipe.head:
-        spec = dataclasses.replace(spec, head=recipe.head)
-    net, extra = networks.build(spec, classes), None
-    if recipe.extra_loss:
-        extra = losses.build(recipe.extra_loss, net.dim, classes)
-    precision = runtime.dtype(device).value
-    return losses.Objective(net, extra, recipe.extra_weight, recipe.label_smoothing, precision)
-
-
 def fit(
     recipe: str | Path | Recipe,
     data: CourseData | str | Path,
     out: str | Path,
     device: str | None = None,
     progress: bool = True,
+    *,
+    max_hours: float | None = None,
+    mirror: str | Path | None = None,
+    track: Sequence[str] = (),
+    workers: int | None = None,
+    save_minutes: float = 5.0,
+    on_epoch: Callable[[History], None] | None = None,
 ) -> History:
     """Train a recipe on `data.train`, judge each epoch on `data.dev`, keep the run in `out`.
 
-    `out` gets last.pt (the newest state), best.pt (the best dev accuracy), history.csv and
-    recipe.json. Where `out` holds a run already, it goes on from there; a finished run is only
-    read. Raises FacekitError on bad input, and Interrupted after Ctrl-C or SIGTERM, once the
+    `out` gets the two newest states (step-00000412.pt), best.pt (the network with the best dev
+    accuracy), history.csv, recipe.json and environment.json. Where `out`, or else its copy in the
+    `mirror` folder, holds a run already, it goes on from there; a finished
+    run is only read. A state is saved after each epoch and every `save_minutes`. After `max_hours`
+    it saves, says so in `stopped`, and returns. `track`: "tensorboard", "wandb". `workers`:
+    threads that prepare batches. `on_epoch` is called with the history so far.
+
+    Raises FacekitError on bad input, and Interrupted after Ctrl-C, SIGTERM or SIGUSR1, once the
     state is saved.
     """
     data = data if isinstance(data, CourseData) else CourseData(data)
-    run = Run(recipes.load(recipe), data, Path(out), runtime.device(device).value)
-    if (run.out / "last.pt").exists():
-        run.resume()
-    else:
-        check_readable([*data.train, *data.dev], progress)
+    with distributed.together() as world:
+        gpu = f"cuda:{world.local_rank}" if world.size > 1 and torch.cuda.is_available() else None
+        where = runtime.device(device or gpu).value
+        run = Run(recipes.load(recipe), data, Path(out), where, world, workers)
+        checkpoints = Checkpoints(run.out, mirror=mirror and Path(mirror, run.out.name))
+        if (run.out / "last.pt").exists():
+            raise RunError(
+                f"{run.out}: made by another version of the kit; train into another folder"
+            )
+        saved = checkpoints.load_latest() if world.first else None
+        if saved:
+            run.resume(saved)
+        if world.highest(run.progress.done)[0]:
+            return History(Checkpoints(run.out).load_latest()["progress"]["rows"])
+        with _own_folder(run), stopping.watching(max_hours, not world.first) as stop:
+            _begin(run, checkpoints, progress and world.first)
+            hooks = _hooks(run, track, progress and world.first, on_epoch)
+            try:
+                return _train(run, stop, checkpoints, save_minutes, hooks)
+            except BatchError as error:  # a head looks at its embeddings, where that is free
+                raise RunError(f"{run.out}: at step {run.step + 1}: {error}") from error
+            finally:
+                for hook in hooks:
+                    hook.close()
+
+
+@contextmanager
+def _own_folder(run: Run):
+    """Inside, the run's folder is this process's, or its first sister's, alone."""
+    if run.world.first:
         run.out.mkdir(parents=True, exist_ok=True)  # an error now, not after the first epoch
-    if not run.progress.done:
-        with stop_signals() as stop:
-            _train(run, stop, progress)
-    return History(run.progress.rows)
+    with only_one(run.out) if run.world.first else nullcontext():
+        yield
+
+
+def _begin(run: Run, checkpoints: Checkpoints, progress: bool) -> None:
+    """Decode the pictures and stand where the run was, all processes alike."""
+    run.prepare(progress)
+    run.world.wait()  # the first has looked for damaged states by now
+    saved = checkpoints.load_latest()
+    if saved:
+        run.resume(saved)
+        run.check_content(saved)
+    run.world.same_start(run.objective)
+    run.describe()
+    for name, (value, reason) in run.choices.items() if progress else ():
+        tqdm.write(f"{name}: {value} ({reason})")
+    for change in run.progress.changes if progress else ():
+        tqdm.write(change)
+
+
+def _train(run: Run, stop: Stop, checkpoints: Checkpoints, save_minutes: float, hooks) -> History:
+    """Epoch after epoch until the recipe, its patience or somebody else ends it."""
+    recipe, state = run.recipe, run.progress
+    watch = Watch(recipe, len(run.data.classes), len(run.data.dev))
+    while not state.done:
+        watch.check(state.rows, state.untrained_loss)
+        if run.margin_is_due:
+            run.begin_margin_stage()
+        rate = run.rate_at(state.epoch * run.steps)
+        stopped = train_epoch(run, stop, checkpoints, save_minutes, hooks)
+        if stopped:
+            return History(state.rows, stopped)
+        loss, accuracy = (value / state.totals[2] for value in state.totals[:2])
+        dev = evaluate(run.judged, run.dev_batches(), run.precision.value, run.world)
+        state.epoch, state.step, state.totals = state.epoch + 1, 0, [0.0, 0.0, 0.0]
+        row = dict(zip(HISTORY, (state.epoch, rate, loss, accuracy, *dev), strict=True))
+        state.rows.append(row)
+        better = row["dev_accuracy"] > state.best_accuracy
+        if better:
+            state.best_accuracy, state.best_epoch = row["dev_accuracy"], state.epoch
+        waited = state.epoch - state.best_epoch
+        state.done = state.epoch == recipe.epochs or 0 < recipe.patience <= waited
+        run.save(checkpoints, best=better)
+        for hook in hooks:
+            hook.epoch(row)
+    return History(state.rows)
+
+
+def train_epoch(
+    run: Run, stop: Stop, checkpoints: Checkpoints, save_minutes: float, hooks=()
+) -> str:
+    """One epoch, or what is left of it; why it was left early, if it was."""
+    state, last_save = run.progress, time.monotonic()
+    begun = state.totals if run.world.first else [0.0] * 3  # of all processes, before a stop
+    totals = torch.tensor(begun, dtype=_sums(run.device), device=run.device)
+    run.objective.train()
+    for batch, whole in run.batches():
+        set_learning_rate(run.optimizer, run.rate_at(run.step))
+        totals += train_step(run, batch, whole)
+        state.step += 1
+        due = time.monotonic() - last_save >= 60 * save_minutes
+        stopping, due = run.world.highest(stop.wanted, due and state.step < run.steps)
+        if stopping or due or state.step in (1, run.steps) or not state.step % LOOK_EVERY:
+            _look(run, totals)
+        if stopping or due:
+            run.save(checkpoints)
+            last_save = time.monotonic()
+        if stopping:
+            return _leave(run, stop)
+        for hook in hooks:
+            hook.step()
+    return ""
+
+
+def _look(run: Run, totals: torch.Tensor) -> None:
+    """Bring the sums of all processes to this one; RunError when they are no numbers."""
+    state = run.progress
+    state.totals = run.world.total(totals.clone()).tolist()
+    check_loss(state.totals[0], run.step, run.rate_at(run.step), run.precision_name)
+    if state.untrained_loss == math.inf:
+        state.untrained_loss = state.totals[0] / state.totals[2]
+
+
+def _leave(run: Run, stop: Stop) -> str:
+    steps = run.recipe.epochs * run.steps
+    text = f"after step {run.step} of {steps}; saved in {run.out}; the same call goes on from there"
+    if stop.max_hours is not None and not stop.reason:
+        return f"the {stop.max_hours:g} hours are up {text}"
+    raise Interrupted(f"stopped {text}")
+
+
+def train_step(run: Run, batch: Batch, whole: int) -> torch.Tensor:
+    """Forward, backward, update: the sum of the losses, right answers, pictures (3,).
+
+    `batch` is this process's part of one of `whole` pictures, sent through in so many parts that
+    it fits into memory: where it does not, all processes halve their parts and take the step
+    again. Batch norm then sees fewer pictures at once. Right answers count against the margin,
+    where the head has one: they climb later than dev's.
+    """
+    while True:
+        run.optimizer.zero_grad(set_to_none=True)
+        try:
+            totals, too_large = _gradients(run, batch, whole), False
+        except RuntimeError as error:
+            if "out of memory" not in str(error) and "can't allocate" not in str(error):
+                raise
+            totals, too_large = None, True
+        if not run.world.highest(too_large)[0]:
+            break
+        _halve(run, len(batch.labels))
+    run.world.add_gradients(run.objective)
+    run.scaler.unscale_(run.optimizer)
+    if run.recipe.clip_norm:
+        nn.utils.clip_grad_norm_(run.objective.parameters(), run.recipe.clip_norm)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    if run.average:
+        run.average.update(run.net)
+    return totals
+
+
+def _gradients(run: Run, batch: Batch, whole: int) -> torch.Tensor:
+    """Add up the parts' gradients of the mean loss over all `whole` pictures."""
+    totals = torch.zeros(3, dtype=_sums(run.device), device=run.device)
+    count = run.progress.parts
+    for number, part in enumerate(distributed.parts(len(batch.labels), count)):
+        images, labels, others, share = (None if each is None else each[part] for each in batch)
+        if not len(labels):
+            continue
+        if run.size_now < images.shape[-1]:
+            images = _shrink(images, run.size_now)
+        with _dropout_numbers(run, run.world.rank * count + number):
+            loss, logits = run.forward(images, labels, others, share)
+        run.scaler.scale(loss * (len(labels) / whole)).backward()
+        right = (logits.detach().argmax(1) == labels).sum()
+        pictures = torch.full_like(right, len(labels))
+        totals += torch.stack([loss.detach().to(totals) * len(labels), right, pictures])
+    return totals
+
+
+def _shrink(images: torch.Tensor, size: int) -> torch.Tensor:
+    smaller = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return smaller.contiguous(memory_format=torch.channels_last)
+
+
+def _halve(run: Run, pictures: int) -> None:
+    """Half as many pictures at once from here on; RunError when there is nothing to halve."""
+    if run.progress.parts * 2 > max(1, pictures // 2):
+        fewest = -(-pictures // run.progress.parts)
+        raise RunError(
+            f"{run.out}: even {fewest} pictures do not fit into memory; lower image_size or choose "
+            "a smaller network"
+        )
+    run.progress.parts *= 2
+    if run.device.type == "cuda":
+        torch.cuda.empty_cache()
+    if run.world.first:
+        tqdm.write(f"out of memory: batches now go through in {run.progress.parts} parts")
+
+
+@contextmanager
+def _dropout_numbers(run: Run, part: int):
+    """Inside, dropout depends on the run's seed, the step and the part of the batch alone."""
+    key = run.recipe.seed, run.step, -1 - part
+    if run.device.type == "cuda":
+        torch.cuda.manual_seed(stream(*key))
+    with random_numbers(*key):
+        yield
+
+
+def _sums(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs lack
+
+
+@torch.inference_mode()
+def evaluate(
+    net: nn.Module,
+    batches: Iterable[Batch],
+    precision: torch.dtype = torch.float32,
+    world: distributed.World = distributed.ALONE,
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy over all images, each counted once, seen from both sides.
+
+    The logits are the mean of an image's and its mirror image's, as in predictions.
+    """
+    net = fold_batch_norm(net)
+    totals = torch.zeros(3, dtype=torch.float64)
+    for images, labels, *_ in batches:
+        with forward_precision(images.device, precision):
+            logits = (net(images).float() + net(images.flip(-1)).float()) / 2
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        right = (logits.argmax(1) == labels).sum()
+        totals += torch.tensor([loss.item(), right.item(), len(labels)])
+    loss_sum, correct, count = world.total(totals).tolist()
+    return loss_sum / count, correct / count
+
+
+def forward_precision(device: torch.device, precision: torch.dtype):
+    """The context of a forward pass whose products are of that type."""
+    lower = precision != torch.float32
+    return torch.autocast(device.type, precision if lower else None, enabled=lower)
+
+
+class Bar:
+    """The progress bar: a step at a time, the last epoch's figures behind it."""
+
+    def __init__(self, run: Run) -> None:
+        steps = run.recipe.epochs * run.steps
+        self.bar = tqdm(total=steps, initial=run.step, unit="step", mininterval=0.5)
+        self.run = run
+
+    def step(self) -> None:
+        self.bar.update()
+
+    def epoch(self, row: dict) -> None:
+        self.bar.set_postfix_str(
+            f"epoch {row['epoch']}: loss {row['train_loss']:.2f}, "
+            f"train {row['train_accuracy']:.1%}, dev {row['dev_accuracy']:.1%}, "
+            f"best {self.run.progress.best_accuracy:.1%}"
+        )
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+class Call:
+    """The caller's function, called with the history after each epoch."""
+
+    def __init__(self, run: Run, function: Callable[[History], None]) -> None:
+        self.run, self.function = run, function
+
+    def step(self) -> None:
+        pass
+
+    def epoch(self, row: dict) -> None:
+        self.function(History(self.run.progress.rows))
+
+    def close(self) -> None:
+        pass
+
+
+def _hooks(run: Run, track: Sequence[str], progress: bool, on_epoch) -> list:
+    """Whoever wants to know how it goes; in the first process alone."""
+    hooks: list = [Bar(run)] if progress else []
+    if run.world.first and track:
+        hooks.append(Tracker(run.out, run.out.name, track, run.recipe.as_dict()))
+    if run.world.first and on_epoch:
+        hooks.append(Call(run, on_epoch))
+    return hooks
 
 
 def start_process(
@@ -195,154 +371,3 @@ def start_process(
     settings = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     settings["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | settings)
-
-
-def _train(run: Run, stop: threading.Event, progress: bool) -> None:
-    recipe, state = run.recipe, run.progress
-    bar = tqdm(total=recipe.epochs, initial=state.epoch, unit="epoch", disable=not progress)
-    with bar:
-        while not state.done:
-            rate = run.learning_rate(state.epoch * run.steps)
-            train_loss, train_accuracy = train_epoch(run, stop)
-            if not math.isfinite(train_loss):
-                raise RunError(
-                    f"{run.out}: the loss is {train_loss} in epoch {state.epoch + 1}; lower "
-                    f"learning_rate ({recipe.learning_rate}) and train into another folder"
-                )
-            dev_loss, dev_accuracy = evaluate(run.net, dev_loader(run), run.device)
-            state.epoch, state.step, state.totals = state.epoch + 1, 0, [0.0, 0.0, 0.0]
-            row = state.epoch, rate, train_loss, train_accuracy, dev_loss, dev_accuracy
-            state.rows.append(dict(zip(HISTORY, row, strict=True)))
-            better = dev_accuracy > state.best_accuracy
-            if better:
-                state.best_accuracy, state.best_epoch = dev_accuracy, state.epoch
-            waited = state.epoch - state.best_epoch
-            state.done = state.epoch == recipe.epochs or 0 < recipe.patience <= waited
-            run.save(*(("best.pt", "last.pt") if better else ("last.pt",)))
-            bar.update()
-            bar.set_postfix_str(
-                f"loss {train_loss:.2f}, train {train_accuracy:.1%}, "
-                f"dev {dev_accuracy:.1%}, best {state.best_accuracy:.1%}"
-            )
-
-
-def train_epoch(run: Run, stop: threading.Event) -> tuple[float, float]:
-    """One epoch, or what is left of it: mean loss and accuracy over its images."""
-    recipe, state = run.recipe, run.progress
-    totals = torch.tensor(state.totals, dtype=torch.float64)  # loss, correct, images
-    loader = train_loader(run, skip=state.step)
-    run.net.train()
-    for images, labels in loader:
-        step = state.epoch * run.steps + state.step
-        set_learning_rate(run.optimizer, run.learning_rate(step))
-        with random_numbers(recipe.seed, step, -1):  # dropout
-            loss, correct = train_step(run, images, labels)
-        count = torch.full_like(correct, len(labels))  # on the same device
-        totals += torch.stack([loss * len(labels), correct, count]).cpu()
-        state.step += 1
-        if stop.is_set():
-            state.totals = totals.tolist()
-            run.save("last.pt")
-            raise Interrupted(
-                f"stopped after step {step + 1} of {recipe.epochs * run.steps}; "
-                f"saved in {run.out}; the same call goes on from there"
-            )
-    loss_sum, correct, images = totals.tolist()
-    return loss_sum / images, correct / images
-
-
-def train_step(run: Run, images: torch.Tensor, labels: torch.Tensor):
-    """Forward, backward, update on a batch (B, 3, H, W): mean loss and count of right answers.
-
-    Right against the margin, where the head has one: such a count climbs later than dev's.
-    """
-    images = images.to(run.device, memory_format=torch.channels_last, non_blocking=True)
-    labels = labels.to(run.device, non_blocking=True)
-    loss, logits = run.objective(images, labels)
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    run.optimizer.step()
-    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
-
-
-@torch.inference_mode()
-def evaluate(net: nn.Module, loader: DataLoader, device: torch.device) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy over every image of the loader, each counted once."""
-    net.eval()
-    loss_sum, correct, count = 0.0, 0, 0
-    for images, labels in loader:
-        with forward_precision(device):
-            logits = net(images.to(device, memory_format=torch.channels_last)).float()
-        labels = labels.to(device)
-        loss_sum += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
-        correct += (logits.argmax(1) == labels).sum().item()
-        count += len(labels)
-    return loss_sum / count, correct / count
-
-
-def forward_precision(device: torch.device):
-    """The context of a forward pass: bfloat16 products where the device has them."""
-    dtype = runtime.dtype(device).value
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-
-
-def train_loader(run: Run, skip: int = 0) -> DataLoader:
-    """Augmented batches of the running epoch, without the first `skip`."""
-    recipe = run.recipe
-    transform = run.preprocess.training(recipe.augment)
-    folder = TrainingFolder(run.data.train.folder, transform, recipe.seed)
-    sampler = epoch_sampler(recipe, run.data, run.progress.epoch, skip)
-    return DataLoader(folder, batch_sampler=sampler, **loading(run.device))
-
-
-def epoch_sampler(
-    recipe: Recipe, data: CourseData, epoch: int, skip: int = 0
-) -> EpochSampler | ClassSampler:
-    """The batches of an epoch after the first `skip`, shuffled or by classes."""
-    order = recipe.seed, epoch, skip
-    each = recipe.images_per_class
-    if each:
-        return ClassSampler(data.train.labels, recipe.batch_size // each, each, *order)
-    return EpochSampler(len(data.train), recipe.batch_size, *order)
-
-
-def dev_loader(run: Run) -> DataLoader:
-    folder = FaceFolder(run.data.dev.folder, run.preprocess.transform())
-    return DataLoader(folder, batch_size=2 * run.recipe.batch_size, **loading(run.device))
-
-
-def loading(device: torch.device) -> dict:
-    """How a DataLoader feeds the device; its own generator keeps torch's numbers untouched."""
-    return {
-        "num_workers": runtime.workers(device).value,
-        "pin_memory": device.type == "cuda",
-        "generator": torch.Generator(),
-        "worker_init_fn": _ignore_interrupts,
-    }
-
-
-def _ignore_interrupts(worker: int) -> None:
-    # Ctrl-C reaches the whole process group; the parent decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Inside, Ctrl-C and SIGTERM set the event that is yielded; a second Ctrl-C stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may catch signals
-        return
-
-    def ask(number: int, frame) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        print("\nstopping after this step ...", flush=True)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

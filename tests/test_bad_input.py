@@ -452,12 +452,16 @@ def test_a_damaged_checkpoint_is_named(
 
 
 def test_training_does_not_go_on_from_a_damaged_checkpoint(
-    copy_of_run: Path, course: CourseData, refused, unchanged
+    copy_of_run: Path, course: CourseData, refused
 ) -> None:
-    flip_a_byte(copy_of_run / "last.pt")
-    with unchanged(copy_of_run):
-        said = refused("train", "smoke", "--data", course.root, "--out", copy_of_run, *SHORT)
-    assert "last.pt: the checkpoint is damaged" in said
+    states = sorted(copy_of_run.glob("step-*.pt"))
+    for path in states:
+        flip_a_byte(path)
+    damaged = [path.read_bytes() for path in states]
+    said = refused("train", "smoke", "--data", course.root, "--out", copy_of_run, *SHORT)
+    assert f"all 2 checkpoints in {copy_of_run} are damaged" in said
+    kept = sorted(copy_of_run.glob("step-*.pt*"))
+    assert [path.read_bytes() for path in kept] == damaged  # nothing is deleted
 
 
 @pytest.mark.parametrize("content", [{"net": {}}, {"format": 99}, [1, 2]])
@@ -466,12 +470,12 @@ def test_a_checkpoint_of_something_else_is_named(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    for name in ("best.pt", "last.pt"):
+    for name in ("best.pt", "step-00000007.pt"):
         torch.save(content, run / name)
     with unchanged(run):
         assert "best.pt: no run of this version" in refused("evaluate", run)
         said = refused("train", "smoke", "--data", course.root, "--out", run, *SHORT)
-        assert "last.pt: no run of this version" in said
+        assert "step-00000007.pt: no run of this version" in said
 
 
 class Trap:

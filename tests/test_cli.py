@@ -124,9 +124,9 @@ def test_train_leaves_a_run_and_a_second_call_only_reads_it(
     run = tmp_path / "home" / "runs" / "smoke"
     assert first.status == 0, first.stderr
     assert re.fullmatch(rf"{run}: best dev accuracy [\d.]+% in epoch [12]\n", first.stdout)
-    assert {p.name for p in run.iterdir()} == {
-        "best.pt", "last.pt", "history.csv", "recipe.json",
-    }  # fmt: skip
+    kept = {p.name for p in run.iterdir() if not p.name.startswith(("step-", "."))}
+    assert kept == {"best.pt", "environment.json", "history.csv", "recipe.json"}
+    assert len(list(run.glob("step-*.pt"))) == 2
     assert [row[0] for row in rows_of(run / "history.csv")] == ["epoch", "1", "2"]
     with unchanged(run):
         assert run_cli(*command) == first

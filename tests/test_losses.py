@@ -1,6 +1,5 @@
-"""Losses on embeddings against other implementations and loops; the objective; P x K batches."""
+"""Losses on embeddings against other implementations and loops; the objective."""
 
-import math
 from collections import Counter
 
 import pytest
@@ -12,7 +11,6 @@ from torch.nn import functional as F
 
 from facekit import heads, losses, networks
 from facekit.errors import BatchError, FacekitError, RecipeError
-from facekit.images import ClassSampler
 from facekit.losses import CenterLoss, ContrastiveLoss, Objective, TripletLoss
 
 SPECS = [
@@ -624,93 +622,3 @@ def test_a_loss_is_built_from_plain_data():
         TripletLoss,
         ContrastiveLoss,
     ]
-
-
-# ------------------------------------------------------------------------------- P x K batches
-
-
-def epoch_of(labels, classes, each, seed=0, epoch=0, skip=0) -> list[list[int]]:
-    sampler = ClassSampler(labels, classes, each, seed, epoch, skip)
-    batches = list(sampler)
-    assert len(batches) == len(sampler)
-    assert all(key == epoch for batch in batches for key, _ in batch)
-    return [[index for _, index in batch] for batch in batches]
-
-
-@given(
-    counts=st.lists(st.integers(1, 23), max_size=12),
-    classes=st.integers(2, 6),
-    each=st.integers(2, 6),
-    seed=st.integers(0, 99),
-)
-@settings(max_examples=400, deadline=None, derandomize=True)
-def test_an_epoch_has_every_image_once_in_groups_of_a_class(counts, classes, each, seed):
-    labels = [label for label, count in enumerate(counts) for _ in range(count)]
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    labels = [labels[index] for index in order.tolist()]
-    batches = epoch_of(labels, classes, each, seed, epoch=3)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(labels)))
-    groups = Counter()
-    for batch in batches:
-        found = Counter(labels[index] for index in batch)
-        groups.update(found.keys())
-        for label, images_of_class in found.items():
-            assert images_of_class <= each + (each == 2)
-            assert images_of_class >= min(2, counts[label])
-    # As few groups as the counts allow, and no fewer classes in a batch than they must have.
-    for label, count in enumerate(counts):
-        assert groups[label] == min(math.ceil(count / each), max(1, count // 2))
-    sizes = [len({labels[index] for index in batch}) for batch in batches]
-    if batches:
-        assert max(sizes) - min(sizes) <= 1
-        assert max(sizes) <= classes + (classes == 2)
-        most = max(groups.values())
-        assert len(batches) == max(most, min(-(-sum(sizes) // classes), max(1, sum(sizes) // 2)))
-
-
-def test_even_counts_give_full_batches_of_p_by_k():
-    labels = [label for label in range(12) for _ in range(20)]
-    batches = epoch_of(labels, 4, 5)
-    assert len(batches) == 12
-    for batch in batches:
-        assert sorted(Counter(labels[index] for index in batch).values()) == [5] * 4
-
-
-def test_batches_of_the_sampler_suit_losses_on_pairs():
-    labels = torch.arange(10).repeat_interleave(7)
-    for batch in epoch_of(labels.tolist(), 3, 3):
-        same = labels[batch][:, None] == labels[batch]
-        assert (same.sum(1) >= 2).all()
-        assert (~same).any(1).all()
-
-
-def test_batches_follow_from_seed_and_epoch_alone():
-    labels = [label for label in range(9) for _ in range(7)]
-    torch.manual_seed(1)
-    first = epoch_of(labels, 4, 3, seed=5, epoch=2)
-    state = torch.get_rng_state()
-    assert epoch_of(labels, 4, 3, seed=5, epoch=2) == first
-    assert torch.equal(torch.get_rng_state(), state)
-    assert epoch_of(labels, 4, 3, seed=5, epoch=3) != first
-    assert epoch_of(labels, 4, 3, seed=6, epoch=2) != first
-    for skip in range(len(first) + 1):
-        assert epoch_of(labels, 4, 3, seed=5, epoch=2, skip=skip) == first[skip:]
-
-
-def test_classes_meet_other_classes_and_images_others_in_each_epoch():
-    labels = [label for label in range(8) for _ in range(8)]
-    partners: dict[int, set[int]] = {index: set() for index in range(64)}
-    for epoch in range(200):
-        for batch in epoch_of(labels, 2, 4, epoch=epoch):
-            for index in batch:
-                partners[index].update(batch)
-    assert all(len(found) == 64 for found in partners.values())
-
-
-@pytest.mark.parametrize(
-    ("classes", "each", "text"),
-    [(1, 4, "2 classes or more, not 1"), (4, 1, "2 images of each class or more, not 1")],
-)
-def test_a_batch_that_has_no_pairs_is_refused(classes, each, text):
-    with pytest.raises(RecipeError, match=text):
-        ClassSampler([0, 0, 1, 1], classes, each, seed=0, epoch=0)

@@ -8,6 +8,7 @@ import torch
 from PIL import ImageOps
 
 from facekit import checkpoint, openset, predict
+from facekit.checkpoint import Checkpoints
 from facekit.errors import DataError, RunError
 from facekit.images import read_rgb
 from facekit.layout import CourseData
@@ -48,9 +49,10 @@ def test_a_run_that_was_moved_still_knows_its_data_and_gives_the_same(
 
 
 def test_the_best_network_is_taken_and_not_the_last(copy_of_run):
-    state = checkpoint.load(copy_of_run / "last.pt")
+    newest = Checkpoints(copy_of_run).newest()
+    state = checkpoint.load(newest)
     state["net"]["head.bias"].fill_(1000.0)
-    checkpoint.save(copy_of_run / "last.pt", state)
+    checkpoint.save(newest, state)
     assert predict.load_run(copy_of_run, "cpu").net.head.bias.abs().max() < 100
 
 

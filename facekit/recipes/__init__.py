@@ -1,6 +1,7 @@
 """What to train and how, as plain data: TOML files in this folder or of the student's own."""
 
 import dataclasses
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -21,12 +22,36 @@ LIMITS = {  # both ends included
     "extra_weight": (0, 1000),
     "images_per_class": (0, 1000),
     "patience": (0, 100_000),
+    "momentum": (0, 0.9999),
+    "restart_epochs": (0, 100_000),
+    "plateau_epochs": (0, 100_000),
+    "clip_norm": (0, 1e9),
+    "average": (0, 0.99999),
+    "clean_epochs": (0, 100_000),
+    "small_epochs": (0, 100_000),
+    "small_size": (0, 10_000),
+    "margin_epochs": (0, 100_000),
     "augment.crop_scale": (0.01, 1),
     "augment.flip": (0, 1),
     "augment.rotation": (0, 180),
     "augment.jitter": (0, 10),
     "augment.grey": (0, 1),
     "augment.erasing": (0, 1),
+    "augment.shift": (0, 1),
+    "augment.shear": (0, 60),
+    "augment.random_steps": (0, 10),
+    "augment.random_strength": (0, 1),
+    "augment.blur": (0, 1),
+    "augment.mixup": (0, 100),
+    "augment.cutmix": (0, 100),
+}
+
+
+CHOICES = {
+    "optimizer": ("adamw", "sgd", "muon"),
+    "schedule": ("cosine", "restarts", "plateau", "onecycle", "constant"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
+    "compile": ("auto", "yes", "no"),
 }
 
 
@@ -43,12 +68,28 @@ class Recipe:
     image_size: int = 64  # pixels; pictures are resized to it
     epochs: int = 30
     batch_size: int = 64
-    optimizer: str = "adamw"  # or "sgd" (nesterov, momentum 0.9)
+    parts: int = 1  # a batch is sent through in so many parts where memory is short
+    optimizer: str = "adamw"  # or "sgd" (nesterov) or "muon"
+    momentum: float = 0.9  # of sgd
     learning_rate: float = 2e-3
+    schedule: str = "cosine"  # or "restarts", "plateau", "onecycle", "constant"
+    restart_epochs: int = 20  # of "restarts": epochs of one cosine
+    plateau_epochs: int = 5  # of "plateau": epochs without a better dev accuracy before a cut
     weight_decay: float = 0.05
     warmup_epochs: float = 2.0
+    clip_norm: float = 0.0  # the greatest length of the gradient; 0: any
     label_smoothing: float = 0.1
+    average: float = 0.0  # decay of the weights' running average, which is judged; 0: none
+    clean_epochs: int = 0  # the last epochs, without augmentation but the flip
+    small_size: int = 0  # pixels in the first `small_epochs`, which are quicker; 0: image_size
+    small_epochs: int = 0
+    margin_head: str | dict = ""  # takes over from the class means for the last `margin_epochs`
+    margin_epochs: int = 0
     patience: int = 0  # stop after so many epochs without a better dev accuracy; 0: never
+    watch: bool = True  # stop a run that learns nothing, with the reason
+    precision: str = "auto"  # or "float32", "bfloat16", "float16": of the network's products
+    compile: str = "auto"  # or "yes", "no"
+    sync_batch_norm: bool = False  # over all processes, on GPUs
     seed: int = 0
     augment: Augment = field(default_factory=Augment)
 
@@ -71,8 +112,27 @@ class Recipe:
                 f"recipe {self.name}: a batch_size of {self.batch_size} cannot be dealt out "
                 f"by {self.images_per_class} images_per_class"
             )
-        if self.optimizer not in ("adamw", "sgd"):
-            raise RecipeError(f"recipe {self.name}: optimizer is adamw or sgd")
+        if self.parts < 1:
+            raise RecipeError(f"recipe {self.name}: parts must be at least 1")
+        for key, known in CHOICES.items():
+            if getattr(self, key) not in known:
+                raise RecipeError(f"recipe {self.name}: {key} is one of: {', '.join(known)}")
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        """Raise RecipeError unless the special epochs fit into the run and do not contradict."""
+        where = f"recipe {self.name}"
+        for key in ("clean_epochs", "small_epochs", "margin_epochs"):
+            if getattr(self, key) > self.epochs:
+                raise RecipeError(f"{where}: {key} are more than its {self.epochs} epochs")
+        if bool(self.margin_head) != bool(self.margin_epochs):
+            raise RecipeError(f"{where}: margin_head and margin_epochs go together")
+        if bool(self.small_size) != bool(self.small_epochs):
+            raise RecipeError(f"{where}: small_size and small_epochs go together")
+        if self.small_size > self.image_size:
+            raise RecipeError(f"{where}: small_size is over image_size")
+        if self.extra_loss and (self.augment.mixup or self.augment.cutmix):
+            raise RecipeError(f"{where}: a mixed picture has two labels; an extra_loss needs one")
 
     def as_dict(self) -> dict:
         """Plain types, for a checkpoint and for comparison."""
@@ -98,18 +158,21 @@ def load(recipe: str | Path | Recipe, changes: Iterable[str] = ()) -> Recipe:
 
 def _read(recipe: str | Path) -> dict:
     path = Path(recipe)
-    if path.suffix != ".toml":
+    if path.suffix not in (".toml", ".json"):
         path = FOLDER / f"{recipe}.toml"
         if str(recipe) not in names():
             raise RecipeError(
                 f"no recipe {str(recipe)!r}; choose one of: {', '.join(names())}, or a .toml file"
             )
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        read = tomllib.loads if path.suffix == ".toml" else json.loads  # a run's recipe.json
+        settings = read(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such recipe file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not a TOML file ({error})") from error
+    except ValueError as error:  # both decoders' errors, and Unicode's
+        raise RecipeError(f"{path}: not a {path.suffix[1:].upper()} file ({error})") from error
+    if not isinstance(settings, dict):
+        raise RecipeError(f"{path}: a recipe is a table of settings")
     return {"name": path.stem} | settings
 
 
@@ -151,7 +214,7 @@ def _typed(kind: type, settings: Mapping, where: str) -> dict:
         wanted = types[key]
         if wanted is float and type(value) is int:
             value = float(value)
-        if wanted in (int, float, str) and type(value) is not wanted:
+        if wanted in (int, float, str, bool) and type(value) is not wanted:
             raise RecipeError(f"{where}: {key} must be of type {wanted.__name__}, not {value!r}")
         result[key] = value
     return result

@@ -1,0 +1,118 @@
+"""Several processes, one for each GPU, that train one network. Built in notebook 04.
+
+`torchrun --nproc-per-node 2 -m facekit train ...` starts them. Every process holds the whole
+network and sees its own part of each batch; then they add up their gradients and take the same
+step. That is all that data-parallel training is, so it is spelled out here instead of being
+wrapped round the network: a process that ran out of memory can then say so before anybody waits.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+
+import torch
+from torch import distributed as dist
+from torch import nn
+
+TIMEOUT = timedelta(minutes=10)  # until the others give up on a process that is gone
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of this training: which one this is, and how many there are."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # on this machine: the number of its GPU
+
+    @property
+    def first(self) -> bool:
+        """Whether this process prints and saves."""
+        return self.rank == 0
+
+    def share(self, items: Sequence) -> Sequence:
+        """This process's part of a sequence, every item in exactly one process's."""
+        return items[self.rank :: self.size]
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def highest(self, *values: int) -> list[int]:
+        """The greatest of each value over all processes."""
+        if self.size == 1:
+            return list(values)
+        held = torch.tensor(values)
+        dist.all_reduce(held, dist.ReduceOp.MAX)
+        return held.tolist()
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of `values` over all processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def same_start(self, module: nn.Module) -> None:
+        """Give every process the first one's weights and buffers."""
+        for tensor in module.state_dict().values() if self.size > 1 else ():
+            dist.broadcast(tensor, 0)
+
+    def add_gradients(self, module: nn.Module) -> None:
+        """Replace each gradient by its sum over the processes, each buffer by its mean.
+
+        A buffer is a running average (batch norm's, the class centres'), so its mean is what one
+        process would have found, or near it; and all go on from the same numbers.
+        """
+        if self.size == 1:
+            return
+        for parameter in module.parameters():
+            if parameter.grad is None:  # this process had no picture
+                parameter.grad = torch.zeros_like(parameter)
+        _sum_all([parameter.grad for parameter in module.parameters()])
+        buffers = [b for b in module.buffers() if b.is_floating_point()]
+        _sum_all(buffers)
+        torch._foreach_div_(buffers, self.size) if buffers else None
+
+
+def _sum_all(tensors: list[torch.Tensor]) -> None:
+    """Sum each tensor over the processes, in one message for all of one type."""
+    for kind in {tensor.dtype for tensor in tensors}:
+        mine = [tensor for tensor in tensors if tensor.dtype == kind]
+        flat = torch.cat([tensor.reshape(-1) for tensor in mine])
+        dist.all_reduce(flat)
+        for tensor, summed in zip(mine, flat.split([t.numel() for t in mine]), strict=True):
+            tensor.copy_(summed.view(tensor.shape))
+
+
+ALONE = World()
+
+
+@contextmanager
+def together() -> Iterator[World]:
+    """The world that torchrun started this process in; alone without it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    # gloo beside nccl: flags stay on the processor, and a step need not wait for the GPU.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group(backend, timeout=TIMEOUT)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
+    finally:
+        dist.destroy_process_group()
+
+
+def parts(count: int, wanted: int) -> list[slice]:
+    """`count` pictures in `wanted` even runs; those past the last hold none.
+
+    No run has a single picture unless there is only one in all: batch norm cannot train on it.
+    """
+    filled = max(1, min(wanted, count // 2))
+    edges = [count * part // filled for part in range(filled + 1)] + [count] * (wanted - filled)
+    return [slice(low, high) for low, high in pairwise(edges)]
