@@ -1,100 +1,142 @@
-"""How many faces a second a GPU renders, and whether it renders the same faces.
+"""Everything that only a GPU can show, in one command under nine minutes.
 
-    python benchmarks/gpu.py [--out FILE] [--batch 256 --batch 1024] [--seconds 5]
+    python benchmarks/gpu.py [--minutes 9] [--out FILE] [--only checks ...]
+    python benchmarks/gpu.py --tiny --device cpu
 
-Without a GPU it says so in one line and ends with status 2.
+Whether the GPU computes what the processor does, how fast faces are rendered, pictures augmented
+and networks trained, per cent of what the memory's bandwidth allows, against timm, and how long an
+epoch of the full homework takes. Needs torch, torchvision, numpy, pandas, matplotlib, pillow and
+tqdm, no network; timm for the comparison. A part that fails is noted, and the next begins; what no
+longer fits into the minutes is skipped and named. Without a GPU it says so and ends with status 2.
 """
 
+import argparse
+import os
+import signal
 import sys
+import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
-from typing import Annotated
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # sums in one order, where asked for
+sys.path.insert(1, str(Path(__file__).parents[1]))  # facekit need not be installed
+
+import gpu_checks
+import gpu_faces
+import gpu_speed
 import torch
-import typer
-from faces_report import DIFFICULTY, Report, against, numbers
+from gpu_job import Job
+from machine import Report, progress
 
-from facekit import faces
-
-BAR = 2000  # images a second at 224 pixels
-
-
-def render(count: int, size: int, first: int = 0, device: str = "cuda") -> torch.Tensor:
-    keys = {"device": device, "difficulty": DIFFICULTY}
-    return faces.render(numbers(count), numbers(count, first), size, **keys)
-
-
-def seconds_of(count: int, size: int, first: int) -> float:
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    render(count, size, first)
-    torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def speed_row(count: int, size: int, limit: float) -> dict:
-    """The median of rounds that fill about `limit` seconds, after two that are not counted."""
-    for first in range(2):
-        seconds_of(count, size, first)
-    torch.cuda.reset_peak_memory_stats()
-    taken: list[float] = []
-    while len(taken) < 3 or (sum(taken) < limit and len(taken) < 50):
-        taken.append(seconds_of(count, size, (len(taken) + 2) * count))
-    row = {
-        "pixels": size,
-        "pictures at once": count,
-        "images/s": count / median(taken),
-        "best": count / min(taken),
-        "rounds": len(taken),
-        "peak MiB": torch.cuda.max_memory_allocated() / (1 << 20),
-    }
-    print(f"{size} px, {count} at once: {row['images/s']:.0f} images/s", file=sys.stderr)
-    return row
+# title, what to do, and about how many seconds it takes
+PARTS: dict[str, tuple[Callable, int]] = {
+    "ceilings": (gpu_speed.ceilings, 10),
+    "checks: pictures": (gpu_checks.pictures, 10),
+    "checks: tiers": (gpu_checks.tiers, 10),
+    "checks: precisions": (gpu_checks.precisions, 15),
+    "checks: evaluation": (gpu_checks.evaluation, 10),
+    "checks: resumed": (gpu_checks.resumed, 30),
+    "checks: faces": (gpu_checks.rendered, 20),
+    "steps at 112": (lambda job: gpu_speed.steps(job, 112), 40),
+    "steps at 224": (lambda job: gpu_speed.steps(job, 224), 50),
+    "augmentation": (gpu_speed.augmentation, 30),
+    "epochs": (gpu_speed.epochs, 80),
+    "faces": (gpu_faces.speed, 30),
+    "checks: compiled": (gpu_checks.compiled, 40),
+    "compiled at 112": (lambda job: gpu_speed.compiled(job, 112), 90),
+    "compiled at 224": (lambda job: gpu_speed.compiled(job, 224), 90),
+}
+PATIENCE = 3  # times the seconds that a part should take: then it is stopped
+GRACE = 15  # seconds after the end until the process is stopped by force
 
 
-def agreement_row(size: int, count: int = 64) -> dict:
-    """The same pictures from both devices."""
-    away = (render(count, size).cpu().int() - render(count, size, device="cpu").int()).abs()
-    near = float((away <= 1).double().mean())
-    row = {"pixels": size, "pictures": count, "largest difference": int(away.max())}
-    return row | {"within one level": near} | against(near, ">=", 0.999)
+class Late(BaseException):
+    """A part took longer than there was time."""
 
 
-def parameters_row(count: int = 64) -> dict:
-    """Whether the drawn numbers are equal, where `parameters` takes a device."""
-    keys = numbers(count), numbers(count, 0)
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Inside, an alarm raises Late when the time is up."""
+
+    def ring(number: int, frame) -> None:
+        raise Late(f"stopped after {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(1.0, seconds))
     try:
-        pairs = [faces.parameters(*keys, difficulty=DIFFICULTY, device=d) for d in ("cpu", "cuda")]
-    except TypeError:
-        return {"parameters": "not to be asked for by device"}
-    here, there = ({**who, **how} for who, how in pairs)
-    differing = [name for name in here if not torch.equal(here[name], there[name].cpu())]
-    return {"parameters": len(here), "differing": ", ".join(differing) or "none"}
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
-def main(
-    batch: Annotated[list[int], typer.Option()] = [64, 256, 1024, 4096],  # noqa: B006
-    size: Annotated[list[int], typer.Option()] = [112, 224],  # noqa: B006
-    seconds: Annotated[float, typer.Option(help="For each size and batch.")] = 5.0,
-    out: Path | None = None,
-) -> None:
-    """Images a second by size and number at once, and agreement with the processor."""
-    if not torch.cuda.is_available():
+def attempt(job: Job, title: str, part: Callable, needed: float) -> str:
+    """Run one part and keep its rows; how it ended."""
+    if job.left < needed:
+        return f"skipped: {job.left:.0f} s left, about {needed} needed"
+    began = time.monotonic()
+    try:
+        with limited(min(job.left, PATIENCE * needed)):
+            job.report.table(title, part(job))
+    except (Exception, Late) as error:  # whatever it is, the other parts are wanted
+        lines = str(error).splitlines() or [""]
+        return f"failed: {type(error).__name__}: {lines[0]}"[:500]
+    finally:
+        gpu_speed.give_back(job)
+    return f"done in {time.monotonic() - began:.0f} s"
+
+
+def run(job: Job, chosen: list[str]) -> None:
+    ended = []
+    for title, (part, seconds) in PARTS.items():
+        if chosen and not any(title.startswith(start) for start in chosen):
+            continue
+        progress(f"{title} ({job.left:.0f} s left)")
+        ended.append({"part": title, "ended": attempt(job, title, part, seconds)})
+        job.report.content["parts"] = ended
+        job.report.write()
+    job.report.table("parts", ended)
+
+
+def watch(job: Job) -> None:
+    """Stop the process where even the alarm is not heard, as deep inside a compiler."""
+
+    def stop() -> None:
+        job.report.note("stopped by force: out of time")
+        os._exit(3)
+
+    timer = threading.Timer(job.left + GRACE, stop)
+    timer.daemon = True
+    timer.start()
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="toy sizes, to see that all parts run")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/gpu.json")
+    parser.add_argument("--only", nargs="*", default=[], help="parts that begin with these words")
+    return parser.parse_args()
+
+
+def main() -> None:
+    chosen = arguments()
+    if chosen.device == "cuda" and not torch.cuda.is_available():
         print("no GPU here: nothing measured", file=sys.stderr)
-        raise typer.Exit(2)
-    report = Report("gpu", out, batch=batch, size=size, seconds=seconds)
-    report.note(torch.cuda.get_device_name(0))
-    rows = [speed_row(count, pixels, seconds) for pixels in size for count in batch]
-    for pixels in set(size) & {224}:
-        best = max((r for r in rows if r["pixels"] == pixels), key=lambda r: r["images/s"])
-        best |= {"bar": f">= {BAR}", "verdict": "PASS" if best["images/s"] >= BAR else "missed"}
-    report.table("speed", rows)
-    report.table("agreement with the processor", [agreement_row(s) for s in size],
-                 percent=("within one level",))  # fmt: skip
-    report.table("drawn numbers", [parameters_row()])
-    report.close()
+        sys.exit(2)
+    settings = {"minutes": chosen.minutes, "tiny": chosen.tiny, "device": chosen.device}
+    report = Report("gpu", chosen.out, **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FACEKIT_CACHE"] = str(Path(folder, "cache"))
+        ends = time.monotonic() + 60 * chosen.minutes - GRACE
+        job = Job(torch.device(chosen.device), report, chosen.tiny, ends, Path(folder))
+        watch(job)
+        run(job, chosen.only)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -22,6 +22,7 @@ from facekit.blocks import (
     LayerNorm,
     ResidualBlock,
     SqueezeExcite,
+    StridedDepthwise,
 )
 from facekit.errors import RecipeError
 
@@ -379,3 +380,19 @@ def test_channels_last_stays_so_and_gives_the_same(name):
 def test_a_bad_option_is_refused_with_its_value(make, words):
     with pytest.raises(RecipeError, match=words):
         make()
+
+
+@pytest.mark.parametrize("lower", [None, torch.bfloat16])
+def test_a_strided_depthwise_convolution_is_torchs_and_keeps_full_precision(lower):
+    """The products are float32's under autocast, too, and the gradients reach both."""
+    torch.manual_seed(0)
+    layer = StridedDepthwise(8, 8, 3, 2, 1, groups=8, bias=False)
+    x = torch.randn(2, 8, 9, 9).to(torch.bfloat16).float().requires_grad_()  # nothing to round
+    expected = F.conv2d(x, layer.weight, None, 2, 1, groups=8)
+    with torch.autocast("cpu", torch.bfloat16, enabled=lower is not None):
+        found = layer(x.to(lower) if lower else x)
+    assert found.dtype == (lower or torch.float32)
+    torch.testing.assert_close(found, expected.to(found.dtype), rtol=0, atol=0)
+    found.float().square().sum().backward()
+    assert x.grad.abs().max() > 0
+    assert layer.weight.grad.abs().min() > 0

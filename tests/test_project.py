@@ -21,7 +21,7 @@ CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
 # What flows only one way: a module may import those before it.
 ORDER = (
     "errors tables profiles runtime layout faces plans order images sources augment changes "
-    "augment_gpu augment_cpu mixing store feed blocks anatomy guards heads networks losses fold "
+    "augment_gpu augment_cpu mixing store feed guards blocks anatomy heads networks losses fold "
     "recipes optim checkpoint lock tracking watch stopping distributed rehearsal run train "
     "ablations predict openset floors submit pipeline doctor plots widgets course cli"
 ).split()

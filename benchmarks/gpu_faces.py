@@ -1,0 +1,39 @@
+"""How many faces a second a GPU renders: a part of `gpu.py`."""
+
+from collections.abc import Callable
+
+import torch
+from faces_report import DIFFICULTY, numbers
+from gpu_job import Job
+from machine import AGAIN, Row, progress, time_rounds
+
+from facekit import faces
+
+BAR = 2000  # images a second at 224 pixels
+
+
+def render(job: Job, size: int, count: int) -> Callable[[], torch.Tensor]:
+    """Renders other people with every call."""
+    calls = iter(range(1_000_000))
+    keys = {"device": job.device.type, "difficulty": DIFFICULTY}
+    return lambda: faces.render(numbers(count), numbers(count, next(calls) * count), size, **keys)
+
+
+def speed(job: Job) -> list[Row]:
+    """Images a second by size and number at once; the last of each size is timed twice."""
+    rows: list[Row] = []
+    for size in (112, 224) if not job.tiny else (16, 32):
+        counts = (256, 1024) if not job.tiny else (1, 2)
+        progress(f"faces at {size}")
+        variants = {f"{count} at once": render(job, size, count) for count in counts}
+        last = f"{counts[-1]} at once"
+        variants[last + AGAIN] = render(job, size, counts[-1])
+        taken = time_rounds(variants, job.size(7, 1), job.device)
+        for name, times in taken.items():
+            middle = sorted(times.wall)[len(times.wall) // 2]
+            count = int(name.split()[0])
+            row = {"pixels": size, "pictures": name, "images/s": count / middle}
+            rows.append(row | {"best": count / min(times.wall), "rounds": len(times.wall)})
+    top = max((row for row in rows if row["pixels"] == size), key=lambda row: row["images/s"])
+    top |= {"bar": f">= {BAR}", "verdict": "PASS" if top["images/s"] >= BAR else "missed"}
+    return rows

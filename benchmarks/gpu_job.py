@@ -1,0 +1,42 @@
+"""What all parts of `gpu.py` are given: device, sizes, time."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import Report
+
+from facekit import sources
+from facekit.layout import CourseData
+from facekit.profiles import Profile
+
+CLASSES = 7001  # of the homework
+IMAGES = 20 * CLASSES
+DEV_IMAGES = 5 * CLASSES
+COURSE = Profile("check", 6, 6, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
+
+
+@dataclass
+class Job:
+    """One run of `gpu.py`."""
+
+    device: torch.device
+    report: Report
+    tiny: bool  # toy sizes
+    ends: float  # of time.monotonic()
+    folder: Path  # for whatever is written, removed at the end
+    facts: dict[str, Any] = field(default_factory=dict)  # what one part tells a later one
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.ends - time.monotonic()
+
+    def size(self, whole: int, toy: int) -> int:
+        return toy if self.tiny else whole
+
+    def course(self) -> CourseData:
+        """36 rendered pictures to train on, of six people."""
+        return sources.set_up("synthetic", COURSE, self.folder / "course", progress=False)

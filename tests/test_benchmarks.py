@@ -1,0 +1,219 @@
+"""The measurements: their arithmetic, and that every command runs, the GPU's on a bare machine."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import gpu
+import gpu_speed
+import machine
+import timm_race
+from gpu_job import Job
+from machine import AGAIN, Report, Taken, compare, slope, time_rounds
+
+FOLDER = Path(gpu.__file__).parent
+COMMANDS = ["data", "faces", "faults", "gpu", "kills", "loop", "losses", "networks", "real_faces"]
+COMMANDS += ["step", "timm_race"]
+MISSING = ("typer", "sklearn", "cv2", "ipywidgets", "scipy")  # on a bare GPU machine
+
+
+def start(*arguments: object, before: str = "") -> subprocess.CompletedProcess:
+    """A script of `benchmarks` in a process of its own, after a line of Python."""
+    script, *rest = map(str, arguments)
+    code = f"import sys, runpy; sys.argv = {[script, *rest]!r}; sys.path[0] = {str(FOLDER)!r}\n"
+    code += f"{before}\nrunpy.run_path({script!r}, run_name='__main__')"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+# --- arithmetic
+
+
+def test_every_round_has_each_variant_once_and_begins_with_another():
+    calls: list[str] = []
+    variants = {name: lambda name=name: calls.append(name) for name in "abc"}
+    taken = time_rounds(variants, rounds=3, warm_up=1)
+    assert {name: len(times.wall) for name, times in taken.items()} == dict.fromkeys("abc", 3)
+    rounds = [calls[at : at + 3] for at in range(0, 12, 3)]
+    assert all(sorted(names) == ["a", "b", "c"] for names in rounds)
+    assert sorted(names[0] for names in rounds[1:]) == ["a", "b", "c"]
+
+
+def test_ratios_are_taken_within_each_round():
+    """A machine that is ten times slower in one round changes no ratio."""
+    base = Taken([1.0, 10.0, 1.0], [1.0, 1.0, 1.0])
+    twice = Taken([0.5, 5.0, 0.5], [1.0, 2.0, 4.0])
+    wall = compare({"base": base, "twice": twice}, "base", 8)
+    assert [row["ratio"] for row in wall] == [1.0, 2.0]
+    assert wall[1]["from"] == wall[1]["to"] == 2.0
+    assert wall[1]["images/s"] == 16.0
+    cpu = compare({"base": base, "twice": twice}, "base", {"base": 8, "twice": 16}, "cpu")
+    assert cpu[1]["ratio"] == 1.0
+
+
+@given(st.floats(-100, 100), st.floats(-5, 5), st.integers(2, 30))
+def test_the_slope_is_that_of_a_line(start, step, count):
+    found = slope([start + step * number for number in range(count)])
+    assert found == pytest.approx(step, abs=1e-9)
+
+
+def test_memory_grows_by_what_is_held():
+    before = machine.memory()
+    held = torch.ones(64 << 20, dtype=torch.uint8)
+    assert 60 < machine.memory() - before < 80
+    del held
+
+
+def test_a_report_is_on_disk_after_every_table(tmp_path):
+    report = Report("some", tmp_path / "new" / "some.json", size=3)
+    report.table("first", [{"a": 1.23456, "b": "x|y"}, {"a": float("nan"), "c": None}])
+    found = json.loads(report.path.read_text())
+    assert found["tables"] == {"first": [{"a": 1.23456, "b": "x|y"}, {"a": None, "c": None}]}
+    assert found["arguments"] == {"size": 3}
+    assert {"processor", "cores", "threads", "load", "torch"} <= set(found["machine"])
+
+
+def test_a_table_is_markdown():
+    lines = machine.markdown([{"a": 1.23456, "b": "x|y"}, {"a": 12345.6, "c": None}]).splitlines()
+    assert lines == [
+        "| a | b | c |",
+        "| --- | --- | --- |",
+        "| 1.235 | x/y |  |",
+        "| 12,346 |  |  |",
+    ]
+
+
+def test_the_outputs_of_convolutions_are_counted():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8))
+    found = gpu_speed.conv_outputs(net, 16, torch.device("cpu"))
+    assert found == (8 * 8 * 8 + 8 * 6 * 6, 8 * 8 * 8 * 27 + 8 * 6 * 6 * 9)
+    assert net.training
+    assert net[1].num_batches_tracked == 0
+
+
+# --- the GPU's parts
+
+
+@pytest.fixture
+def job(tmp_path) -> Job:
+    report = Report("gpu", tmp_path / "gpu.json")
+    return Job(torch.device("cpu"), report, True, machine.time.monotonic() + 100, tmp_path)
+
+
+def test_a_part_that_fails_is_noted_and_the_next_begins(job, monkeypatch):
+    def fail(job: Job):
+        raise ValueError("no such\nthing")
+
+    parts = {"bad": (fail, 1), "good": (lambda job: [{"found": 1}], 1)}
+    monkeypatch.setattr(gpu, "PARTS", parts)
+    gpu.run(job, [])
+    found = json.loads(job.report.path.read_text())
+    assert found["parts"][0] == {"part": "bad", "ended": "failed: ValueError: no such"}
+    assert found["tables"]["good"] == [{"found": 1}]
+
+
+def test_a_part_that_no_longer_fits_is_skipped(job):
+    assert gpu.attempt(job, "long", lambda job: [], 1000).startswith("skipped: ")
+
+
+def test_a_part_that_lasts_too_long_is_stopped(job, monkeypatch):
+    monkeypatch.setattr(gpu, "PATIENCE", 1)
+    ended = gpu.attempt(job, "endless", lambda job: machine.time.sleep(60), 1)
+    assert ended.startswith("failed: Late")
+
+
+def test_a_network_that_fails_does_not_take_the_others_along(job):
+    def fail(batch: int):
+        raise RuntimeError("CUDA out of memory")
+
+    class Quick:
+        batch = 2
+
+        def settle(self, tiny: bool) -> None:
+            pass
+
+    made = dict(gpu_speed.built(job, {"large": fail, "small": lambda batch: Quick()}, 8))
+    assert list(made) == ["small"]
+    assert len(job.report.content["notes"]) == 3  # with 8, 4 and 2 pictures
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict:
+    """What all parts find with toy sizes on the processor, without what a bare machine lacks."""
+    out = tmp_path_factory.mktemp("gpu") / "gpu.json"
+    block = f"sys.modules.update(dict.fromkeys({MISSING!r}))"
+    arguments = FOLDER / "gpu.py", "--tiny", "--device", "cpu", "--out", out
+    done = start(*arguments, before=block)
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text()) | {"stdout": done.stdout}
+
+
+def test_every_part_runs_on_a_bare_machine(whole):
+    ended = {row["part"]: row["ended"] for row in whole["parts"]}
+    assert list(ended) == list(gpu.PARTS)
+    assert all(text.startswith("done") for text in ended.values()), ended
+    assert all(f"## {title}" in whole["stdout"] for title in gpu.PARTS)
+
+
+def test_only_timm_may_be_missing(whole):
+    missing = [note for note in whole["notes"] if "Error" in note]
+    expected = 0 if importlib.util.find_spec("timm") else 2 * len(gpu_speed.TIMMS)
+    assert len(missing) == expected, missing
+    assert all("No module named 'timm'" in note for note in missing)
+
+
+def test_every_check_holds_on_the_processor(whole):
+    rows = [
+        row for title in gpu.PARTS if title.startswith("checks") for row in whole["tables"][title]
+    ]
+    assert len(rows) > 15
+    assert not [row for row in rows if row.get("verdict", "PASS") != "PASS"]
+
+
+def test_every_speed_has_its_pair_for_the_noise(whole):
+    for title in ("steps at 112", "augmentation", "epochs", "compiled at 112"):
+        assert any(AGAIN in row["variant"] for row in whole["tables"][title]), title
+
+
+# --- the commands
+
+
+def test_every_command_has_a_help(tmp_path):
+    """In one process: most of the time would go into importing torch."""
+    script = tmp_path / "helps.py"
+    lines = ["import runpy, sys", f"for name in {COMMANDS}:", "    try:"]
+    lines += [f"        sys.argv = [{str(FOLDER)!r} + f'/{{name}}.py', '--help']"]
+    lines += ["        runpy.run_path(sys.argv[0], run_name='__main__')"]
+    lines += ["    except SystemExit as end:", "        print('ended', name, end.code or 0)"]
+    script.write_text("\n".join(lines))
+    done = start(script)
+    ended = [line for line in done.stdout.splitlines() if line.startswith("ended")]
+    assert ended == [f"ended {name} 0" for name in COMMANDS], done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_nothing_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "gpu.json")])
+    with pytest.raises(SystemExit) as end:
+        gpu.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "no GPU here: nothing measured\n"
+    assert not (tmp_path / "gpu.json").exists()
+
+
+def test_the_race_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(typer.Exit) as end:
+        timm_race.main()
+    assert end.value.exit_code == 2
+    assert capsys.readouterr().err == "timm is not installed: pip install timm\n"
