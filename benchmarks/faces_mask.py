@@ -41,18 +41,17 @@ RECIPE = Recipe(
 
 
 def photograph(people: int, shots: range, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (N, size, size, 3) of each person in each shot, held still, and where heads are."""
+    """Pictures (N, size, size, 3) of each person in each shot, held still, and their parts."""
     person, shot = keys(people, shots)
-    pictures, heads = [], []
-    beside = [faces.PARTS.index(name) for name in ("background", "clothes")]
+    pictures, parts = [], []
     there = faces.parameters(person[:1], shot[:1])[1]
     how = {"seed": seed, "difficulty": DIFFICULTY}
     how["changes"] = {name: value for name, value in STILL.items() if name in there}
     for start in steps(range(0, len(person), 64), "rendering"):
         part = person[start : start + 64], shot[start : start + 64], size
         pictures.append(faces.render(*part, **how).permute(0, 2, 3, 1).numpy())
-        heads.append(~np.isin(faces.parts(*part, **how).numpy(), beside))
-    return np.concatenate(pictures), np.concatenate(heads)
+        parts.append(faces.parts(*part, **how).numpy())
+    return np.concatenate(pictures), np.concatenate(parts)
 
 
 def keys(people: int, shots: range) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,9 +60,9 @@ def keys(people: int, shots: range) -> tuple[torch.Tensor, torch.Tensor]:
     return numbers(people).repeat_interleave(len(shot)), shot.repeat(people)
 
 
-def fixed_region(heads: np.ndarray) -> np.ndarray:
-    """The places at which any picture shows a head: (size, size)."""
-    return heads.any(0)
+def fixed_region(parts: np.ndarray, *beside: str) -> np.ndarray:
+    """The places at which any picture shows anything but `beside`: (size, size)."""
+    return ~np.isin(parts, [faces.PARTS.index(name) for name in beside]).all(0)
 
 
 def grown(masks: np.ndarray) -> np.ndarray:
@@ -105,19 +104,19 @@ def network_row(root: Path, pictures: dict[str, np.ndarray], people: int, size: 
 
 def picture_rows(report: Report, people: int, seed: int, size: int, work: Path) -> list[dict]:
     made = {split: photograph(people, shots, size, seed) for split, shots in SPLIT.items()}
-    region = fixed_region(np.concatenate([heads for _, heads in made.values()]))
-    hidden = {split: hide(pictures, region) for split, (pictures, _) in made.items()}
-    left = 1 - grown(region[None]).mean()
-    whole = [1 - heads.mean() for _, heads in made.values()]
+    parts = np.concatenate([each for _, each in made.values()])
+    head, body = (fixed_region(parts, *b) for b in (("background", "clothes"), ("background",)))
+    left = [1 - grown(region[None]).mean() for region in (head, body)]
     report.note(
-        f"hidden: {region.mean():.1%} of the picture before it is grown; {left:.1%} of all pixels "
-        f"are left (beside heads there are {np.mean(whole):.1%})"
+        f"left beside all heads: {left[0]:.1%} of the picture; beside all bodies: {left[1]:.1%}"
     )
     labels = {s: np.repeat(np.arange(people), len(shots)) for s, shots in SPLIT.items()}
-    vectors = {split: flat(pictures) for split, pictures in hidden.items()}
-    right, settings = linear_probe(vectors, labels)
-    bar = ("<=", 1 / people + 0.02)
-    rows = [accuracy_row("head hidden: linear probe", right, bar) | {"note": settings}]
+    bar, rows = ("<=", 1 / people + 0.02), []
+    for what, region in (("head and body", body), ("head", head)):
+        hidden = {split: hide(pictures, region) for split, (pictures, _) in made.items()}
+        right, settings = linear_probe({s: flat(p) for s, p in hidden.items()}, labels)
+        row = accuracy_row(f"{what} hidden: linear probe", right, bar)
+        rows.append(row | {"note": settings})
     code = hashlib.sha256(hidden["train"].tobytes()).hexdigest()[:8]
     return [*rows, network_row(work / f"masked-{people}-{size}-{code}", hidden, people, size)]
 
