@@ -9,6 +9,7 @@ import torch
 import facekit
 from facekit import runtime
 from facekit.errors import DataError
+from facekit.feed import choose_workers
 from facekit.layout import CourseData, find_term
 from facekit.runtime import Choice
 
@@ -25,9 +26,10 @@ def examine(data: Path | None = None) -> dict[str, Choice]:
         **{name: _installed(name) for name in PACKAGES},
         **{name: _installed(name) for name in NOTEBOOK_PACKAGES},
         "device": runtime.device(),
-        "dtype": runtime.dtype(device),
+        "precision": runtime.precision(device),
         "threads": Choice(torch.get_num_threads(), "torch's own choice or OMP_NUM_THREADS"),
-        "workers": runtime.workers(device),
+        "workers": choose_workers("map", device),
+        "cache": runtime.cache(),
         "workspace": runtime.workspace(),
         "runs": runtime.runs(),
         "profile": _profile(),

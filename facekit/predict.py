@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from facekit import checkpoint, networks, runtime
 from facekit.augment import Preprocess
 from facekit.errors import BatchError, RunError
+from facekit.feed import Feed
 from facekit.fold import fold_batch_norm
-from facekit.images import FaceFiles
 from facekit.layout import CourseData
 from facekit.networks import FaceNet
 from facekit.train import forward_precision
@@ -85,13 +84,11 @@ def embed(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
 
 @torch.inference_mode()
 def _outputs(run: TrainedRun, paths: Sequence[Path], function) -> np.ndarray:
-    files = FaceFiles(paths, run.preprocess.transform())
-    workers, precision = runtime.workers(run.device).value, runtime.precision(run.device).value
+    precision = runtime.precision(run.device).value
     if run.device.type == "cpu":
         precision = torch.float32  # a judgement may take its time
     results = []
-    for images in DataLoader(files, batch_size=BATCH, num_workers=workers):
-        images = images.to(run.device, memory_format=torch.channels_last)  # (B, 3, H, W)
+    for images, *_ in Feed(paths, None, run.preprocess, run.device, progress=False).in_order(BATCH):
         with forward_precision(run.device, precision):
             results.append(function(images).float().cpu())
     return torch.cat(results).numpy()

@@ -356,10 +356,11 @@ def _difference(saved: dict | list, mine: dict | list) -> str:
 
 
 def build_objective(
-    recipe: Recipe, classes: int, precision: torch.dtype, head: str | dict = ""
+    recipe: Recipe, classes: int, precision: torch.dtype, head: str | dict | None = None
 ) -> losses.Objective:
-    """The recipe's network, with this head or its own, and what it is trained on."""
+    """The recipe's network, with this head or the recipe's, and what it is trained on."""
     spec = networks.as_spec(recipe.network)
+    head = recipe.head if head is None else head
     if head:
         spec = dataclasses.replace(spec, head=head)
     net, extra = networks.build(spec, classes), None

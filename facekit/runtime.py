@@ -1,10 +1,10 @@
 """What this machine is and what follows from it: each answer is a value and a reason."""
 
+import functools
 import importlib.util
 import os
 import shutil
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,9 +57,6 @@ def precision(where: torch.device, wanted: str = "auto") -> Choice:
     return Choice(torch.float32, f"plain arithmetic on {where.type}")
 
 
-dtype = precision
-
-
 def _gpu_precision(capability: tuple[int, int]) -> Choice:
     if capability >= (8, 0):
         return Choice(torch.bfloat16, "this GPU multiplies bfloat16 natively")
@@ -69,7 +66,7 @@ def _gpu_precision(capability: tuple[int, int]) -> Choice:
     return Choice(torch.float32, "this GPU has no tensor cores")
 
 
-@cache
+@functools.cache
 def _multiplies_bfloat16(cpu_info: Path) -> bool:
     # Not torch's own answer, which is yes for every AVX-512 processor: without these
     # instructions bfloat16 is computed by way of float32, and slower than that.
@@ -131,14 +128,6 @@ def _train_depthwise(where: torch.device) -> None:
         output = torch.nn.functional.conv2d(pictures.requires_grad_(), weight, groups=8)
     output.float().sum().backward()
     torch.cuda.synchronize(where)
-
-
-def workers(where: torch.device) -> Choice:
-    """How many processes read images for the device."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if where.type != "cuda":
-        return Choice(0, "training itself needs the processor")
-    return Choice(min(cores or 1, 8), f"{cores} cores may read images")
 
 
 def profile() -> Choice:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,29 +82,32 @@ def fit(
         where = runtime.device(device or gpu).value
         run = Run(recipes.load(recipe), data, Path(out), where, world, workers)
         checkpoints = Checkpoints(run.out, mirror=mirror and Path(mirror, run.out.name))
-        if (run.out / "last.pt").exists():
-            raise RunError(
-                f"{run.out}: made by another version of the kit; train into another folder"
-            )
-        saved = checkpoints.load_latest() if world.first else None
-        if saved:
-            run.resume(saved)
-        if world.highest(run.progress.done)[0]:
-            return History(Checkpoints(run.out).load_latest()["progress"]["rows"])
+        if _is_done(run, checkpoints):
+            return History(run.progress.rows)
+        shown = progress and world.first
+        run.prepare(shown)
         with _own_folder(run), stopping.watching(max_hours, not world.first) as stop:
-            _begin(run, checkpoints, progress and world.first)
-            hooks = _hooks(run, track, progress and world.first, on_epoch)
-            try:
+            _begin(run, checkpoints, shown)
+            with _named(run), _hooks(run, track, shown, on_epoch) as hooks:
                 return _train(run, stop, checkpoints, save_minutes, hooks)
-            except BatchError as error:  # a head looks at its embeddings, where that is free
-                raise RunError(f"{run.out}: at step {run.step + 1}: {error}") from error
-            finally:
-                for hook in hooks:
-                    hook.close()
+
+
+def _is_done(run: Run, checkpoints: Checkpoints) -> bool:
+    """Whether the folder holds the finished run already; RunError when it is another."""
+    if (run.out / "last.pt").exists():
+        raise RunError(f"{run.out}: no run of this version of the kit; train into another folder")
+    if not run.world.first:
+        run.world.wait()
+    saved = checkpoints.load_latest()  # the first process puts damaged ones aside before
+    if run.world.first:
+        run.world.wait()
+    if saved:
+        run.resume(saved)
+    return run.progress.done
 
 
 @contextmanager
-def _own_folder(run: Run):
+def _own_folder(run: Run) -> Iterator[None]:
     """Inside, the run's folder is this process's, or its first sister's, alone."""
     if run.world.first:
         run.out.mkdir(parents=True, exist_ok=True)  # an error now, not after the first epoch
@@ -112,10 +115,17 @@ def _own_folder(run: Run):
         yield
 
 
+@contextmanager
+def _named(run: Run) -> Iterator[None]:
+    """Errors of a batch inside say of which run and step: a head looks where that is free."""
+    try:
+        yield
+    except BatchError as error:
+        raise RunError(f"{run.out}: after step {run.step}: {error}") from error
+
+
 def _begin(run: Run, checkpoints: Checkpoints, progress: bool) -> None:
-    """Decode the pictures and stand where the run was, all processes alike."""
-    run.prepare(progress)
-    run.world.wait()  # the first has looked for damaged states by now
+    """Stand where the run was, all processes alike, and say what was chosen."""
     saved = checkpoints.load_latest()
     if saved:
         run.resume(saved)
@@ -269,7 +279,7 @@ def _halve(run: Run, pictures: int) -> None:
 
 
 @contextmanager
-def _dropout_numbers(run: Run, part: int):
+def _dropout_numbers(run: Run, part: int) -> Iterator[None]:
     """Inside, dropout depends on the run's seed, the step and the part of the batch alone."""
     key = run.recipe.seed, run.step, -1 - part
     if run.device.type == "cuda":
@@ -349,14 +359,19 @@ class Call:
         pass
 
 
-def _hooks(run: Run, track: Sequence[str], progress: bool, on_epoch) -> list:
+@contextmanager
+def _hooks(run: Run, track: Sequence[str], progress: bool, on_epoch) -> Iterator[list]:
     """Whoever wants to know how it goes; in the first process alone."""
     hooks: list = [Bar(run)] if progress else []
     if run.world.first and track:
         hooks.append(Tracker(run.out, run.out.name, track, run.recipe.as_dict()))
     if run.world.first and on_epoch:
         hooks.append(Call(run, on_epoch))
-    return hooks
+    try:
+        yield hooks
+    finally:
+        for hook in hooks:
+            hook.close()
 
 
 def start_process(

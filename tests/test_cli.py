@@ -311,7 +311,7 @@ def test_doctor_prints_every_choice_with_its_reason(run_cli, course: CourseData)
     assert all(re.fullmatch(r"[\w-]+ +\S.*\(.+\)", line) for line in lines)
     found = {line.split()[0]: line for line in lines}
     assert facekit.__version__ in found["facekit"]
-    assert {"python", "torch", "device", "dtype", "profile", "data"} <= set(found)
+    assert {"python", "torch", "device", "precision", "profile", "data"} <= set(found)
     assert "there is " in found["profile"]
 
 

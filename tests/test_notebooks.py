@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -40,6 +41,13 @@ def test_all_notebooks_pass_in_a_copy_whose_path_has_spaces(tmp_path):
     assert f"{sum(len(code_cells(path)) for path in NOTEBOOKS)} passed" in done.stdout
     for name in ("classification.csv", "verification.csv"):
         assert (home / "runs" / "course" / name).is_file()
+
+
+def test_the_course_has_eight_notebooks_and_each_leads_to_the_next():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(1, 9)]
+    for path, following in pairwise(NOTEBOOKS):
+        last = nbformat.read(path, as_version=4).cells[-1]
+        assert f"({following.name})" in last.source, path.stem
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from facekit import networks, recipes, train
+from facekit import networks, recipes
 from facekit.augment import Augment
 from facekit.errors import RecipeError
 from facekit.profiles import PROFILES
 from facekit.recipes import Recipe
+from facekit.run import build_objective
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -114,7 +115,7 @@ def test_a_recipe_is_taken_as_it_is_and_survives_a_dictionary():
         ("learning_rate=nan", "learning_rate"),
         ("learning_rate=inf", "learning_rate"),
         ("batch_size=1", "at least 2"),
-        ("optimizer=adam", "adamw or sgd"),
+        ("optimizer=adam", "adamw, sgd, muon"),
         ("weight_decay=-1", "weight_decay"),
         ("warmup_epochs=-1", "warmup_epochs"),
         ("label_smoothing=1.5", "label_smoothing"),
@@ -174,7 +175,7 @@ def test_the_recipe_in_the_readme_can_be_trained(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(text)
     recipe = recipes.load(path)
-    objective = train.build_objective(recipe, 10, torch.device("cpu"))
+    objective = build_objective(recipe, 10, torch.float32)
     labels = torch.arange(8) // 2
     loss, logits = objective(torch.randn(8, 3, 32, 32), labels)
     assert logits.shape == (8, 10) and loss.isfinite()

@@ -304,8 +304,7 @@ OBJECTIVES = {
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_any_head_and_loss_is_trained_and_resumed_exactly(course, tmp_path, at_step, objective):
     recipe = small(*OBJECTIVES[objective])
-    head = recipe.head
-    begun = build_objective(recipe, len(course.classes), torch.float32, head).state_dict()
+    begun = build_objective(recipe, len(course.classes), torch.float32).state_dict()
     fit(recipe, course, tmp_path / "whole")
     at_step(3, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted):
@@ -354,10 +353,11 @@ def test_training_leaves_the_global_random_numbers_alone(course, tmp_path):
 def test_evaluation_in_the_loop_does_not_change_training(course, tmp_path, reference, monkeypatch):
     evaluate = train.evaluate
 
-    def thirsty(*arguments):
-        evaluate(*arguments)
+    def thirsty(net, batches, *arguments):
+        batches = list(batches)
+        evaluate(net, batches, *arguments)
         torch.rand(17)
-        return evaluate(*arguments)
+        return evaluate(net, batches, *arguments)
 
     monkeypatch.setattr(train, "evaluate", thirsty)
     fit(small(), course, tmp_path)

@@ -4,16 +4,24 @@ import matplotlib as mpl
 
 mpl.use("Agg")  # before pyplot
 
+import itertools
+import math
 import re
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from facekit import blocks, openset, plots, widgets
-from facekit.augment import Preprocess
+from facekit import ablations, blocks, openset, plots, widgets
+from facekit.augment import NOTHING, Augment, Preprocess
+from facekit.recipes import CHOICES
 from facekit.train import History
 
 
@@ -120,6 +128,114 @@ def test_every_strength_can_be_moved_over_its_range(monkeypatch):
         assert 0 <= pictures.min() <= pictures.max() <= 1
 
 
+def only(**settings: float) -> Augment:
+    return Augment(**vars(NOTHING) | settings)
+
+
+def some_picture() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 24, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def changed(epochs: int = 8, **settings: float) -> torch.Tensor:
+    return widgets.changed(some_picture(), Preprocess(24), only(**settings), epochs)
+
+
+def test_without_changes_every_epoch_shows_the_picture():
+    middle = torch.from_numpy(np.asarray(some_picture())[3:27].copy()).permute(2, 0, 1) / 255
+    torch.testing.assert_close(changed(), middle.expand(8, 3, 24, 24))
+
+
+def test_an_epochs_change_is_the_same_however_many_are_shown():
+    assert torch.equal(changed(3, crop_scale=0.5), changed(8, crop_scale=0.5)[:3])
+    assert not torch.equal(*changed(2, crop_scale=0.5))
+
+
+def test_a_stronger_setting_is_the_same_change_and_more_of_it():
+    plain, weak, strong = changed(60), changed(60, erasing=0.3), changed(60, erasing=0.8)
+    erased = weak != plain
+    assert 5 < erased.flatten(1).any(1).sum() < 30
+    assert torch.equal(weak[erased], strong[erased])
+    assert (strong != plain).flatten(1).any(1).sum() > 40
+    weak, strong = changed(60, rotation=5.0), changed(60, rotation=20.0)
+    assert ((weak - plain).abs().mean((1, 2, 3)) <= (strong - plain).abs().mean((1, 2, 3))).all()
+
+
+def test_the_imagined_plateau_is_cut_from_a_third_on():
+    rates = np.array(widgets.schedule_rates("plateau", 30, 2, warmup_epochs=0, plateau_epochs=4))
+    rates = rates.reshape(30, 2)
+    assert (rates[:, 0] == rates[:, 1]).all()
+    # Accuracies 0 ... 10, and 10 from then on: the fifth in a row without a better one cuts.
+    assert list(np.flatnonzero(np.diff(rates[:, 0])) + 1) == [16, 21, 26]
+    np.testing.assert_allclose(rates[-1] / rates[0], 1 / 8)
+
+
+@pytest.mark.parametrize("name", CHOICES["schedule"])
+def test_every_schedule_is_shown_with_its_settings(name):
+    settings = {"learning_rate": 0.5, "warmup_epochs": 2, "restart_epochs": 5}
+    rates = widgets.schedule_rates(name, 12, 4, **settings)
+    assert len(rates) == 48
+    assert max(rates) == pytest.approx(0.5, rel=0.1)
+    if name == "restarts":
+        assert rates[8 : 8 + 20] == rates[28:48]
+    if name == "cosine":
+        done = np.arange(40) / 40
+        np.testing.assert_allclose(rates[8:], 0.25 * (1 + np.cos(math.pi * done)))
+
+
+def drive(box, count: int) -> None:
+    """Move every control over its range; a callback's error is raised right here."""
+    *controls, _ = box.children
+    assert len(controls) == count
+    for control in controls:
+        if hasattr(control, "options"):
+            for option in control.options:
+                control.value = (option,) if isinstance(control.value, tuple) else option
+        else:
+            for value in (control.min, control.max, (control.min + control.max) // 2):
+                control.value = value
+
+
+def test_the_schedules_sliders_go_over_their_whole_range(monkeypatch):
+    drawn = []
+    draw = plots.schedules
+    monkeypatch.setattr(plots, "schedules", lambda rates, n: (drawn.append(rates), draw(rates, n)))
+    drive(widgets.schedule(20), 4)
+    assert {name for rates in drawn for name in rates} == set(CHOICES["schedule"])
+    assert all(len(values) == 200 for rates in drawn for values in rates.values())
+
+
+@pytest.fixture
+def two_runs(trained: Path, tmp_path: Path) -> Path:
+    for name in ("first", "more/second"):
+        shutil.copytree(trained, tmp_path / "runs" / name)
+    return tmp_path / "runs"
+
+
+def test_runs_can_be_picked_and_every_curve_seen(two_runs, monkeypatch, capsys):
+    drawn, draw = [], plots.lines
+
+    def noting(frame: pd.DataFrame, *texts: str) -> plt.Figure:
+        drawn.append((frame, texts))
+        return draw(frame, *texts)
+
+    monkeypatch.setattr(plots, "lines", noting)
+    box = widgets.runs(two_runs)
+    assert list(drawn[0][0]) == ["first", "more/second"]
+    assert drawn[0][1][1] == "dev accuracy"
+    capsys.readouterr()
+    drive(box, 2)
+    assert {label for _, (_, label) in drawn} == {c.replace("_", " ") for c in ablations.CURVES}
+    assert "more/second" in capsys.readouterr().out
+    box.children[0].value = ()
+    assert "2 runs; choose some" in capsys.readouterr().out
+
+
+def test_a_folder_without_runs_can_be_looked_at(tmp_path, capsys):
+    widgets.runs(tmp_path)
+    assert "0 runs" in capsys.readouterr().out
+
+
 ROWS = [
     dict(zip(("epoch", "learning_rate", "train_loss", "train_accuracy", "dev_loss",
               "dev_accuracy"), row, strict=True))
@@ -136,12 +252,13 @@ def titles(fig: plt.Figure) -> list[str]:
     [
         lambda: plots.bars({"n000001": 3, "n000002": 5}, "Images", "count"),
         lambda: plots.curves(History(ROWS), 0.1),
-        lambda: plots.schedule([0.1, 0.2, 0.1], 2),
+        lambda: plots.schedules({"up": [0.1, 0.2, 0.1], "flat": [0.1]}, 2),
+        lambda: plots.bars(pd.DataFrame({"a": {"x": 1, "y": 2}, "b": {"x": 3}}), "Two", "count"),
         lambda: plots.outcomes(*CASES["both"], 0.4),
         lambda: plots.trade_off(*CASES["both"], 0.4),
         lambda: plots.pair_scores(np.array([0.1, 0.9, 0.4]), np.array([0, 1, 0]), "Pairs"),
     ],
-    ids=["bars", "curves", "schedule", "outcomes", "trade_off", "pair_scores"],
+    ids=["bars", "curves", "schedules", "bars of a table", "outcomes", "trade_off", "pair_scores"],
 )
 def test_a_chart_is_a_figure_with_titles_and_labelled_axes(draw):
     fig = draw()
@@ -181,6 +298,69 @@ def test_the_curves_are_those_of_the_history():
             assert list(lines[split].get_xdata()) == [1, 2]
             assert list(lines[split].get_ydata()) == expected
     assert set(lines["chance"].get_ydata()) == {0.25}
+    (best,) = (line for line in accuracies.lines if line.get_label() == "best dev")
+    assert (best.get_xdata()[0], best.get_ydata()[0]) == (2, 0.4)
+
+
+def test_lines_may_be_of_unequal_length_and_have_marks():
+    frame = pd.DataFrame({"long": [1.0, 2.0, 3.0], "short": [5.0, np.nan, np.nan]})
+    place = plots.lines(frame.rename_axis("x"), "Two", "y", {"here": 1.5}, log=True).axes[0]
+    lines = {line.get_label(): line for line in place.lines}
+    assert list(lines["long"].get_ydata()) == [1, 2, 3]
+    assert list(lines["short"].get_xdata()) == [0]
+    assert set(lines["here"].get_xdata()) == {1.5}
+    assert (place.get_xlabel(), place.get_ylabel(), place.get_xscale()) == ("x", "y", "log")
+
+
+def test_the_rates_of_a_run_stand_at_their_epochs():
+    (place,) = plots.schedules({"a": [3.0, 2.0, 1.0, 0.5], "b": [1.0]}, 2).axes
+    first, second = place.lines
+    assert list(first.get_xdata()) == [0, 0.5, 1, 1.5]
+    assert list(first.get_ydata()) == [3, 2, 1, 0.5]
+    assert list(second.get_xdata()) == [0]
+
+
+def test_a_table_has_a_bar_for_each_number():
+    frame = pd.DataFrame({"a": {"x": 1.0, "y": 2.0}, "b": {"x": 3.0, "y": 4.0}})
+    (place,) = plots.bars(frame, "Two", "count").axes
+    heights = [[bar.get_height() for bar in group] for group in place.containers]
+    assert heights == [[1, 2], [3, 4]]
+    assert [label.get_text() for label in place.get_xticklabels()] == ["x", "y"]
+
+
+class Page:
+    """What a notebook would show: each display with all the figures that it was given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.shown: list[list[plt.Figure]] = []
+        module = SimpleNamespace(get_ipython=object, display=SimpleNamespace(display=self.display))
+        monkeypatch.setitem(sys.modules, "IPython", module)
+
+    def display(self, fig: plt.Figure, display_id: bool) -> SimpleNamespace:
+        assert display_id
+        self.shown.append([fig])
+        return SimpleNamespace(update=self.shown[-1].append)
+
+
+def test_live_curves_are_one_picture_that_is_redrawn(monkeypatch):
+    page, ticks = Page(monkeypatch), itertools.count()
+    monkeypatch.setattr(plots.time, "monotonic", lambda: next(ticks))
+    live = plots.LiveCurves(0.1)
+    for _ in range(40):
+        live(History(ROWS[:1]))
+    (pictures,) = page.shown
+    assert 2 <= len(pictures) <= 8, "drawing takes a tenth of the time"
+    live.show(History(ROWS))
+    assert list(pictures[-1].axes[0].lines[0].get_ydata()) == [2.0, 1.0]
+    assert not plt.get_fignums(), "or each would be shown again at the end of the cell"
+
+
+def test_outside_of_a_notebook_nothing_is_drawn(monkeypatch, capsys):
+    monkeypatch.setattr(plots, "curves", lambda *_: pytest.fail("drawn"))
+    for module in (None, SimpleNamespace(get_ipython=lambda: None)):
+        monkeypatch.setitem(sys.modules, "IPython", module)
+        plots.LiveCurves(0.1)(History(ROWS))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("count", [1, 7, 12])
