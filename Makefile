@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RESULTS := benchmarks/results
 READY := $(VENV)/ready
 
 .PHONY: course lab test bench
@@ -21,8 +22,17 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
 
+# Each writes benchmarks/results/<name>.json and prints its tables; about two hours in all.
 bench: $(READY)
-	$(BIN)/python benchmarks/faces.py speed
+	mkdir -p $(RESULTS)
+	$(BIN)/python benchmarks/faces.py speed --out $(RESULTS)/faces_speed.json
+	$(BIN)/python benchmarks/data.py --out $(RESULTS)/data.json
+	$(BIN)/python benchmarks/step.py --compiled --out $(RESULTS)/step.json
+	$(BIN)/python benchmarks/loop.py --out $(RESULTS)/loop.json
+	-$(BIN)/python benchmarks/timm_race.py --out $(RESULTS)/timm_race.json
+	$(BIN)/python benchmarks/faults.py --out $(RESULTS)/faults.json
+	$(BIN)/python benchmarks/kills.py --out $(RESULTS)/kills.json
+	-$(BIN)/python benchmarks/gpu.py --out $(RESULTS)/gpu.json
 
 # uv where it is there, else venv and pip; made anew when the list of packages changes.
 $(READY): pyproject.toml

@@ -1,10 +1,14 @@
 """Pictures for the notebooks: each function draws one figure and returns it."""
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +19,8 @@ from facekit.train import History
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+COLOURS = (BLUE, ORANGE, GREEN, RED, "black")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # for readers who see no colour at all
 
 
 def figure(width: float = 7, height: float = 3.5, columns: int = 1) -> tuple[Figure, np.ndarray]:
@@ -146,33 +152,61 @@ def planes(
     return fig
 
 
-def own_logits(curves: dict[str, np.ndarray], degrees: np.ndarray) -> Figure:
-    """What several heads make of the angle between an embedding and its own class vector."""
-    fig, (place,) = figure(6, 3.5)
-    styles = zip((BLUE, ORANGE, GREEN, RED, "black"), ("-", "--", "-.", ":", "-"), strict=True)
-    for (name, logits), (colour, line) in zip(curves.items(), styles, strict=False):
-        place.plot(degrees, logits, line, color=colour, label=name)
-    place.set(title="The own class's logit", xlabel="angle to the class vector, degrees",
-              ylabel="logit")  # fmt: skip
-    place.legend()
+def lines(
+    frame: pd.DataFrame,
+    title: str,
+    label: str,
+    marks: Mapping[str, float] | None = None,
+    log: bool = False,
+) -> Figure:
+    """A line for each column over the index, whose name is the x-axis's.
+
+    `marks`: values of the index with a name, each an upright line. `log`: of the x-axis.
+    """
+    fig, (place,) = figure()
+    for (name, values), colour, style in zip(
+        frame.items(), cycle(COLOURS), cycle(STYLES), strict=False
+    ):
+        known = values.dropna()  # lines of unequal length share an index
+        place.plot(known.index, known, color=colour, linestyle=style, label=name)
+    for (name, value), style in zip((marks or {}).items(), cycle(STYLES[::-1]), strict=False):
+        place.axvline(value, color="grey", linestyle=style, label=name)
+    place.set(title=title, xlabel=frame.index.name, ylabel=label)
+    if log:
+        place.set_xscale("log")
+    if place.get_legend_handles_labels()[1]:
+        place.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return fig
 
 
-def bars(counts: dict[str, int], title: str, label: str) -> Figure:
-    """One bar for each name."""
+def own_logits(curves: dict[str, np.ndarray], degrees: np.ndarray) -> Figure:
+    """What several heads make of the angle between an embedding and its own class vector."""
+    angle = pd.Index(degrees, name="angle to the class vector, degrees")
+    return lines(pd.DataFrame(curves, angle), "The own class's logit", "logit")
+
+
+def bars(counts: Mapping[str, float] | pd.DataFrame, title: str, label: str) -> Figure:
+    """One bar for each name, or for each row of a table one beside the other for its columns."""
     fig, (place,) = figure()
-    place.bar(list(counts), list(counts.values()), color=BLUE)
+    if isinstance(counts, pd.DataFrame):
+        counts.plot.bar(ax=place, color=list(COLOURS), width=0.8)
+        plt.setp(place.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+        place.set_xlabel("")
+        place.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    else:
+        place.bar(list(counts), list(counts.values()), color=BLUE)
     place.set(title=title, ylabel=label)
     return fig
 
 
 def curves(history: History, chance: float) -> Figure:
-    """Loss and accuracy of each epoch, on the training and the dev images."""
-    frame = history.frame()
+    """Loss and accuracy of each epoch, on the training and the dev images; the best epoch."""
+    frame, best = history.frame(), history.best
     fig, (losses, accuracies) = figure(9, 3.5, columns=2)
     for split, colour in (("train", ORANGE), ("dev", BLUE)):
         losses.plot(frame["epoch"], frame[f"{split}_loss"], color=colour, label=split)
         accuracies.plot(frame["epoch"], frame[f"{split}_accuracy"], color=colour, label=split)
+    accuracies.plot(best["epoch"], best["dev_accuracy"], "o", color=BLUE, label="best dev")
     accuracies.axhline(chance, color="black", linestyle=":", label="chance")
     losses.set(title="Cross-entropy", xlabel="epoch", ylabel="nats")
     accuracies.set(title="Accuracy", xlabel="epoch", ylabel="share of images", ylim=(0, 1))
@@ -180,12 +214,41 @@ def curves(history: History, chance: float) -> Figure:
     return fig
 
 
-def schedule(rates: Sequence[float], steps_per_epoch: int) -> Figure:
-    """The learning rate over a run."""
-    fig, (place,) = figure(7, 2.5)
-    place.plot(np.arange(len(rates)) / steps_per_epoch, rates, color=BLUE)
-    place.set(title="Learning rate", xlabel="epoch", ylabel="rate")
-    return fig
+class LiveCurves:
+    """The curves of a run while it goes on: one picture, redrawn in its place.
+
+    Given to `train.fit` as `on_epoch`. Drawing takes a tenth of the time at most, so that quick
+    epochs go by unseen: call `show` at the end. Outside of a notebook nothing is drawn.
+    """
+
+    def __init__(self, chance: float) -> None:
+        self.chance, self.handle, self.next = chance, None, 0.0
+
+    def __call__(self, history: History) -> None:
+        began = time.monotonic()
+        if began >= self.next:
+            self.show(history)
+            self.next = time.monotonic() + 9 * (time.monotonic() - began)
+
+    def show(self, history: History) -> None:
+        """Draw the history now, where the last one was."""
+        ipython = sys.modules.get("IPython")
+        if ipython is None or ipython.get_ipython() is None:
+            return
+        fig = curves(history, self.chance)
+        if self.handle:
+            self.handle.update(fig)
+        else:
+            self.handle = ipython.display.display(fig, display_id=True)
+        plt.close(fig)  # or the notebook would show it once more at the end of the cell
+
+
+def schedules(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> Figure:
+    """The learning rate of each step over runs of any length."""
+    longest = max(map(len, rates.values()))
+    epochs = pd.Index(np.arange(longest) / steps_per_epoch, name="epoch")
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in rates.items()})
+    return lines(frame.set_index(epochs), "Learning rate", "rate")
 
 
 def outcomes(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:

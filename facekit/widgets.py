@@ -1,16 +1,20 @@
 """Sliders for the notebooks: each is a pure function of its values, with a slider over it."""
 
+from collections.abc import Sequence
 from inspect import signature
+from pathlib import Path
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-from facekit import anatomy, blocks, heads, openset, plots
-from facekit.augment import NOTHING, Augment, Preprocess, preview
+from facekit import ablations, anatomy, augment_gpu, blocks, heads, openset, optim, plots
+from facekit.augment import NOTHING, Augment, Preprocess
+from facekit.changes import draw
+from facekit.recipes import CHOICES, Recipe
 
 
 def _slider(
@@ -64,27 +68,104 @@ def threshold(
     return ipywidgets.VBox([slider, ipywidgets.interactive_output(show, {"value": slider})])
 
 
-STRENGTHS = {  # setting: least, most
-    "crop_scale": (0.2, 1.0),
-    "rotation": (0.0, 45.0),
-    "jitter": (0.0, 1.0),
-    "grey": (0.0, 1.0),
-    "erasing": (0.0, 1.0),
+STRENGTHS = {  # setting: least, most, step
+    "crop_scale": (0.2, 1.0, 0.04),
+    "rotation": (0.0, 45.0, 2.5),
+    "shift": (0.0, 0.3, 0.02),
+    "shear": (0.0, 30.0, 2.0),
+    "jitter": (0.0, 1.0, 0.05),
+    "grey": (0.0, 1.0, 0.05),
+    "blur": (0.0, 1.0, 0.05),
+    "erasing": (0.0, 1.0, 0.05),
+    "random_steps": (0, 4, 1),
+    "random_strength": (0.0, 1.0, 0.05),
 }
+
+
+def changed(
+    picture: Image.Image, preprocess: Preprocess, augment: Augment, epochs: int = 8
+) -> torch.Tensor:
+    """What training sees of one picture, an epoch each: (epochs, 3, size, size) in 0 ... 1.
+
+    The draw of an epoch stays the same: a stronger setting is the same change, only more of it.
+    """
+    size = preprocess.size
+    stored = torch.from_numpy(np.array(ImageOps.fit(picture, (size, size))))
+    keys = [(epoch, 0) for epoch in range(epochs)]
+    changes = draw(augment, preprocess, size, 0, keys)
+    return preprocess.invert(
+        augment_gpu.apply(stored.expand(epochs, size, size, 3), changes, preprocess)
+    )
 
 
 def augmentation(picture: Image.Image, preprocess: Preprocess) -> ipywidgets.VBox:
     """A slider for each change, and eight previews of what training would see."""
     sliders = {
-        name: _slider(name, getattr(NOTHING, name), low, high, (high - low) / 20)
-        for name, (low, high) in STRENGTHS.items()
+        name: _slider(name, getattr(NOTHING, name), *limits) for name, limits in STRENGTHS.items()
     }
 
     def show(**strengths: float) -> None:
-        plots.montage(preview(picture, preprocess, Augment(flip=0.5, **strengths), 8), columns=8)
+        plots.montage(changed(picture, preprocess, Augment(flip=0.5, **strengths)), columns=8)
         plt.show()
 
     return ipywidgets.VBox([*sliders.values(), ipywidgets.interactive_output(show, sliders)])
+
+
+def schedule_rates(
+    schedule: str, epochs: int = 60, steps_per_epoch: int = 10, **settings: float
+) -> list[float]:
+    """The learning rate of each step of a run by a schedule of recipes.CHOICES.
+
+    `settings` of the recipe: learning_rate, warmup_epochs, restart_epochs, plateau_epochs. For
+    "plateau", the dev accuracy of the imagined run rises for a third of the epochs, no longer.
+    """
+    recipe = Recipe(name="imagined", epochs=epochs, schedule=schedule, **settings)
+    judged = [min(epoch, epochs // 3) for epoch in range(epochs)]
+    return [
+        optim.rate(recipe, step, steps_per_epoch, judged[: step // steps_per_epoch])
+        for step in range(epochs * steps_per_epoch)
+    ]
+
+
+def schedule(epochs: int = 60) -> ipywidgets.VBox:
+    """A choice of schedule and sliders for its settings; the learning rate as they move."""
+    controls = {
+        "schedule": ipywidgets.Dropdown(options=CHOICES["schedule"], value="restarts"),
+        "warmup_epochs": _slider("warmup", 3, 0, 15, 1),
+        "restart_epochs": _slider("restart", 20, 1, epochs, 1),
+        "plateau_epochs": _slider("plateau", 5, 1, 20, 1),
+    }
+
+    def show(**settings) -> None:
+        name = settings["schedule"]
+        plots.schedules({name: schedule_rates(epochs=epochs, **settings)}, 10)
+        plt.show()
+
+    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
+
+
+def describe_runs(folder: Path, names: Sequence[str]) -> str:
+    """The chosen rows of the table of runs, as text."""
+    table = ablations.runs(folder)
+    return table.loc[list(names)].T.to_string() if names else f"{len(table)} runs; choose some"
+
+
+def runs(folder: Path) -> ipywidgets.VBox:
+    """A choice of the runs below a folder (with Ctrl or Shift several); their table and curves."""
+    known = list(ablations.runs(folder).index)
+    controls = {
+        "names": ipywidgets.SelectMultiple(options=known, value=known[:3], description="runs"),
+        "column": ipywidgets.Dropdown(
+            options=ablations.CURVES, value="dev_accuracy", description="curve"
+        ),
+    }
+
+    def show(names: Sequence[str], column: str) -> None:
+        print(describe_runs(folder, names))
+        plots.lines(ablations.curves(folder, names, column), "Runs", column.replace("_", " "))
+        plt.show()
+
+    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
 
 
 def block_table(
