@@ -43,6 +43,7 @@ def start(data: CourseData, out: Path, workers: int, log: Path) -> int:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
+        torch.set_num_threads(1)  # makes the pool that the fork lost, before threads race for it
         recipe = recipes.load("smoke", SETTINGS)
         options = {"device": "cpu", "progress": False, "workers": workers, "save_minutes": 0}
         train.fit(recipe, data, out, **options)
