@@ -30,6 +30,7 @@ class TrainedRun:
     data: Path  # what it was trained on
     term: str
     device: torch.device
+    precision: torch.dtype  # of the products, as in training
 
     def course_data(self, root: str | Path | None = None) -> CourseData:
         """The data the run was trained on, or that at `root`, whose classes must be the same."""
@@ -56,6 +57,7 @@ def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
         data=Path(saved["data"]),
         term=saved["term"],
         device=where,
+        precision=runtime.precision(where, saved["recipe"]["precision"]).value,
     )
 
 
@@ -84,11 +86,8 @@ def embed(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
 
 @torch.inference_mode()
 def _outputs(run: TrainedRun, paths: Sequence[Path], function) -> np.ndarray:
-    precision = runtime.precision(run.device).value
-    if run.device.type == "cpu":
-        precision = torch.float32  # a judgement may take its time
     results = []
     for images, *_ in Feed(paths, None, run.preprocess, run.device, progress=False).in_order(BATCH):
-        with forward_precision(run.device, precision):
+        with forward_precision(run.device, run.precision):
             results.append(function(images).float().cpu())
     return torch.cat(results).numpy()

@@ -60,11 +60,18 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> CourseData:
 
 
 @pytest.fixture(scope="session")
-def trained(course: CourseData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_recipe() -> recipes.Recipe:
+    """That of `trained`."""
+    return recipes.load("smoke", ["epochs=3", "image_size=32", "precision=float32"])
+
+
+@pytest.fixture(scope="session")
+def trained(
+    course: CourseData, trained_recipe: recipes.Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The folder of a short training on `course`, for reading only."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    recipe = recipes.load("smoke", ["epochs=3", "image_size=32"])
-    train.fit(recipe, course, folder, device="cpu", progress=False)
+    train.fit(trained_recipe, course, folder, device="cpu", progress=False)
     return folder
 
 

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from facekit.errors import FaceError, FacekitError
@@ -25,19 +28,15 @@ CROWD = torch.arange(6000)
 CAUSES = ("sex", "age", "build", "tone", "east")
 # What a shot shows of a person's habits; nothing else about it may depend on the person.
 HABITS = {"style_now", "fringe_now", "hair_changed", "beard_now", "glasses", "makeup_now"}
-# sha256 of fingerprint(): `python tests/test_faces.py` prints it for the torch installed here.
-PINNED = {"2.15.0+cu132": "3800b58bc16ab0e3f518a50ea0d4b3b5f05dd3f6a6e17aaee9e7b98d5b18ae14"}
+PINNED = Path(__file__).with_name("pinned_faces.png")  # `python tests/test_faces.py` writes it
 
 Traits = dict[str, Tensor]
 
 
-def fingerprint() -> str:
-    """The hash of 64 renders in one batch on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    pictures = render(torch.arange(64), torch.arange(64), size=64)
-    torch.set_num_threads(before)
-    return hashlib.sha256(pictures.numpy().tobytes()).hexdigest()
+def sixteen() -> np.ndarray:
+    """Sixteen faces in a row of rows: uint8 (192, 192, 3)."""
+    pictures = render(torch.arange(16), torch.arange(16), size=48)
+    return pictures.view(4, 4, 3, 48, 48).permute(0, 3, 1, 4, 2).reshape(192, 192, 3).numpy()
 
 
 def same(first: Tensor, second: Tensor) -> bool:
@@ -204,11 +203,12 @@ def test_a_gpu_makes_the_same_pictures(pictures: Tensor) -> None:
     assert same(render(PERSON, SHOT, 64, device="cuda").cpu(), pictures)
 
 
-def test_the_pictures_are_those_pinned_for_this_torch() -> None:
-    found = fingerprint()
-    if torch.__version__ not in PINNED:
-        pytest.skip(f"nothing is pinned for torch {torch.__version__}; it makes {found}")
-    assert found == PINNED[torch.__version__]
+def test_the_pictures_are_those_that_were_pinned() -> None:
+    """Not to the bit: processors differ in last digits, which JPEG's rounding makes a level."""
+    with Image.open(PINNED) as pinned:
+        off = np.abs(sixteen().astype(int) - np.asarray(pinned))
+    assert (off <= 1).mean() > 0.995
+    assert off.mean() < 0.05
 
 
 def test_seed_person_and_shot_each_change_the_picture() -> None:
@@ -488,4 +488,4 @@ def test_pictures_of_one_person_are_closer_than_those_of_two() -> None:
 
 
 if __name__ == "__main__":
-    print(torch.__version__, fingerprint())
+    Image.fromarray(sixteen()).save(PINNED)

@@ -532,23 +532,23 @@ def test_waiting_is_counted_across_an_interruption(course, tmp_path, scripted, a
     assert len(fit(recipe, course, tmp_path).rows) == 3
 
 
-def test_a_finished_run_called_again_is_only_read(course, copy_of_run, unchanged, monkeypatch):
-    recipe = recipes.load("smoke", ["epochs=3", "image_size=32"])
+def test_a_finished_run_called_again_is_only_read(
+    course, copy_of_run, trained_recipe, unchanged, monkeypatch
+):
     monkeypatch.setattr(train, "train_step", None)
     with unchanged(copy_of_run):
-        history = fit(recipe, course, copy_of_run)
+        history = fit(trained_recipe, course, copy_of_run)
     table = pd.read_csv(copy_of_run / "history.csv")
     assert list(table.columns) == HISTORY
     pd.testing.assert_frame_equal(history.frame(), table)
     assert table["epoch"].tolist() == [1, 2, 3]
 
 
-def test_the_folder_holds_the_run_and_no_half_files(trained):
+def test_the_folder_holds_the_run_and_no_half_files(trained, trained_recipe):
     names = sorted(path.name for path in trained.iterdir() if path.name != ".lock")
     states = [f"step-{step:08d}.pt" for step in (4, 6)]  # 36 images by 32, three epochs
     assert names == sorted(["best.pt", "environment.json", "history.csv", "recipe.json", *states])
-    recipe = recipes.load("smoke", ["epochs=3", "image_size=32"])
-    assert json.loads((trained / "recipe.json").read_text()) == recipe.as_dict()
+    assert json.loads((trained / "recipe.json").read_text()) == trained_recipe.as_dict()
 
 
 # ------------------------------------------------------------------ refusals
@@ -595,12 +595,11 @@ def test_a_run_of_other_names_is_refused(reference, copy_of_course):
         fit(small(), CourseData(copy_of_course), reference)
 
 
-def test_a_damaged_run_is_refused_and_left_alone(course, copy_of_run, unchanged):
+def test_a_damaged_run_is_refused_and_left_alone(course, copy_of_run, trained_recipe):
     for path in Checkpoints(copy_of_run).paths():
         path.write_bytes(path.read_bytes()[:-1000])
-    recipe = recipes.load("smoke", ["epochs=3", "image_size=32"])
     with pytest.raises(RunError, match=r"damaged"):
-        fit(recipe, course, copy_of_run)
+        fit(trained_recipe, course, copy_of_run)
 
 
 def test_one_image_is_too_few_to_train(copy_of_course, tmp_path):
