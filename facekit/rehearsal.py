@@ -97,11 +97,13 @@ def _climb(trial: _Trial, batches: Iterable, rates: list[float]) -> Iterator[dic
 def suggest(frame: pd.DataFrame) -> float:
     """A learning rate from a range test: a third of a power of ten below the steepest fall.
 
-    Steepest of the smoothed loss over the logarithm of the rate, among the rates up to its
-    lowest. There training is quickest, for a few steps; it is a peak to try, not a promise. The
-    third makes up for the lag of smoothing. Raises RunError when the loss never fell.
+    Steepest of the smoothed loss over the logarithm of the rate, up to its lowest place, without
+    the first tenth of the steps, which smoothing needs to settle. There training is quickest, for
+    a few steps; it is a peak to try, not a promise. The third makes up for the lag of smoothing.
+    Raises RunError when the loss never fell.
     """
-    fall = frame.loc[: frame["smoothed"].idxmin()]
+    settled = frame.iloc[len(frame) // 10 :]
+    fall = settled.loc[: settled["smoothed"].idxmin()]
     if len(fall) < 3:
         raise RunError(
             "range test: the loss never fell; begin at a lower rate, or look at the data"

@@ -68,10 +68,10 @@ def fit(
 
     `out` gets the two newest states (step-00000412.pt), best.pt (the network with the best dev
     accuracy), history.csv, recipe.json and environment.json. Where `out`, or else its copy in the
-    `mirror` folder, holds a run already, it goes on from there; a finished
-    run is only read. A state is saved after each epoch and every `save_minutes`. After `max_hours`
-    it saves, says so in `stopped`, and returns. `track`: "tensorboard", "wandb". `workers`:
-    threads that prepare batches. `on_epoch` is called with the history so far.
+    `mirror` folder, holds a run already, it goes on from there; a finished run is only read. A
+    state is saved after each epoch and every `save_minutes`. After `max_hours` it saves, says so
+    in `stopped`, and returns. `track`: "tensorboard", "wandb". `workers`: threads that prepare
+    batches. `on_epoch` is called with the history so far.
 
     Raises FacekitError on bad input, and Interrupted after Ctrl-C, SIGTERM or SIGUSR1, once the
     state is saved.
