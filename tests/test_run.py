@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from facekit import checkpoint, predict, recipes, train
 from facekit.checkpoint import Checkpoints, digest
+from facekit.distributed import World
 from facekit.errors import DataError, RecipeError, RunError
 from facekit.feed import Batch
 from facekit.heads import ArcFace
@@ -141,6 +142,22 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(course):
     assert memory.seen == [8, 4, 2, 2, 2, 2]
     assert run.progress.parts == 4
     assert (pictures, loss > 0) == (8, True)
+
+
+def test_when_another_process_is_out_of_memory_this_one_takes_the_step_again(course):
+    answers = [[True], [False]]  # what all processes together say after each attempt
+
+    class BesideAnother(World):
+        def highest(self, *values):
+            return answers.pop(0)
+
+    run = prepared(small(), course)
+    run.world = BesideAnother()
+    run.forward = memory = SmallMemory(run.forward, room=8)
+    before = digest(run.net.state_dict())
+    train.train_step(run, *next(run.batches()))
+    assert (memory.seen, run.progress.parts, answers) == ([8, 4, 4], 2, [])
+    assert digest(run.net.state_dict()) != before
 
 
 def test_the_gradient_of_parts_is_that_of_the_batch_where_pictures_do_not_meet(course):
