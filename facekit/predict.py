@@ -51,7 +51,7 @@ def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
     net.load_state_dict(saved["net"])
     return TrainedRun(
         folder=folder,
-        net=fold_batch_norm(net.to(where, memory_format=torch.channels_last)),
+        net=net.to(where, memory_format=torch.channels_last).eval(),
         preprocess=Preprocess(**saved["preprocess"]),
         classes=saved["classes"],
         data=Path(saved["data"]),
@@ -66,8 +66,9 @@ def classify(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
 
     By the mean of the logits of the image and its mirror image, as dev images are judged.
     """
+    net = fold_batch_norm(run.net)
     try:
-        logits = _outputs(run, paths, lambda x: run.net(x) + run.net(x.flip(-1)))
+        logits = _outputs(run, paths, lambda x: net(x) + net(x.flip(-1)))
     except BatchError as error:  # a head looks at its embeddings, where that is free
         raise RunError(f"{run.folder}: {error}") from error
     if not np.isfinite(logits).all():
@@ -80,7 +81,8 @@ def embed(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
 
     It is the mean over the image and its mirror image, which know the same person.
     """
-    vectors = _outputs(run, paths, lambda x: run.net.embed(x) + run.net.embed(x.flip(-1)))
+    net = fold_batch_norm(run.net)
+    vectors = _outputs(run, paths, lambda x: net.embed(x) + net.embed(x.flip(-1)))
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
 

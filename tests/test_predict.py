@@ -56,6 +56,13 @@ def test_the_best_network_is_taken_and_not_the_last(copy_of_run):
     assert predict.load_run(copy_of_run, "cpu").net.head.bias.abs().max() < 100
 
 
+def test_the_network_is_as_it_was_trained_whatever_was_predicted(run, course, labels):
+    trained = checkpoint.load(run.folder / "best.pt")["net"]
+    predict.classify(run, course.test.paths)
+    assert checkpoint.digest(run.net.state_dict()) == checkpoint.digest(trained)
+    assert all(parameter.requires_grad for parameter in run.net.parameters())
+
+
 def test_there_is_a_label_and_an_embedding_for_each_picture(embeddings, labels, course):
     assert labels.shape == (len(course.test),)
     assert labels.dtype == np.int64
