@@ -19,6 +19,7 @@ from facekit.profiles import Profile
 CLASSIFICATION = "11-785-f23-hw2p2-classification"
 VERIFICATION = "11-785-f23-hw2p2-verification"
 SHORT = "--set", "epochs=1", "--set", "image_size=32", "--device", "cpu"
+AS_TRAINED = "--device=cpu", "--set=epochs=3", "--set=image_size=32", "--set=precision=float32"
 
 
 @pytest.fixture
@@ -528,8 +529,7 @@ def test_a_run_whose_data_moved_says_where_it_was(
 def test_a_run_of_another_recipe_is_not_gone_on_with(
     setting: str, named: str, copy_of_run: Path, course: CourseData, refused, unchanged
 ) -> None:
-    same = "--set", "epochs=3", "--set", "image_size=32", "--device", "cpu"
-    command = "train", "smoke", "--data", course.root, "--out", copy_of_run, *same
+    command = "train", "smoke", "--data", course.root, "--out", copy_of_run, *AS_TRAINED
     with unchanged(copy_of_run):
         assert f"this run has {named}" in refused(*command, "--set", setting)
 
@@ -540,9 +540,10 @@ def test_a_run_of_other_classes_is_not_gone_on_with(
     for split in ("train", "dev"):
         folder = copy_of_course / CLASSIFICATION / split
         shutil.rmtree(folder / CourseData(copy_of_course).classes[0])
-    same = "--set", "epochs=3", "--set", "image_size=32", "--device", "cpu"
     with unchanged(copy_of_run, copy_of_course):
-        said = refused("train", "smoke", "--data", copy_of_course, "--out", copy_of_run, *same)
+        said = refused(
+            "train", "smoke", "--data", copy_of_course, "--out", copy_of_run, *AS_TRAINED
+        )
     assert "this run has 6 classes, and the data has 5 of other names" in said
 
 
