@@ -43,6 +43,16 @@ def start(course, out: Path, *options: str) -> subprocess.Popen:
     )
 
 
+def start_and_see_a_state(course, out: Path) -> subprocess.Popen:
+    process = start(course, out, "--save-minutes=0")
+    deadline = time.monotonic() + 240
+    while not Checkpoints(out).paths():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
 def last(out: Path) -> dict:
     return Checkpoints(out).load_latest()
 
@@ -70,12 +80,7 @@ def test_two_processes_follow_the_curve_of_one_with_the_same_batches(course, pai
 
 def test_two_processes_stopped_save_once_and_go_on_to_the_same_end(course, pair, tmp_path):
     out = tmp_path / "run"
-    process = start(course, out, "--save-minutes=0")
-    deadline = time.monotonic() + 240
-    while not Checkpoints(out).paths():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    process = start_and_see_a_state(course, out)
     process.send_signal(signal.SIGTERM)  # torchrun passes it on to both
     _, complaints = process.communicate(timeout=240)
     assert process.returncode != 0
@@ -95,12 +100,7 @@ def children(pid: int) -> list[int]:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_one_process_killed_ends_all_and_the_same_call_goes_on(course, pair, tmp_path):
     out = tmp_path / "run"
-    process = start(course, out, "--save-minutes=0")
-    deadline = time.monotonic() + 240
-    while not Checkpoints(out).paths():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    process = start_and_see_a_state(course, out)
     os.kill(children(process.pid)[1], signal.SIGKILL)
     process.communicate(timeout=300)
     assert process.returncode != 0  # nobody waits for ever
