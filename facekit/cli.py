@@ -48,8 +48,8 @@ def _watched() -> bool:
 
 @app.command()
 def data(
-    folder: Annotated[Path | None, typer.Argument(help="Photographs, for --source folder.")] = None,
-    source: Annotated[str, typer.Option(help="synthetic or folder.")] = "synthetic",
+    folder: Annotated[Path | None, typer.Argument(help="Photographs, or another course.")] = None,
+    source: Annotated[str, typer.Option(help="synthetic, folder or held-out.")] = "synthetic",
     profile: Annotated[str | None, typer.Option(help="smoke, laptop, gpu or homework.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to. [data/ here]")] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 0,
@@ -57,13 +57,15 @@ def data(
     difficulty: Annotated[
         str | None, typer.Option(help="How far shots differ: easy, homework or hard.")
     ] = None,
+    people: Annotated[int | None, typer.Option(help="For --source held-out: how many.")] = None,
 ) -> None:
     """Fill a folder with the course's data; run it again to go on after an interruption."""
     chosen = get_profile(profile) if profile else runtime.profile().value
     if difficulty is not None:
         chosen = replace(chosen, difficulty=difficulty)
     target = out or runtime.data().value
-    course = sources.set_up(source, chosen, target, folder, seed, term, progress=_watched())
+    keys = {"progress": _watched(), "people": people}
+    course = sources.set_up(source, chosen, target, folder, seed, term, **keys)
     print(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from facekit.errors import DataError
-from facekit.layout import NO_MATCH, Term, class_names, image_files
+from facekit.layout import NO_MATCH, CourseData, Term, class_names, image_files
 from facekit.profiles import Profile
 from facekit.tables import write_table
 
@@ -165,3 +165,65 @@ def _folder_plan(
     rng.shuffle(final)
     known = {name[i]: people[i][0] for i in sorted(pairs)}
     return Plan(parts["train"], parts["dev"], test, known, dev, final)
+
+
+def held_out_plan(course: CourseData, people: int, seed: int = 0) -> Plan:
+    """A course in which `people` of the training identities are not trained on but looked for.
+
+    The open set of the homework has few probes, hardly any of them of strangers. Here half of
+    the people who are held out are known, with one gallery image and up to eight probes each,
+    and the other half are strangers, with one probe for every eight of the known: the homework's
+    mixture, with as many different strangers as there are. Probes of one person are all in
+    unknown_dev or all in unknown_test. The other identities stay classes; every second of their
+    dev images becomes a test image, since the course's own test images have no names.
+    """
+    rng = random.Random(f"held out {seed}")
+    images = _images_by_identity(course)
+    if not 4 <= people <= len(images) - 2:
+        raise DataError(
+            f"{course.root}: {people} of {len(images)} people cannot be held out; choose at least "
+            f"4 and leave at least 2 to learn from (4 ... {len(images) - 2})"
+        )
+    held = rng.sample(sorted(images), people)
+    lacking = [name for name in held if len(images[name]["train"] + images[name]["dev"]) < 2]
+    if lacking:
+        raise DataError(f"{course.root}: {lacking[0]} has one image; who is looked for needs two")
+    known, strangers = sorted(held[: people // 2]), held[people // 2 :]
+    rest = {name: parts for name, parts in images.items() if name not in set(held)}
+    test = [(path, name) for name, parts in rest.items() for path in parts["dev"][1::2]]
+    if not test:
+        raise DataError(f"{course.root}: one dev image an identity; there is none to test on")
+    rng.shuffle(test)
+    shots = {name: images[name]["train"] + images[name]["dev"] for name in held}
+    for pictures in shots.values():
+        rng.shuffle(pictures)
+    dev, final = (_held_out_probes(shots, known[i::2], strangers[i::2], rng) for i in (0, 1))
+    return Plan(
+        train={name: parts["train"] for name, parts in rest.items()},
+        dev={name: parts["dev"][::2] for name, parts in rest.items()},
+        test=test,
+        known={name: shots[name][0] for name in known},
+        unknown_dev=dev,
+        unknown_test=final,
+    )
+
+
+def _images_by_identity(course: CourseData) -> dict[str, dict[str, list[Path]]]:
+    found = {name: {"train": [], "dev": []} for name in course.classes}
+    for split in ("train", "dev"):
+        images = getattr(course, split)
+        for path, label in zip(images.paths, images.labels, strict=True):
+            found[course.classes[label]][split].append(path)
+    return found
+
+
+def _held_out_probes(
+    shots: dict[str, list[Path]], known: list[str], strangers: list[str], rng: random.Random
+) -> list[tuple[Path, str]]:
+    """All probes of some known people and, one for every eight of them, of strangers in turn."""
+    mated = [(path, name) for name in known for path in shots[name][1:9]]
+    most = max(len(shots[name]) for name in strangers)
+    turns = [shots[name][i] for i in range(most) for name in strangers if i < len(shots[name])]
+    probes = mated + [(path, NO_MATCH) for path in turns[: max(1, len(mated) // 8)]]
+    rng.shuffle(probes)
+    return probes

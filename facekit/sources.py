@@ -1,4 +1,6 @@
-"""Where the faces come from: rendered ones, or any folder of photographs. Built in notebook 01.
+"""Where the faces come from: rendered ones, any folder of photographs, another course.
+
+Built in notebook 01; courses with people held out, in notebook 06.
 
 A plan says which picture goes where; then the files are made, in parallel, each written whole or
 not at all. An interrupted set-up goes on where it stopped and ends with the same bytes.
@@ -37,11 +39,11 @@ from facekit.layout import (
     image_files,
     is_stray,
 )
-from facekit.plans import Picture, Plan, folder_plan, synthetic_plan
+from facekit.plans import Picture, Plan, folder_plan, held_out_plan, synthetic_plan
 from facekit.profiles import Profile
 from facekit.tables import write_whole
 
-SOURCES = ("synthetic", "folder")
+SOURCES = ("synthetic", "folder", "held-out")
 MANIFEST = "manifest.json"
 STARTED = ".facekit-setup.json"  # there while a set-up is not finished
 CHUNK = 32  # pictures made together; fixed, so that a picture's neighbours never change
@@ -78,6 +80,18 @@ def convert_chunk(files: list[tuple[str, Picture]], size: int) -> None:
         _write_jpeg(path, ImageOps.fit(read_rgb(photograph), (size, size)))
 
 
+def link_chunk(files: list[tuple[str, Picture]]) -> None:
+    """Give images of another course a second name; copied where the disk cannot do that."""
+    for path, image in files:
+        if Path(path).exists():
+            continue
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(image, path)
+        except OSError:
+            write_whole(Path(path), Path(image).read_bytes())
+
+
 def _write_jpeg(path: str, image: PIL.Image.Image, quality: int = QUALITY) -> None:
     if Path(path).exists():
         return  # whole, from before an interruption
@@ -96,21 +110,21 @@ def set_up(
     term: str = "F23",
     processes: int | None = None,
     progress: bool = True,
+    people: int | None = None,
 ) -> CourseData:
     """Fill `out` with a course and return it; a finished course is returned as it is.
 
+    `people`: of source "held-out", how many of the course in `folder` to hold out.
     Goes on where an interrupted set-up stopped. Raises DataError, touching nothing, when `out`
     holds anything else than the course that is asked for.
     """
     out, spec = Path(out), get_term(term)
-    _check(source, profile, folder)
+    _check(source, profile, folder, people)
     settings = {"source": source, "term": term, "seed": seed, "version": facekit.__version__}
-    settings |= asdict(profile) if source == "synthetic" else _photographs(Path(folder))
-    if source == "folder" and not _is_course(Path(folder)):
-        settings["pixels"] = profile.pixels
+    settings |= _settings(source, profile, folder, people)
     if _finished(out, settings):
         return CourseData(out, term)
-    plan = _plan(source, profile, folder, seed)
+    plan = _plan(source, profile, folder, seed, people, term)
     counts = plan.counts() if plan else _counts(CourseData(folder, term))
     if plan and source == "folder":
         check_readable([photograph for _, photograph in plan.files(spec)], progress)
@@ -118,15 +132,30 @@ def set_up(
     if plan is None:
         _take_over(Path(folder), out, progress)
     else:
-        rendered = (render_chunk, (profile.pixels, seed, profile.difficulty))
-        how = rendered if source == "synthetic" else (convert_chunk, (profile.pixels,))
-        _make(plan.files(spec), out, *how, processes, progress)
+        how = {
+            "synthetic": (render_chunk, (profile.pixels, seed, profile.difficulty)),
+            "folder": (convert_chunk, (profile.pixels,)),
+            "held-out": (link_chunk, ()),
+        }
+        _make(plan.files(spec), out, *how[source], processes, progress)
         plan.write_tables(out, spec)
     _finish(out, settings, counts, progress)
     return CourseData(out, term)
 
 
-def _check(source: str, profile: Profile, folder: str | Path | None) -> None:
+def _settings(
+    source: str, profile: Profile, folder: str | Path | None, people: int | None
+) -> dict[str, Any]:
+    """What the course depends on, beside seed and term."""
+    if source == "synthetic":
+        return asdict(profile)
+    if source == "held-out":
+        return {"folder": str(Path(folder).resolve()), "people": people}
+    found = _photographs(Path(folder))
+    return found if _is_course(Path(folder)) else found | {"pixels": profile.pixels}
+
+
+def _check(source: str, profile: Profile, folder: str | Path | None, people: int | None) -> None:
     """Raise DataError for what cannot be asked for."""
     if source not in SOURCES:
         raise DataError(f"no source {source!r}; choose one of: {', '.join(SOURCES)}")
@@ -136,6 +165,11 @@ def _check(source: str, profile: Profile, folder: str | Path | None) -> None:
         )
     if source == "folder" and not (folder and Path(folder).is_dir()):
         raise DataError(f"source folder needs a folder of identities; {folder} is none")
+    if source == "held-out" and not (folder and _is_course(Path(folder)) and people):
+        raise DataError(
+            "source held-out needs the folder of a course, and how many people to hold out: "
+            "facekit data FOLDER --source held-out --people 500 --out ELSEWHERE"
+        )
 
 
 def open_course(progress: bool = True) -> CourseData:
@@ -149,10 +183,19 @@ def open_course(progress: bool = True) -> CourseData:
     return set_up("synthetic", runtime.profile().value, root, progress=progress)
 
 
-def _plan(source: str, profile: Profile, folder: str | Path | None, seed: int) -> Plan | None:
+def _plan(
+    source: str,
+    profile: Profile,
+    folder: str | Path | None,
+    seed: int,
+    people: int | None,
+    term: str,
+) -> Plan | None:
     """What to make; None where the folder is laid out as the course already."""
     if source == "synthetic":
         return synthetic_plan(profile, seed)
+    if source == "held-out":
+        return held_out_plan(CourseData(folder, term), people, seed)
     return None if _is_course(Path(folder)) else folder_plan(Path(folder), seed)
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from facekit import faces, sources
 from facekit.errors import DataError
 from facekit.layout import IDENTITY, NO_MATCH, CourseData, read_identities
-from facekit.plans import Plan, folder_plan, synthetic_plan
+from facekit.plans import Plan, folder_plan, held_out_plan, synthetic_plan
 from facekit.profiles import PROFILES, Profile
 from facekit.tables import read_table
 
@@ -583,3 +583,121 @@ def test_every_rendered_plan_is_sound(name: str, seed: int) -> None:
         assert not set(strangers) & people
         assert all(p == int(who[1:]) for (p, _), who in probes if who != NO_MATCH)
         assert {who for _, who in probes} <= {NO_MATCH, *plan.known}
+
+
+# --- people held out of another course
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> CourseData:
+    """WIDE, for reading only."""
+    out = tmp_path_factory.mktemp("whole")
+    return sources.set_up("synthetic", WIDE, out, processes=1, progress=False)
+
+
+def hold_out(wide: CourseData, out: Path, people: int = 8, **settings) -> CourseData:
+    keys = {"people": people, "progress": False} | settings
+    return sources.set_up("held-out", WIDE, out, wide.root, **keys)
+
+
+def test_who_is_held_out_is_in_no_class_and_the_rest_is_as_before(
+    wide: CourseData, tmp_path: Path
+) -> None:
+    held = hold_out(wide, tmp_path)
+    assert len(held.classes) == 12
+    assert set(held.classes) < set(wide.classes)
+    assert len(held.known) == 4
+    assert set(held.known.labels) < set(wide.classes) - set(held.classes)
+    content = {p.read_bytes(): p.parent.name for p in (*wide.train.paths, *wide.dev.paths)}
+    for path, label in zip(held.train.paths, held.train.labels, strict=True):
+        assert content[path.read_bytes()] == held.classes[label] == path.parent.name
+    for images in (held.dev, held.test, held.known, held.unknown_dev, held.unknown_test):
+        assert all(path.read_bytes() in content for path in images.paths)
+    assert (len(held.train), len(held.dev), len(held.test)) == (240, 24, 12)
+
+
+def test_probes_are_of_whom_they_say_and_never_the_gallery_image(
+    wide: CourseData, tmp_path: Path
+) -> None:
+    held = hold_out(wide, tmp_path)
+    content = {p.read_bytes(): p.parent.name for p in (*wide.train.paths, *wide.dev.paths)}
+    truth = read_identities(held.answers.verification, held.unknown_test.paths)
+    shown: dict[str, set[str]] = {}
+    for name, images, labels in (
+        ("dev", held.unknown_dev, held.unknown_dev.labels),
+        ("test", held.unknown_test, truth),
+    ):
+        for path, label in zip(images.paths, labels, strict=True):
+            person = content[path.read_bytes()]
+            assert person == label or (label == NO_MATCH and person not in held.known.labels)
+            assert person not in held.classes
+            shown.setdefault(name, set()).add(person)
+        assert Counter(labels)[NO_MATCH] * 9 == len(labels)  # as in the homework
+    assert not shown["dev"] & shown["test"]
+    every = [*held.known.paths, *held.unknown_dev.paths, *held.unknown_test.paths]
+    assert len({path.read_bytes() for path in every}) == len(every)
+
+
+def test_test_answers_of_a_held_out_course_are_right(wide: CourseData, tmp_path: Path) -> None:
+    held = hold_out(wide, tmp_path)
+    content = {p.read_bytes(): p.parent.name for p in wide.dev.paths}
+    table = read_table(held.answers.classification, ["id", "label"])
+    for path, label in zip(held.test.paths, table["label"], strict=True):
+        assert content[path.read_bytes()] == held.classes[int(label)]
+
+
+def test_holding_out_takes_no_room_and_leaves_the_course_alone(
+    wide: CourseData, tmp_path: Path, unchanged
+) -> None:
+    with unchanged(wide.root):
+        held = hold_out(wide, tmp_path)
+        again = hold_out(wide, tmp_path)
+    assert again.root == held.root
+    assert all(path.stat().st_nlink > 1 for path in held.train.paths)
+
+
+def test_holding_out_goes_where_files_cannot_have_two_names(
+    wide: CourseData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked = hold_out(wide, tmp_path / "linked")
+
+    def refuse(*_: object) -> None:
+        raise OSError("another disk")
+
+    monkeypatch.setattr(os, "link", refuse)
+    copied = hold_out(wide, tmp_path / "copied", processes=1)
+    assert all(path.stat().st_nlink == 1 for path in copied.train.paths)
+    assert manifest_of(copied.root)["sha256"] == manifest_of(linked.root)["sha256"]
+
+
+def test_who_is_held_out_is_drawn_by_the_seed(wide: CourseData) -> None:
+    known = [set(held_out_plan(wide, 8, seed).known) for seed in (0, 0, 1)]
+    assert known[0] == known[1] != known[2]
+
+
+@pytest.mark.parametrize("people", [1, 3, 19, 20, 100, -5])
+def test_so_many_people_cannot_be_held_out(wide: CourseData, tmp_path: Path, people, refused):
+    said = refused(
+        "data", wide.root, "--source", "held-out", "--people", people, "--out", tmp_path / "out"
+    )
+    assert f"{people} of 20 people cannot be held out" in said
+    assert "4 ... 18" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--people", 8], ["nowhere", "--people", 8]])
+def test_holding_out_needs_a_course_and_a_number(arguments, tmp_path: Path, refused) -> None:
+    said = refused("data", *arguments, "--source", "held-out", "--out", tmp_path / "out")
+    assert "needs the folder of a course, and how many people" in said
+
+
+def test_a_course_with_people_held_out_can_be_trained_and_judged(
+    wide: CourseData, tmp_path: Path, run_cli
+) -> None:
+    held = tmp_path / "held"
+    keys = ["--source", "held-out", "--people", 8, "--out", held]
+    assert run_cli("data", wide.root, *keys).status == 0
+    run = tmp_path / "run"
+    keys = ["--set", "epochs=1", "--set", "image_size=16", "--device", "cpu"]
+    assert run_cli("train", "smoke", "--data", held, "--out", run, *keys).status == 0
+    assert "verification" in run_cli("evaluate", run).stdout
