@@ -32,6 +32,17 @@ class TrainedRun:
     device: torch.device
     precision: torch.dtype  # of the products, as in training
 
+    @property
+    def measure(self) -> str:
+        """How embeddings trained with this head are compared: see `openset.similarity`."""
+        return self.net.head.similarity
+
+    @property
+    def variance(self) -> float:
+        """What a Gaussian head found usual around a class: the geometric mean over the classes."""
+        logarithm = getattr(self.net.head, "log_variance", None)
+        return 1.0 if logarithm is None else float(logarithm.detach().mean().exp())
+
     def course_data(self, root: str | Path | None = None) -> CourseData:
         """The data the run was trained on, or that at `root`, whose classes must be the same."""
         data = CourseData(root or self.data, self.term)
@@ -77,13 +88,31 @@ def classify(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
 
 
 def embed(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
-    """The embedding of each image, in the order of `paths`, of length one: float32 (N, D).
+    """The embedding of each image, in the order of `paths`: float32 (N, D).
 
-    It is the mean over the image and its mirror image, which know the same person.
+    It is the mean over the image and its mirror image, who are the same person. Its length is one
+    where the run's measure is the cosine, and as the network gave it where distances count.
     """
     net = fold_batch_norm(run.net)
-    vectors = _outputs(run, paths, lambda x: net.embed(x) + net.embed(x.flip(-1)))
+    vectors = _outputs(run, paths, lambda x: (net.embed(x) + net.embed(x.flip(-1))) / 2)
+    if run.measure != "cosine":
+        return vectors
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+
+
+def class_means(run: TrainedRun, data: CourseData, images: int = 5) -> np.ndarray:
+    """The mean embedding of each training class over its first `images`: float32 (C, D).
+
+    Many people of whom one knows that they are neither in the gallery nor among the probes: the
+    cohort that `rules.as_norm` measures a score against.
+    """
+    labels = np.array(data.train.labels)
+    place = np.arange(len(labels)) - np.searchsorted(labels, labels)  # within its class
+    rows = np.flatnonzero(place < images)
+    vectors = embed(run, [data.train.paths[row] for row in rows])
+    starts = np.searchsorted(labels[rows], np.arange(len(data.classes)))
+    counts = np.bincount(labels[rows])[:, None].astype(np.float32)
+    return np.add.reduceat(vectors, starts) / counts
 
 
 @torch.inference_mode()

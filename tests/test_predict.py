@@ -1,5 +1,6 @@
 """What a trained run says must depend on the picture alone: not on order, batch or place."""
 
+import math
 import shutil
 
 import numpy as np
@@ -106,6 +107,32 @@ def test_embeddings_are_the_mean_over_the_picture_and_its_mirror_image(run, cour
         vectors = (run.net.embed(pictures) + run.net.embed(pictures.flip(-1))) / 2
     expected = vectors / vectors.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(embeddings, expected.numpy(), atol=1e-5)
+
+
+def test_where_distances_count_the_embedding_keeps_its_length(copy_of_run, course):
+    state = checkpoint.load(copy_of_run / "best.pt")
+    state["spec"] = state["spec"] | {"head": {"name": "lgm", "covariance": "isotropic"}}
+    del state["net"]["head.bias"]
+    state["net"]["head.log_variance"] = torch.tensor([0.0, 1.0, 2.0, 0.0, 0.0, 0.0])
+    checkpoint.save(copy_of_run / "best.pt", state)
+    run = predict.load_run(copy_of_run, "cpu")
+    assert run.measure == "euclidean"
+    assert run.variance == pytest.approx(math.exp(0.5))
+    transform = run.preprocess.transform()
+    pictures = torch.stack([transform(read_rgb(path)) for path in course.test])
+    with torch.no_grad():
+        vectors = (run.net.embed(pictures) + run.net.embed(pictures.flip(-1))) / 2
+    np.testing.assert_allclose(predict.embed(run, course.test.paths), vectors.numpy(), atol=1e-4)
+
+
+def test_class_means_are_those_of_the_first_images_of_each_class(run, course):
+    every = predict.embed(run, course.train.paths)
+    labels = np.array(course.train.labels)
+    for images in (1, 4, 100):
+        expected = [every[labels == c][:images].mean(0) for c in range(len(course.classes))]
+        found = predict.class_means(run, course, images)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_mirrored_picture_has_the_same_embedding(run, course, embeddings, tmp_path):
