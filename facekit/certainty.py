@@ -1,0 +1,183 @@
+"""How sure a few hundred probes let one be. Built in notebook 06.
+
+Probes of one person stand and fall together, so people are drawn again and not probes (subject
+bootstrap), those with a match and those without apart, which keeps the mixture. Who the strangers
+are the homework does not tell: each of their probes counts as a person of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facekit import openset
+from facekit.errors import DataError
+from facekit.openset import Threshold
+
+Statistic = Callable[[np.ndarray], float | Sequence[float]]  # of some rows
+
+
+@dataclass(frozen=True)
+class CrossValidated:
+    """Thresholds chosen on some people and judged on others."""
+
+    accuracies: np.ndarray  # (repeats,), over all probes
+    thresholds: np.ndarray  # (repeats x folds,)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A chosen threshold, and how far to believe it and its accuracy."""
+
+    chosen: Threshold
+    plateau: tuple[float, float]  # low < t <= high decide these probes alike
+    threshold_interval: tuple[float, float]  # of what other people would have suggested, 95 %
+    accuracy_interval: tuple[float, float]  # at the chosen threshold, over people, 95 %
+    cross_validated: CrossValidated
+    optimism: float  # by how much the accuracy flatters, having been tuned on the same probes
+
+    @property
+    def expected(self) -> float:
+        """The accuracy to expect on new probes."""
+        return self.chosen.accuracy - self.optimism
+
+
+def groups_of(truth: np.ndarray) -> np.ndarray:
+    """Whose each probe is: its identity, and for every one without a match a number of its own."""
+    truth = np.asarray(truth)
+    alone = truth.max(initial=0) + 1 + np.arange(len(truth))
+    return np.where(truth == openset.NOBODY, alone, truth)
+
+
+def compact(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same decisions in two columns: all that rank 1 needs, and quick to draw rows from.
+
+    Scores (P, 2), the best one first; truth 0 where it is right, 1 where it is wrong, -1 where
+    there is no match.
+    """
+    best, right, mated = openset.outcomes(scores, truth)
+    few = np.stack([best, np.nextafter(best, -np.inf)], axis=1)
+    return few, np.where(mated, np.where(right, 0, 1), openset.NOBODY)
+
+
+def bootstrap(
+    statistic: Statistic,
+    groups: np.ndarray,
+    strata: np.ndarray | None = None,
+    count: int = 1000,
+    seed: int = 0,
+) -> np.ndarray:
+    """A statistic of `count` samples of people: (count,), or (count, S) if it gives S numbers.
+
+    groups (P,): whose each probe is; people are drawn with replacement, as many as there are,
+    within each of the `strata` (P,), and all probes of a person come along. `statistic` is called
+    with the rows that were drawn.
+    """
+    people = _people(groups, strata)
+    random = np.random.default_rng(seed)
+    return np.array([statistic(_draw(people, random)) for _ in range(count)])
+
+
+def _draw(people: list[list[np.ndarray]], random: np.random.Generator) -> np.ndarray:
+    drawn = [
+        stratum[i] for stratum in people for i in random.integers(len(stratum), size=len(stratum))
+    ]
+    return np.concatenate(drawn)
+
+
+def _people(groups: np.ndarray, strata: np.ndarray | None) -> list[list[np.ndarray]]:
+    """The rows of each person, stratum by stratum."""
+    groups = np.asarray(groups)
+    strata = np.zeros(len(groups), int) if strata is None else np.asarray(strata)
+    if not len(groups) or groups.shape != strata.shape or groups.ndim != 1:
+        raise DataError(f"{groups.shape} groups and {strata.shape} strata: one each for a probe")
+    _, place = np.unique(groups, return_inverse=True)
+    rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
+    mixed = [person[0] for person in rows if len(set(strata[person].tolist())) > 1]
+    if mixed:
+        raise DataError(f"probes of group {groups[mixed[0]]} are in more than one stratum")
+    kinds = np.unique(strata)
+    return [[person for person in rows if strata[person[0]] == kind] for kind in kinds]
+
+
+def interval(samples: np.ndarray, level: float = 0.95) -> tuple:
+    """The middle `level` of the samples (percentile bootstrap), of each column if there are some.
+
+    A column that holds NaN has NaN for an interval.
+    """
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.asarray(samples, float), [tail, 1 - tail], axis=0)
+    return (float(low), float(high)) if np.ndim(low) == 0 else (low, high)
+
+
+def folds(
+    groups: np.ndarray, strata: np.ndarray | None = None, count: int = 5, seed: int = 0
+) -> list[np.ndarray]:
+    """The rows of each fold: people are never split, and every fold has its share of a stratum.
+
+    Raises DataError where a stratum has one person only: there is nobody to leave out.
+    """
+    people, random = _people(groups, strata), np.random.default_rng(seed)
+    if min(map(len, people)) < 2 or count < 2:
+        raise DataError("two people of each kind and two folds are the least to cross-validate by")
+    parts: list[list[np.ndarray]] = [[] for _ in range(count)]
+    for stratum in people:
+        first = random.integers(count)
+        for turn, person in enumerate(random.permutation(len(stratum))):
+            parts[(first + turn) % count].append(stratum[person])
+    return [np.sort(np.concatenate(part)) for part in parts if part]
+
+
+def cross_validated(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    groups: np.ndarray | None = None,
+    count: int = 5,
+    repeats: int = 20,
+    seed: int = 0,
+) -> CrossValidated:
+    """The threshold chosen on all folds of people but one, judged on that one; all in turn."""
+    few, who = compact(scores, truth)
+    groups = groups_of(truth) if groups is None else groups
+    accuracies, thresholds = [], []
+    for repeat in range(repeats):
+        right = 0.0
+        for fold in folds(groups, who != openset.NOBODY, count, seed + repeat):
+            rest = np.setdiff1d(np.arange(len(who)), fold)
+            value = openset.choose_threshold(few[rest], who[rest]).value
+            right += openset.accuracy(few[fold], who[fold], value) * len(fold)
+            thresholds.append(value)
+        accuracies.append(right / len(who))
+    return CrossValidated(np.array(accuracies), np.array(thresholds))
+
+
+def tuning(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    groups: np.ndarray | None = None,
+    count: int = 1000,
+    seed: int = 0,
+) -> Tuning:
+    """The best threshold on these probes, with all that is unsure about it.
+
+    The optimism is Efron and Gong's (1983): tune on a sample drawn from these people, and see by
+    how much the accuracy there is above that of the same threshold on all of them; on average.
+    """
+    few, who = compact(scores, truth)
+    groups = groups_of(truth) if groups is None else np.asarray(groups)
+    chosen = openset.choose_threshold(few, who)
+
+    def study(rows: np.ndarray) -> tuple[float, float, float]:
+        again = openset.choose_threshold(few[rows], who[rows])
+        flattery = again.accuracy - openset.accuracy(few, who, again.value)
+        return again.value, openset.accuracy(few[rows], who[rows], chosen.value), flattery
+
+    values, accuracies, flatteries = bootstrap(study, groups, who != openset.NOBODY, count, seed).T
+    return Tuning(
+        chosen=chosen,
+        plateau=openset.plateau(few, who),
+        threshold_interval=interval(values),
+        accuracy_interval=interval(accuracies),
+        cross_validated=cross_validated(few, who, groups, seed=seed),
+        optimism=float(flatteries.mean()),
+    )

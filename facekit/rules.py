@@ -1,0 +1,467 @@
+"""Ways to decide, beyond one threshold for all cosines. Built in notebook 06.
+
+A rule looks at the evidence, probes beside a gallery, and gives scores (P, G), higher for more
+alike. Whatever the rule, the best identity is the answer if its score is at or above a threshold,
+so every function of `facekit.openset` judges rules as it judges similarities. What a rule says of
+a probe never depends on the other probes: the homework's test set is no help in answering it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from facekit import certainty, openset
+from facekit.errors import DataError
+
+SMALL = 1e-6  # the least spread that a score is divided by
+SHARPNESS = {"cosine": 16.0, "euclidean": 1.0, "likelihood": 1.0}  # of top_k_softmax
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a rule may look at. Raises DataError where the parts do not fit.
+
+    probes (P, D), gallery (I, D) with a row for each image; owner (I,), the identity 0 ... G - 1
+    on it, None where there is one image of each; cohort (C, D), people who are surely neither in
+    the gallery nor among the probes, such as the training classes' means.
+    """
+
+    probes: np.ndarray
+    gallery: np.ndarray
+    owner: np.ndarray | None = None
+    cohort: np.ndarray | None = None
+    measure: str = "cosine"
+    variance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.owner is None:
+            return
+        owner = np.asarray(self.owner)
+        if owner.shape != (len(self.gallery),):
+            raise DataError(f"{len(self.gallery)} gallery images need an owner each")
+        if not np.array_equal(np.unique(owner), np.arange(owner.max() + 1)):
+            raise DataError("owners are numbers 0, 1, 2, ... without a gap, as identities are")
+
+    def compare(self, probes: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """The similarity by the measure of this evidence."""
+        return openset.similarity(probes, others, self.measure, self.variance)
+
+    @cached_property
+    def templates(self) -> np.ndarray:
+        """One vector for each identity (G, D): the mean of its images, each of length one first
+        where only directions count."""
+        vectors = np.asarray(self.gallery, np.float32)
+        if self.owner is None:
+            return vectors
+        if self.measure == "cosine":
+            vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+        counts = np.bincount(self.owner)
+        sums = np.zeros((len(counts), vectors.shape[1]), np.float32)
+        np.add.at(sums, self.owner, vectors)
+        return sums / counts[:, None].astype(np.float32)
+
+    @cached_property
+    def similarity(self) -> np.ndarray:
+        """Of every probe with every identity's template: float32 (P, G)."""
+        return self.compare(self.probes, self.templates)
+
+    def with_probes(self, probes: np.ndarray) -> "Evidence":
+        """Other probes beside the same gallery."""
+        return replace(self, probes=probes)
+
+    def take(self, rows: np.ndarray) -> "Evidence":
+        """Some of the probes."""
+        return self.with_probes(np.asarray(self.probes)[rows])
+
+
+Rule = Callable[[Evidence], np.ndarray]
+
+
+def threshold(evidence: Evidence) -> np.ndarray:
+    """The plain rule: the similarity itself."""
+    return evidence.similarity
+
+
+def gap(evidence: Evidence) -> np.ndarray:
+    """How far an identity is ahead of the best other one; who is alone in front is believed."""
+    scores = evidence.similarity.astype(np.float64)
+    if scores.shape[1] < 2:
+        raise DataError("the gap to the second best needs two identities in the gallery")
+    second, best = np.partition(scores, -2, axis=1)[:, -2:].T
+    front = np.arange(scores.shape[1]) == scores.argmax(1)[:, None]
+    return scores - np.where(front, second[:, None], best[:, None])
+
+
+def top_k_softmax(evidence: Evidence, k: int = 16, sharpness: float | None = None) -> np.ndarray:
+    """The logarithm of each identity's share among the k most alike.
+
+    The neighbourhood-aware cosine of open-set face identification (2022): a probe that is like
+    many is like nobody. In logarithms, so that scores near 1 are still told apart. `sharpness`
+    multiplies the similarity: 16 for cosines, whose differences are small, and 1 for a
+    log-likelihood, with which this is the posterior where all are equally probable beforehand.
+    """
+    scores = evidence.similarity.astype(np.float64)
+    if scores.shape[1] < 2:
+        raise DataError("a share among the most alike needs two identities in the gallery")
+    scores *= SHARPNESS[evidence.measure] if sharpness is None else sharpness
+    nearest = _highest(scores, k)
+    best = scores.max(1, keepdims=True)
+    return scores - best - np.log(np.exp(nearest - best).sum(1, keepdims=True))
+
+
+def as_norm(evidence: Evidence, k: int = 100) -> np.ndarray:
+    """The similarity in spreads above what either side has with the cohort (adaptive S-norm).
+
+    Mean and deviation are those over the k cohort members most alike to the probe, and to the
+    gallery vector; the score is the mean of both sides (Matejka et al. 2017). A gallery face that
+    is like everybody must be more alike to count.
+    """
+    cohort = _cohort(evidence)
+    sides = []
+    for vectors in (evidence.probes, evidence.templates):
+        near = _highest(evidence.compare(vectors, cohort).astype(np.float64), k)
+        sides.append((near.mean(1), near.std(1).clip(SMALL)))
+    (probe, spread), (gallery, width) = sides
+    scores = evidence.similarity.astype(np.float64)
+    of_probe = (scores - probe[:, None]) / spread[:, None]
+    return (of_probe + (scores - gallery) / width) / 2
+
+
+def whitened(evidence: Evidence, shrinkage: float = 1.0) -> np.ndarray:
+    """The cosine where the cohort is a ball: directions in which all people vary count less.
+
+    The covariance is that of the cohort, with `shrinkage` times its mean variance added in every
+    direction, since there are hardly more people than directions.
+    """
+    cohort = _cohort(evidence).astype(np.float64)
+    middle = cohort.mean(0)
+    covariance = np.cov(cohort, rowvar=False, bias=True)
+    size = len(covariance)
+    covariance += (shrinkage * np.trace(covariance) / size + SMALL**2) * np.eye(size)
+    root = np.linalg.cholesky(np.linalg.inv(covariance))
+    return openset.similarity(
+        (evidence.probes - middle) @ root, (evidence.templates - middle) @ root
+    )
+
+
+def closest_image(evidence: Evidence) -> np.ndarray:
+    """Of several images of an identity the one most alike, not their mean."""
+    if evidence.owner is None:
+        return evidence.similarity
+    scores = evidence.compare(evidence.probes, evidence.gallery)
+    order = np.argsort(evidence.owner, kind="stable")
+    starts = np.searchsorted(np.asarray(evidence.owner)[order], np.arange(len(evidence.templates)))
+    return np.maximum.reduceat(scores[:, order], starts, axis=1)
+
+
+def _highest(scores: np.ndarray, k: int) -> np.ndarray:
+    """The k highest of each row, or all, in any order."""
+    k = min(k, scores.shape[1])
+    return np.partition(scores, -k, axis=1)[:, -k:]
+
+
+def _cohort(evidence: Evidence) -> np.ndarray:
+    cohort = evidence.cohort
+    if cohort is None or len(cohort) < 2:
+        raise DataError("this rule needs a cohort of two or more, such as the class means")
+    return np.asarray(cohort, np.float32)
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Several scores of the best identity, weighed: the log-odds that it is right.
+
+    Right against no match; a wrong identity has no say, since nothing is gained by accepting or
+    by refusing it. 0 is the best threshold for the mixture that it is calibrated to. The other
+    identities score one less than the best.
+    """
+
+    scale: StandardScaler
+    model: LogisticRegression
+    shift: float  # from the mixture it was fitted on to the one it will meet
+    threshold: float = 0.0
+
+    def __call__(self, evidence: Evidence) -> np.ndarray:
+        """Log-odds (P, G)."""
+        features, best = signs(evidence)
+        odds = self.odds(features)
+        front = np.arange(len(evidence.templates)) == best[:, None]
+        return np.where(front, odds[:, None], odds[:, None] - 1)
+
+    def odds(self, features: np.ndarray) -> np.ndarray:
+        """The log-odds of features (P, F)."""
+        return self.model.decision_function(self.scale.transform(features)) + self.shift
+
+
+def signs(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """What `Logistic` weighs, (P, F), and the identity that it is about, (P,).
+
+    The similarity, the gap to the second and, with a cohort, the normalised score and how alike
+    the probe is to the cohort. The identity is the best by the normalised score where there is
+    one.
+    """
+    columns = [evidence.similarity, gap(evidence)]
+    if evidence.cohort is not None:
+        columns.append(as_norm(evidence))
+    best = columns[-1 if evidence.cohort is not None else 0].argmax(1)
+    features = [column[np.arange(len(best)), best] for column in columns]
+    if evidence.cohort is not None:
+        features.append(evidence.compare(evidence.probes, evidence.cohort).mean(1))
+    return np.stack(features, 1).astype(np.float64), best
+
+
+def fit_logistic(evidence: Evidence, truth: np.ndarray, prior: float | None = None) -> Logistic:
+    """Weigh the signs on probes whose truth is known.
+
+    `prior`: the share of probes with a match that it will meet, if not that of these. Raises
+    DataError unless some probes are named right and some have no match.
+    """
+    features, best = signs(evidence)
+    return _fit(features, best == np.asarray(truth), np.asarray(truth) != openset.NOBODY, prior)
+
+
+def _fit(
+    features: np.ndarray, right: np.ndarray, mated: np.ndarray, prior: float | None
+) -> Logistic:
+    said = right | ~mated
+    if not right.any() or mated.all():
+        raise DataError("weights need probes that are named right and probes without a match")
+    scale = StandardScaler().fit(features[said])
+    model = LogisticRegression().fit(scale.transform(features[said]), right[said])
+    here = right.sum() / (~mated).sum()
+    there = here if prior is None else prior * right[mated].mean() / (1 - prior)
+    return Logistic(scale, model, float(np.log(there / here)))
+
+
+PLAIN = "threshold"
+RULES: dict[str, Rule] = {
+    PLAIN: threshold,
+    "gap": gap,
+    "top_k_softmax": top_k_softmax,
+    "as_norm": as_norm,
+    "whitened": whitened,
+    "closest_image": closest_image,
+}
+FITTED = "logistic"
+NAMES = (*RULES, FITTED)
+WITH_COHORT = ("as_norm", "whitened", FITTED)  # those that need a cohort, or are better for one
+
+
+def make(name: str, evidence: Evidence, truth: np.ndarray, prior: float | None = None) -> Rule:
+    """The rule of a name, fitted to this evidence if it is one that is fitted."""
+    if name not in NAMES:
+        raise DataError(f"no rule {name!r}; choose one of: {', '.join(NAMES)}")
+    return fit_logistic(evidence, truth, prior) if name == FITTED else RULES[name]
+
+
+def choose_threshold(
+    rule: Rule, scores: np.ndarray, truth: np.ndarray, prior: float | None = None
+) -> openset.Threshold:
+    """The threshold of a rule: its own if it is calibrated, else the best on these probes."""
+    own = getattr(rule, "threshold", None)
+    if own is None:
+        return openset.choose_threshold(scores, truth, prior)
+    share = openset.accuracy(scores, truth, own, prior)
+    return openset.Threshold(own, share, openset.wilson_interval(share * len(truth), len(truth)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rules beside each other.
+
+    table: a row for each rule; accuracy, DIR at the FPIR aimed at, area under the DIR-FPIR curve
+    and the gain in accuracy over the plain threshold, each with the ends of an interval over
+    people: of 95 %, and for the gain wider, so that one lucky rule of many is not believed.
+    """
+
+    table: pd.DataFrame
+    recommended: str
+    reason: str
+    left_out: dict[str, str]  # rule -> why it could not be used
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A rule on people that it was not fitted to."""
+
+    scores: np.ndarray  # (P, 2), and `who` (P,), as of certainty.compact
+    who: np.ndarray
+    correct: np.ndarray  # (P,), the share of the repeats in which the answer was right
+
+
+def compare(
+    evidence: Evidence,
+    truth: np.ndarray,
+    groups: np.ndarray | None = None,
+    prior: float | None = None,
+    target: float = 0.1,
+    repeats: int = 10,
+    count: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Every rule that can be used, each judged on people that it was not fitted to.
+
+    Thresholds and weights are fitted on four fifths of the people and judged on the others, in
+    turn, `repeats` times over. The plain threshold is recommended unless another rule gains more
+    than the noise: the interval of its gain, at a level of 1 - 0.05 / (number of other rules), is
+    above 0. groups (P,): whose each probe is, if more is known than `truth` tells; prior: the
+    share of probes with a match, if another than here. Raises DataError unless there are probes
+    of both kinds.
+    """
+    truth = np.asarray(truth)
+    if (truth == openset.NOBODY).all() or not (truth == openset.NOBODY).any():
+        raise DataError("rules are compared on probes with and probes without a match; need both")
+    groups = certainty.groups_of(truth) if groups is None else np.asarray(groups)
+    mated = truth != openset.NOBODY
+    prior = float(mated.mean()) if prior is None else prior
+    parts = [certainty.folds(groups, mated, seed=seed + repeat) for repeat in range(repeats)]
+    judged, left_out = {}, {}
+    for name in NAMES:
+        try:
+            judged[name] = _judge(name, evidence, truth, parts, prior)
+        except DataError as error:
+            if name == PLAIN:
+                raise
+            left_out[name] = str(error)
+    samples = _resample(judged, groups, mated, prior, target, count, seed)
+    table = _table(judged, samples, mated, prior, target)
+    best, reason = _recommend(table)
+    return Comparison(table, best, reason, left_out, _notes(mated, target))
+
+
+def _judge(
+    name: str,
+    evidence: Evidence,
+    truth: np.ndarray,
+    parts: list[list[np.ndarray]],
+    prior: float,
+) -> _Judged:
+    if name == FITTED:
+        return _judge_fitted(evidence, truth, parts, prior)
+    if name == "closest_image" and evidence.owner is None:
+        raise DataError("one image of each identity: no choice between them")
+    few, who = certainty.compact(RULES[name](evidence), truth)
+    correct = np.zeros(len(who))
+    for fold, rest in _turns(parts, len(who)):
+        value = openset.choose_threshold(few[rest], who[rest], prior).value
+        correct[fold] += _correct(few[fold, 0], who[fold], value)
+    return _Judged(few, who, correct / len(parts))
+
+
+def _judge_fitted(
+    evidence: Evidence, truth: np.ndarray, parts: list[list[np.ndarray]], prior: float
+) -> _Judged:
+    features, best = signs(evidence)
+    right, mated = best == truth, truth != openset.NOBODY
+    who = np.where(mated, np.where(right, 0, 1), openset.NOBODY)
+    correct, odds = np.zeros(len(who)), np.zeros(len(who))
+    for fold, rest in _turns(parts, len(who)):
+        rule = _fit(features[rest], right[rest], mated[rest], prior)
+        found = rule.odds(features[fold])
+        odds[fold] += found / len(parts)
+        correct[fold] += _correct(found, who[fold], rule.threshold)
+    return _Judged(np.stack([odds, odds - 1], 1), who, correct / len(parts))
+
+
+def _turns(parts: list[list[np.ndarray]], size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each fold of each repeat, with the rows of all the others."""
+    for repeat in parts:
+        for fold in repeat:
+            yield fold, np.setdiff1d(np.arange(size), fold)
+
+
+def _correct(best: np.ndarray, who: np.ndarray, value: float) -> np.ndarray:
+    return np.where(who == openset.NOBODY, best < value, (who == 0) & (best >= value))
+
+
+COLUMNS = ("accuracy", "DIR", "area", "gain")
+
+
+def _figures(
+    one: _Judged, plain: _Judged, rows: np.ndarray, mated: np.ndarray, prior: float, target: float
+) -> list[float]:
+    """COLUMNS of some rows."""
+    kinds = mated[rows]
+
+    def share(values: np.ndarray) -> float:
+        few = values[rows]
+        return prior * few[kinds].mean() + (1 - prior) * few[~kinds].mean()
+
+    scores, who = one.scores[rows], one.who[rows]
+    can = np.floor(target * (~kinds).sum() + 1e-9) >= 1
+    found = openset.dir_at_fpir(scores, who, target).dir if can else np.nan
+    gain = share(one.correct - plain.correct)
+    return [share(one.correct), found, openset.area(scores, who), gain]
+
+
+def _resample(
+    judged: dict[str, _Judged],
+    groups: np.ndarray,
+    mated: np.ndarray,
+    prior: float,
+    target: float,
+    count: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """COLUMNS of every rule on the same draws of people: (count, 4) each."""
+    plain = judged[PLAIN]
+    return {
+        name: certainty.bootstrap(
+            lambda rows, one=one: _figures(one, plain, rows, mated, prior, target),
+            groups,
+            mated,
+            count,
+            seed,
+        )
+        for name, one in judged.items()
+    }
+
+
+def _table(
+    judged: dict[str, _Judged],
+    samples: dict[str, np.ndarray],
+    mated: np.ndarray,
+    prior: float,
+    target: float,
+) -> pd.DataFrame:
+    every, others = np.arange(len(mated)), max(1, len(judged) - 1)
+    rows = {}
+    for name, one in judged.items():
+        values = _figures(one, judged[PLAIN], every, mated, prior, target)
+        row = {}
+        for place, (column, value) in enumerate(zip(COLUMNS, values, strict=True)):
+            level = 1 - 0.05 / (others if column == "gain" else 1)
+            low, high = certainty.interval(samples[name][:, place], level)
+            row |= {column: value, f"{column} low": low, f"{column} high": high}
+        rows[name] = row
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = "rule"
+    table.loc[PLAIN, ["gain low", "gain high"]] = np.nan  # it is the measure itself
+    return table
+
+
+def _recommend(table: pd.DataFrame) -> tuple[str, str]:
+    others = table.drop(index=PLAIN)
+    if others.empty:
+        return PLAIN, "no other rule can be used here: keep the plain threshold"
+    sure = others[others["gain low"] > 0]
+    best = (others if sure.empty else sure)["gain"].idxmax()
+    gain, low, high = (100 * others.loc[best, ["gain", "gain low", "gain high"]]).tolist()
+    told = f"{best} gains {gain:+.1f} points ({low:+.1f} to {high:+.1f})"
+    if sure.empty:
+        return PLAIN, f"keep the plain threshold: the best other rule, {told}, is within the noise"
+    return str(best), f"use {best}: {told} over the plain threshold"
+
+
+def _notes(mated: np.ndarray, target: float) -> tuple[str, ...]:
+    try:
+        openset.allowed_errors("FPIR", target, int((~mated).sum()), "probes without a match")
+    except DataError as error:
+        return (str(error),)
+    return ()
