@@ -109,9 +109,9 @@ def top_k_softmax(evidence: Evidence, k: int = 16, sharpness: float | None = Non
     if scores.shape[1] < 2:
         raise DataError("a share among the most alike needs two identities in the gallery")
     scores *= SHARPNESS[evidence.measure] if sharpness is None else sharpness
-    nearest = _highest(scores, k)
     best = scores.max(1, keepdims=True)
-    return scores - best - np.log(np.exp(nearest - best).sum(1, keepdims=True))
+    others = np.sort(_highest(scores, k), axis=1)[:, :-1]
+    return scores - best - np.log1p(np.exp(others - best).sum(1, keepdims=True))
 
 
 def as_norm(evidence: Evidence, k: int = 100) -> np.ndarray:
