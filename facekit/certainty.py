@@ -33,7 +33,7 @@ class Tuning:
     plateau: tuple[float, float]  # low < t <= high decide these probes alike
     threshold_interval: tuple[float, float]  # of what other people would have suggested, 95 %
     accuracy_interval: tuple[float, float]  # at the chosen threshold, over people, 95 %
-    cross_validated: CrossValidated
+    cross_validated: CrossValidated | None  # None where a kind has one person only
     optimism: float  # by how much the accuracy flatters, having been tuned on the same probes
 
     @property
@@ -178,6 +178,15 @@ def tuning(
         plateau=openset.plateau(few, who),
         threshold_interval=interval(values),
         accuracy_interval=interval(accuracies),
-        cross_validated=cross_validated(few, who, groups, seed=seed),
+        cross_validated=_if_possible(few, who, groups, seed),
         optimism=float(flatteries.mean()),
     )
+
+
+def _if_possible(
+    scores: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int
+) -> CrossValidated | None:
+    try:
+        return cross_validated(scores, truth, groups, seed=seed)
+    except DataError:
+        return None

@@ -10,7 +10,7 @@ import typer
 from PIL import Image
 
 from facekit import doctor as examination
-from facekit import pipeline, predict, recipes, runtime, sources, submit, train
+from facekit import openset, pipeline, predict, recipes, runtime, sources, submit, train
 from facekit.errors import DataError, FacekitError
 from facekit.faces import sheet as contact
 from facekit.layout import CourseData, find_term
@@ -109,22 +109,43 @@ def evaluate(run: Path, data: DataOption = None) -> None:
     course = trained.course_data(data)
     right = predict.classify(trained, course.dev.paths) == course.dev.labels
     print(pipeline.report("classification", right.mean(), course))
-    dev = pipeline.verify_dev(trained, course)
-    value, accuracy, (low, high) = dev.threshold
-    print(pipeline.report("verification", accuracy, course))
-    print(f"threshold {value:.3f} (chosen on these probes), 95 % interval {low:.1%} ... {high:.1%}")
+    dev, decision = pipeline.decide(trained, course)
+    right = openset.accuracy(dev.scores, dev.truth, decision.threshold)
+    print(pipeline.report("verification", right, course))
+    print("\n".join(pipeline.certainty_lines(dev, decision)))
+
+
+@app.command("rules")
+def rules_(
+    run: Path,
+    data: DataOption = None,
+    fpir: Annotated[float, typer.Option(help="Where DIR is compared.")] = 0.1,
+    keep: Annotated[bool, typer.Option("--keep", help="Submit by the recommended one.")] = False,
+) -> None:
+    """Compare ways to decide the open set, each on people it was not fitted to."""
+    trained = predict.load_run(run)
+    course = trained.course_data(data)
+    dev = pipeline.verify_dev(trained, course, cohort=predict.class_means(trained, course))
+    found = dev.compare_rules(fpir)
+    print(pipeline.rule_table(found).to_string())
+    print("\n".join([*found.notes, found.reason]))
+    if keep:
+        best = replace(dev, rule=found.recommended)
+        print(pipeline.keep_decision(trained, best.rule, best.threshold.value))
 
 
 @app.command("submit")
 def submit_(
     run: Path,
     data: DataOption = None,
+    rule: Annotated[str | None, typer.Option(help="How to decide. [as kept, or threshold]")] = None,
+    threshold: Annotated[float | None, typer.Option(help="[as kept, or the best on dev]")] = None,
     kaggle: Annotated[bool, typer.Option("--kaggle", help="Send them to Kaggle.")] = False,
 ) -> None:
     """Write and check both submissions of a run; score them where the answers are known."""
     trained = predict.load_run(run)
     course = trained.course_data(data)
-    paths = pipeline.write_submissions(trained, course)
+    paths = pipeline.write_submissions(trained, course, threshold, rule)
     print("\n".join(pipeline.scoreboard(paths, course)))
     for task, path in paths.items() if kaggle else ():
         print(submit.send(path, task, course, f"facekit run {run.name}"))

@@ -1,31 +1,77 @@
 """From a trained run to two scored submissions. Built in notebook 08."""
 
+import hashlib
 import json
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from facekit import openset, runtime, submit
+from facekit import certainty, openset, rules, runtime, sources, submit
 from facekit.errors import DataError
 from facekit.layout import NO_MATCH, CourseData
 from facekit.openset import Threshold
-from facekit.predict import TrainedRun, classify, embed
+from facekit.predict import TrainedRun, class_means, classify, embed
 from facekit.profiles import PROFILES
-from facekit.sources import MANIFEST
+from facekit.rules import Evidence, Rule
+from facekit.tables import write_whole
 
 FILES = {"classification": "classification.csv", "verification": "verification.csv"}
+DECISION = "decision.json"
 
 
-@dataclass
+class Decision(NamedTuple):
+    """How the open set is decided: a rule of `facekit.rules`, and the threshold of its scores."""
+
+    rule: str
+    threshold: float
+
+
+@dataclass(frozen=True)
 class Verification:
-    """The gallery and the dev probes as the network sees them, and the threshold they suggest."""
+    """The dev probes beside the gallery, as the network sees them and as a rule judges them."""
 
-    gallery: np.ndarray  # (G, D)
+    evidence: Evidence
     identities: list[str]  # of the gallery
-    similarity: np.ndarray  # (P, G), dev probes x gallery
     truth: np.ndarray  # (P,), gallery index or -1
-    threshold: Threshold
+    rule: str = rules.PLAIN
+
+    @cached_property
+    def judge(self) -> Rule:
+        """The rule itself, fitted to these probes where it has to be."""
+        return rules.make(self.rule, self.evidence, self.truth)
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """Of every probe with every identity, by the rule: (P, G)."""
+        return self.judge(self.evidence)
+
+    @cached_property
+    def threshold(self) -> Threshold:
+        """The threshold of the rule with which these probes come out best, or its own."""
+        return rules.choose_threshold(self.judge, self.scores, self.truth)
+
+    @property
+    def gallery(self) -> np.ndarray:
+        """The embeddings of the known (G, D)."""
+        return self.evidence.gallery
+
+    @property
+    def similarity(self) -> np.ndarray:
+        """Of every probe with every identity, before any rule: (P, G)."""
+        return self.evidence.similarity
+
+    def tuning(self) -> certainty.Tuning:
+        """How sure the chosen threshold and its accuracy are."""
+        return certainty.tuning(self.scores, self.truth)
+
+    def compare_rules(self, target: float = 0.1) -> rules.Comparison:
+        """Every rule on these probes, each judged on people it was not fitted to."""
+        return rules.compare(self.evidence, self.truth, target=target)
 
 
 def course_run() -> Path:
@@ -40,8 +86,7 @@ def course_recipe(data: CourseData) -> str:
 
 def made_for(root: Path) -> str | None:
     """The profile that the course in `root` was rendered for, by its manifest; else None."""
-    manifest = root / MANIFEST
-    name = json.loads(manifest.read_text()).get("name") if manifest.is_file() else None
+    name = sources.manifest(root).get("name")
     return name if name in PROFILES else None
 
 
@@ -50,35 +95,138 @@ def report(task: str, accuracy: float, data: CourseData) -> str:
     return submit.report(task, accuracy, chance(task, data), made_for(data.root))
 
 
-def verify_dev(run: TrainedRun, data: CourseData) -> Verification:
-    """Embed the known faces and the dev probes, and choose the threshold on the latter."""
-    gallery, identities = embed(run, data.known.paths), list(data.known.labels)
-    similarity = openset.similarity(embed(run, data.unknown_dev.paths), gallery)
+def verify_dev(
+    run: TrainedRun,
+    data: CourseData,
+    rule: str = rules.PLAIN,
+    cohort: np.ndarray | None = None,
+) -> Verification:
+    """Embed the known faces and the dev probes of `data`.
+
+    `cohort`: the class means of the run's training data, for the rules that ask for one.
+    """
+    evidence = Evidence(
+        probes=embed(run, data.unknown_dev.paths),
+        gallery=embed(run, data.known.paths),
+        cohort=cohort,
+        measure=run.measure,
+        variance=run.variance,
+    )
+    identities = list(data.known.labels)
     truth = openset.truth_indices(data.unknown_dev.labels, identities)
-    chosen = openset.choose_threshold(similarity, truth)
-    return Verification(gallery, identities, similarity, truth, chosen)
+    return Verification(evidence, identities, truth, rule)
+
+
+def judge_dev(run: TrainedRun, data: CourseData, rule: str) -> Verification:
+    """The same for a rule of any kind: with a cohort where it needs one."""
+    cohort = class_means(run, data) if rule in rules.WITH_COHORT else None
+    return verify_dev(run, data, rule, cohort)
+
+
+def keep_decision(run: TrainedRun, rule: str, threshold: float) -> Path:
+    """Write how the run's open set is decided beside its network; `write_submissions` reads it."""
+    if rule not in rules.NAMES:
+        raise DataError(f"no rule {rule!r}; choose one of: {', '.join(rules.NAMES)}")
+    if math.isnan(threshold):
+        raise DataError("a threshold is NaN; it must be a number")
+    path = run.folder / DECISION
+    content = {"rule": rule, "threshold": float(threshold), "network": _network(run)}
+    write_whole(path, json.dumps(content, indent=1).encode())
+    return path
+
+
+def kept_decision(run: TrainedRun) -> Decision | None:
+    """What `keep_decision` wrote for this very network; None where it is of another, or none.
+
+    Raises DataError when the file is damaged.
+    """
+    path = run.folder / DECISION
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        decision = Decision(str(found["rule"]), float(found["threshold"]))
+        network = found["network"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged; delete it, or decide once more") from error
+    if decision.rule not in rules.NAMES or math.isnan(decision.threshold):
+        raise DataError(f"{path}: damaged; delete it, or decide once more")
+    return decision if network == _network(run) else None
+
+
+def _network(run: TrainedRun) -> str:
+    return hashlib.sha256((run.folder / "best.pt").read_bytes()).hexdigest()
+
+
+def decide(
+    run: TrainedRun, data: CourseData, rule: str | None = None, threshold: float | None = None
+) -> tuple[Verification, Decision]:
+    """The dev probes, and how to decide: as is asked for, else as was kept, else by default.
+
+    A threshold belongs to its rule, so a kept one counts only with the kept rule.
+    """
+    kept = kept_decision(run)
+    if kept and rule in (None, kept.rule):
+        rule, threshold = kept.rule, kept.threshold if threshold is None else threshold
+    rule = rule or rules.PLAIN
+    dev = judge_dev(run, data, rule)
+    return dev, Decision(rule, dev.threshold.value if threshold is None else threshold)
 
 
 def write_submissions(
-    run: TrainedRun, data: CourseData, threshold: float | None = None
+    run: TrainedRun,
+    data: CourseData,
+    threshold: float | None = None,
+    rule: str | None = None,
 ) -> dict[str, Path]:
     """Write both CSVs into the run's folder and check them; task -> path.
 
-    `threshold` is the one chosen on the dev probes unless given. Raises DataError with the
-    problems when a file would be refused.
+    Rule and threshold are those of `decide`. Raises DataError with the problems when a file
+    would be refused.
     """
     paths = {task: run.folder / name for task, name in FILES.items()}
     labels = classify(run, data.test.paths)
-    dev = verify_dev(run, data)
-    threshold = dev.threshold.value if threshold is None else threshold
-    scores = openset.similarity(embed(run, data.unknown_test.paths), dev.gallery)
-    answers = openset.identify(scores, dev.identities, threshold)
+    dev, decision = decide(run, data, rule, threshold)
+    answers = identify_test(run, data, dev, decision.threshold)
     submit.write_classification(paths["classification"], data.test.names, labels)
     submit.write_verification(paths["verification"], answers)
     problems = [problem for path in paths.values() for problem in submit.check(path, data)]
     if problems:
         raise DataError("; ".join(problems))
     return paths
+
+
+def identify_test(
+    run: TrainedRun, data: CourseData, dev: Verification, threshold: float
+) -> list[str]:
+    """The answer for each test probe, by the rule of the dev probes."""
+    evidence = dev.evidence.with_probes(embed(run, data.unknown_test.paths))
+    return openset.identify(dev.judge(evidence), dev.identities, threshold)
+
+
+def certainty_lines(dev: Verification, decision: Decision) -> list[str]:
+    """What the decision does to the dev probes, and how sure that is."""
+    found, named = openset.dir_fpir(dev.scores, dev.truth, decision.threshold)
+    tuned = dev.tuning()
+    low, high = tuned.accuracy_interval
+    return [
+        f"rule {decision.rule}, threshold {decision.threshold:.3f}: DIR {found:.1%}, "
+        f"FPIR {named:.1%} on {len(dev.truth)} probes",
+        f"best threshold {tuned.chosen.value:.3f}: {tuned.chosen.accuracy:.1%} (95 % interval "
+        f"{low:.1%} ... {high:.1%}); on new probes expect {tuned.expected:.1%}",
+    ]
+
+
+def rule_table(found: rules.Comparison) -> pd.DataFrame:
+    """A comparison in per cent, for reading: each figure with its interval."""
+    table = pd.DataFrame(index=found.table.index)
+    for name in rules.COLUMNS:
+        parts = (100 * found.table[part] for part in (name, f"{name} low", f"{name} high"))
+        table[name] = [
+            f"{value:.1f}" if np.isnan(low) else f"{value:.1f} ({low:.1f} ... {high:.1f})"
+            for value, low, high in zip(*parts, strict=True)
+        ]
+    return table
 
 
 def scores(paths: dict[str, Path], data: CourseData) -> dict[str, float]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -181,6 +181,40 @@ def open_course(progress: bool = True) -> CourseData:
     if (root / MANIFEST).exists() or _is_course(root):
         return CourseData(root, find_term(root))
     return set_up("synthetic", runtime.profile().value, root, progress=progress)
+
+
+def manifest(root: str | Path) -> dict[str, Any]:
+    """What a finished course was made of; {} where the kit did not make it.
+
+    Raises DataError when the file is damaged.
+    """
+    path = Path(root) / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged; set the data up anew in another folder") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: damaged; set the data up anew in another folder")
+    return found
+
+
+def more_people(course: CourseData, most: int = 1440, progress: bool = True) -> CourseData | None:
+    """The open set of `course` once more, of other people, with ten times as many dev probes.
+
+    They are rendered, `most` probes at most, and kept in the cache. None where the course was
+    not rendered: of real people there are no more than were handed out.
+    """
+    made = manifest(course.root)
+    if made.get("source") != "synthetic":
+        return None
+    profile = Profile(**{field.name: made[field.name] for field in fields(Profile)})
+    few = {"classes": 2, "train": 1, "dev": 1, "test": 1, "unknown_test": 9}
+    probes = max(profile.unknown_dev, min(10 * profile.unknown_dev, most))
+    wanted = replace(profile, name="more", unknown_dev=probes, **few)
+    out = runtime.cache().value / f"more-{made['sha256'][:16]}-{probes}"
+    return set_up("synthetic", wanted, out, seed=made["seed"] + 1, progress=progress)
 
 
 def _plan(

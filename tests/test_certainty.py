@@ -224,6 +224,7 @@ def test_one_person_cannot_be_left_out():
         certainty.folds(np.array([4, 4, 4]))
     with pytest.raises(DataError, match="two people of each kind"):
         certainty.cross_validated(np.eye(3), np.array([0, 1, -1]))
+    assert certainty.tuning(np.eye(3), np.array([0, 1, -1]), count=5).cross_validated is None
 
 
 def test_scores_of_nan_are_refused():

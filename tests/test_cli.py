@@ -177,12 +177,13 @@ def test_evaluate_prints_both_accuracies_and_writes_nothing(
     with unchanged(trained, course.root):
         outcome = run_cli("evaluate", trained)
     assert outcome.status == 0, outcome.stderr
-    classification, verification, threshold = outcome.stdout.splitlines()
+    classification, verification, rule, threshold = outcome.stdout.splitlines()
     best = max(float(row[5]) for row in rows_of(trained / "history.csv")[1:])
     assert classification.startswith(f"classification {best:.2%} -> ")
     assert "the homework's LOW 82%, MEDIUM 84%, HIGH 90%, chance 16.7%" in classification
     assert re.match(r"verification \d+\.\d\d% -> .*chance 11\.1%", verification)
-    assert re.match(r"threshold -?\d\.\d{3}", threshold)
+    assert re.match(r"rule threshold, threshold -?\d\.\d{3}: DIR \d+\.\d%, FPIR \d+\.\d%", rule)
+    assert re.match(r"best threshold -?\d\.\d{3}: \d+\.\d%", threshold)
 
 
 def test_submit_writes_two_good_files_and_prints_what_score_prints(

@@ -1,0 +1,142 @@
+"""Which rule decides the open set best, on a run's own dev and test probes.
+
+    python benchmarks/rules.py RUN [--data FOLDER] [--people FOLDER] [--out rules.json]
+
+Dev: every rule judged on people it was not fitted to. Test: rule and threshold are fitted on dev,
+and the answers are looked at once. `--people`: a course of people whom the run has never seen,
+to measure what several gallery images of a person are worth.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import machine
+import numpy as np
+import torch
+
+from facekit import certainty, openset, pipeline, predict, rules
+from facekit.layout import CourseData, read_identities
+
+TARGET = 0.1  # FPIR
+IMAGES = 3  # of each person in the larger gallery
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--people", type=Path)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    run = predict.load_run(arguments.run)
+    data = run.course_data(arguments.data)
+    report = machine.Report("rules", arguments.out, classes=len(run.classes), data=data.root.name)
+    cohort = predict.class_means(run, data)
+    dev = pipeline.verify_dev(run, data, cohort=cohort)
+    comparison = dev.compare_rules(TARGET)
+    report.table(f"{len(dev.truth)} dev probes, cross-fitted", table_rows(comparison))
+    report.note(comparison.reason)
+    tuned = dev.tuning()
+    report.table("how sure the plain threshold is", [tuning_row(tuned)])
+    if data.answers:
+        truth = read_identities(data.answers.verification, data.unknown_test.paths)
+        truth = openset.truth_indices(truth, dev.identities)
+        report.table(f"{len(truth)} test probes", test_rows(run, data, dev, truth))
+    if arguments.people:
+        report.table("several images of each person", image_rows(run, arguments.people, cohort))
+
+
+def table_rows(comparison: rules.Comparison) -> list[machine.Row]:
+    return comparison.table.reset_index(names="rule").to_dict("records")
+
+
+def tuning_row(tuned: certainty.Tuning) -> machine.Row:
+    return {
+        "threshold": tuned.chosen.value,
+        "accuracy": tuned.chosen.accuracy,
+        "interval": share(*tuned.accuracy_interval),
+        "plateau": " ... ".join(f"{edge:.3f}" for edge in tuned.plateau),
+        "threshold's interval": " ... ".join(f"{edge:.3f}" for edge in tuned.threshold_interval),
+        "optimism": tuned.optimism,
+        "expected": tuned.expected,
+    }
+
+
+def share(low: float, high: float) -> str:
+    return f"{low:.1%} ... {high:.1%}"
+
+
+def test_rows(
+    run: predict.TrainedRun, data: CourseData, dev: pipeline.Verification, truth: np.ndarray
+) -> list[machine.Row]:
+    """Each rule on the test probes, at the threshold that was best on dev."""
+    evidence = dev.evidence.with_probes(predict.embed(run, data.unknown_test.paths))
+    rows = []
+    for name in rules.NAMES:
+        fitted = replace(dev, rule=name)
+        rows.append({"rule": name} | judge(fitted, fitted.judge(evidence), truth))
+    return rows
+
+
+def judge(dev: pipeline.Verification, scores: np.ndarray, truth: np.ndarray) -> machine.Row:
+    threshold = dev.threshold.value
+    found, false = openset.dir_fpir(scores, truth, threshold)
+    right = openset.accuracy(scores, truth, threshold)
+    samples = certainty.bootstrap(
+        _statistics(scores, truth, threshold), certainty.groups_of(truth), truth >= 0
+    )
+    columns = {
+        "accuracy": right,
+        f"DIR at FPIR {TARGET:.0%}": openset.dir_at_fpir(scores, truth, TARGET).dir,
+        "area": openset.area(scores, truth),
+    }
+    row = {}
+    lows, highs = certainty.interval(samples)
+    for (name, value), low, high in zip(columns.items(), lows, highs, strict=True):
+        row |= {name: value, f"{name}, 95 %": share(low, high)}
+    return row | {"DIR": float(found), "FPIR": float(false)}
+
+
+def _statistics(scores: np.ndarray, truth: np.ndarray, threshold: float):
+    """Accuracy, DIR at the target and area of some rows; on two columns, which is quick."""
+    best, right, mated = openset.outcomes(scores, truth)
+    few = np.stack([best, np.full_like(best, best.min() - 1)], axis=1)
+    place = np.where(mated, np.where(right, 0, 1), openset.NOBODY)
+
+    def statistics(rows: np.ndarray) -> list[float]:
+        some, who = few[rows], place[rows]
+        return [
+            openset.accuracy(some, who, threshold),
+            openset.dir_at_fpir(some, who, TARGET).dir,
+            openset.area(some, who),
+        ]
+
+    return statistics
+
+
+def image_rows(run: predict.TrainedRun, folder: Path, cohort: np.ndarray) -> list[machine.Row]:
+    """Half of the people known, by one image or by some, and the other half strangers."""
+    data = CourseData(folder)
+    labels = np.array(data.train.labels)
+    vectors = predict.embed(run, data.train.paths)
+    place = np.arange(len(labels)) - np.searchsorted(labels, labels)  # within the person
+    known = labels % 2 == 0
+    probe = (place >= IMAGES) & (known | (place == IMAGES))
+    truth = np.where(known, labels // 2, openset.NOBODY)[probe]
+    rows = []
+    for images, rule in ((1, "threshold"), (IMAGES, "threshold"), (IMAGES, "closest_image")):
+        shown = known & (place < images)
+        evidence = rules.Evidence(
+            vectors[probe], vectors[shown], labels[shown] // 2, cohort, run.measure
+        )
+        scores = rules.RULES[rule](evidence)
+        dev = pipeline.Verification(evidence, [], truth, rule)
+        row = {"gallery images": images, "rule": rule, "people": int(known[place == 0].sum())}
+        rows.append(row | judge(dev, scores, truth))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
