@@ -1,0 +1,207 @@
+"""Pairs against scikit-learn and loops."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import det_curve, roc_auc_score, roc_curve
+
+from facekit import openset, pairs
+from facekit.errors import DataError
+
+thorough = settings(deadline=None, derandomize=True, max_examples=200)
+
+
+@st.composite
+def cases(draw) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with many ties, of both kinds of pairs."""
+    score = st.sampled_from([-1, -0.5, 0.0, 0.25, 0.5, 0.75]) | st.floats(-1, 1)
+    scores = draw(st.lists(score, min_size=2, max_size=14))
+    same = draw(st.lists(st.booleans(), min_size=len(scores), max_size=len(scores)))
+    assume(any(same) and not all(same))
+    return np.array(scores), np.array(same)
+
+
+def rates(scores, same, threshold) -> tuple[float, float]:
+    """TAR and FAR by a loop."""
+    accepted = [score >= threshold for score in scores]
+    one = [a for a, s in zip(accepted, same, strict=True) if s]
+    two = [a for a, s in zip(accepted, same, strict=True) if not s]
+    return sum(one) / len(one), sum(two) / len(two)
+
+
+@given(cases())
+@thorough
+def test_the_curve_is_scikit_learns_and_a_loops(case):
+    scores, same = case
+    ours = pairs.roc(scores, same)
+    false, true, thresholds = roc_curve(same, scores, drop_intermediate=False)
+    np.testing.assert_array_equal(ours.thresholds, thresholds)
+    np.testing.assert_allclose(ours.far, false, atol=1e-12)
+    np.testing.assert_allclose(ours.tar, true, atol=1e-12)
+    for threshold, tar, far in zip(*ours, strict=True):
+        assert (tar, far) == pytest.approx(rates(scores, same, threshold))
+        assert pairs.roc_at(scores, same, threshold) == (threshold, tar, far)
+
+
+@given(cases())
+@thorough
+def test_the_area_is_scikit_learns(case):
+    scores, same = case
+    assert pairs.auc(scores, same) == pytest.approx(roc_auc_score(same, scores))
+    curve = pairs.roc(scores, same)
+    assert pairs.auc(scores, same) == pytest.approx(np.trapezoid(curve.tar, curve.far))
+
+
+@given(cases())
+@thorough
+def test_the_equal_error_lies_on_the_curve_where_both_are_alike(case):
+    scores, same = case
+    rate, threshold = pairs.eer(scores, same)
+    curve = pairs.roc(scores, same)
+    assert 0 <= rate <= 1
+    # A point of the curve's polyline: its TAR there is 1 - rate.
+    steps = list(zip(curve.far, curve.tar, strict=True))
+    on = any(
+        abs((rate - a) * (d - b) - (1 - rate - b) * (c - a)) < 1e-9
+        and min(a, c) - 1e-9 <= rate <= max(a, c) + 1e-9
+        and min(b, d) - 1e-9 <= 1 - rate <= max(b, d) + 1e-9
+        for (a, b), (c, d) in itertools.pairwise(steps)
+    )
+    assert on
+    assert scores.min() <= threshold <= scores.max()
+
+
+def test_the_equal_error_is_near_that_of_scikit_learns_det_curve():
+    numbers = np.random.default_rng(0)
+    scores = np.concatenate([numbers.normal(1, 1, 3000), numbers.normal(-1, 1, 5000)])
+    same = np.arange(8000) < 3000
+    rate, threshold = pairs.eer(scores, same)
+    accept, reject, thresholds = det_curve(same, scores)
+    at = np.abs(accept - reject).argmin()
+    assert rate == pytest.approx((accept[at] + reject[at]) / 2, abs=5e-4)
+    assert threshold == pytest.approx(thresholds[at], abs=5e-3)
+    assert rate == pytest.approx(0.1587, abs=0.01)  # of two normal curves two deviations apart
+    assert threshold == pytest.approx(0, abs=0.05)
+
+
+def test_pairs_that_are_parted_have_no_error():
+    assert pairs.eer(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1]))[0] == 0
+    assert pairs.eer(np.array([0.1, 0.2, 0.8, 0.9]), np.array([1, 1, 0, 0]))[0] == 1
+
+
+@given(cases(), st.floats(0.01, 1))
+@thorough
+def test_tar_at_far_is_at_the_lowest_threshold_that_is_allowed(case, target):
+    scores, same = case
+    strangers = int((~same).sum())
+    if int(np.floor(target * strangers + 1e-9)) == 0:
+        with pytest.raises(DataError, match="cannot be measured"):
+            pairs.tar_at_far(scores, same, target)
+        return
+    found = pairs.tar_at_far(scores, same, target)
+    assert (found.tar, found.far) == pytest.approx(rates(scores, same, found.threshold))
+    assert found.far <= target + 1e-9
+    candidates = [-np.inf, *np.nextafter(scores, np.inf), *scores]
+    allowed = [t for t in candidates if rates(scores, same, t)[1] <= target + 1e-9]
+    assert found.threshold == min(allowed)
+
+
+def test_a_far_that_so_few_pairs_cannot_show_is_refused():
+    scores, same = np.arange(100.0), np.arange(100) < 50
+    with pytest.raises(DataError, match=r"FAR 0\.001 cannot be measured on 50 pairs.* 1000 at"):
+        pairs.tar_at_far(scores, same, 0.001)
+    for target in (0, -1, 1.5, float("nan")):
+        with pytest.raises(DataError, match="above 0 and is at most 1"):
+            pairs.tar_at_far(scores, same, target)
+
+
+@given(cases())
+@thorough
+def test_the_best_threshold_is_as_good_as_any(case):
+    scores, same = case
+    value, accuracy = pairs.best_threshold(scores, same)
+    every = [scores.min() - 1, *scores, *np.nextafter(scores, np.inf)]
+    shares = [np.mean((scores >= t) == same) for t in every]
+    assert accuracy == pytest.approx(max(shares))
+    assert np.mean((scores >= value) == same) == pytest.approx(accuracy)
+
+
+def test_ten_folds_by_hand():
+    """Nine folds part at 0.5; in the third the pairs lie otherwise, and it is judged by 0.5."""
+    scores = np.tile([0.2, 0.8], 10)
+    same = np.tile([False, True], 10)
+    folds = np.repeat(np.arange(10), 2)
+    scores[4:6] = [0.6, 0.7]
+    found = pairs.ten_fold(scores, same, folds)
+    assert found.accuracies.tolist() == [1, 1, 0.5, 1, 1, 1, 1, 1, 1, 1]
+    assert found.mean == pytest.approx(0.95)
+    assert found.error == pytest.approx(np.std(found.accuracies, ddof=1) / np.sqrt(10))
+
+
+def test_ten_folds_are_a_loop_over_the_folds():
+    numbers = np.random.default_rng(0)
+    same = np.arange(300) % 3 == 0
+    scores = numbers.normal(size=300) + same
+    found = pairs.ten_fold(scores, same)
+    one, two = np.flatnonzero(same), np.flatnonzero(~same)
+    for part in range(10):
+        own = np.concatenate([one[10 * part : 10 * part + 10], two[20 * part : 20 * part + 20]])
+        rest = np.setdiff1d(np.arange(300), own)
+        value, _ = pairs.best_threshold(scores[rest], same[rest])
+        assert found.accuracies[part] == np.mean((scores[own] >= value) == same[own])
+
+
+def test_every_probe_is_paired_with_every_identity():
+    similarity = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.3]])
+    scores, same = pairs.all_pairs(similarity, np.array([0, 1, -1]))
+    assert scores.tolist() == [0.9, 0.1, 0.2, 0.8, 0.4, 0.3]
+    assert same.tolist() == [True, False, False, True, False, False]
+    with pytest.raises(DataError, match="truth"):
+        pairs.all_pairs(similarity, np.array([0, 1, 2]))
+
+
+def test_with_one_identity_pairs_and_probes_are_the_same():
+    numbers = np.random.default_rng(1)
+    scores, same = numbers.normal(size=50), np.arange(50) % 2 == 0
+    truth = np.where(same, 0, openset.NOBODY)
+    point = pairs.tar_at_far(scores, same, 0.2)
+    assert openset.dir_at_fpir(scores[:, None], truth, 0.2) == point
+    assert openset.area(scores[:, None], truth) == pytest.approx(pairs.auc(scores, same))
+
+
+BROKEN = [
+    ([0.1, np.nan], [0, 1], "NaN"),
+    ([0.1, np.inf], [0, 1], "infinite"),
+    ([0.1, 0.2], [1, 1], "pairs of one person and pairs of two"),
+    ([0.1, 0.2], [0, 0], "pairs of one person and pairs of two"),
+    ([], [], "pairs of one person and pairs of two"),
+    ([0.1], [0, 1], "one each"),
+    ([[0.1, 0.2]], [[0, 1]], "one each"),
+    ([0.1, 0.2], [0, 2], "same is 1"),
+]
+
+
+@pytest.mark.parametrize(("scores", "same", "words"), BROKEN)
+def test_pairs_that_cannot_be_judged_are_refused_by_every_judge(scores, same, words):
+    judges = (pairs.roc, pairs.auc, pairs.eer, pairs.best_threshold, pairs.ten_fold)
+    for judge in judges:
+        with pytest.raises(DataError, match=words):
+            judge(np.array(scores), np.array(same))
+    for judge in (pairs.roc_at, pairs.tar_at_far):
+        with pytest.raises(DataError, match=words):
+            judge(np.array(scores), np.array(same), 0.5)
+
+
+def test_folds_that_do_not_fit_are_refused():
+    scores, same = np.arange(12.0), np.arange(12) % 2 == 0
+    with pytest.raises(DataError, match="cannot be cut into ten folds"):
+        pairs.ten_fold(scores, same)
+    with pytest.raises(DataError, match="a fold each"):
+        pairs.ten_fold(scores, same, np.zeros(3))
+    with pytest.raises(DataError, match="one kind only"):
+        pairs.ten_fold(scores, same, np.where(same, 0, 1))
+    with pytest.raises(DataError, match="NaN"):
+        pairs.roc_at(scores, same, float("nan"))
