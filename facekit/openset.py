@@ -262,7 +262,8 @@ def choose_threshold(
     share = accuracy(similarity, truth, value, prior)
     if prior is None:
         return Threshold(value, share, wilson_interval(round(share * len(score)), len(score)))
-    return Threshold(value, share, _weighted_interval(share, weight, score, right, mated, value))
+    found, false = map(float, dir_fpir(similarity, truth, value))
+    return Threshold(value, share, _mixed_interval(found, false, prior, mated))
 
 
 def plateau(
@@ -305,20 +306,17 @@ def wilson_interval(hits: float, count: float, z: float = 1.96) -> tuple[float, 
     return float(max(0.0, min(low, share))), float(min(1.0, max(high, share)))  # rounding apart
 
 
-def _weighted_interval(
-    share: float,
-    weight: np.ndarray,
-    score: np.ndarray,
-    right: np.ndarray,
-    mated: np.ndarray,
-    threshold: float,
-) -> tuple[float, float]:
-    """Wilson's, for as many equal probes as would leave the weighted share as unsure."""
-    correct = np.where(mated, right & (score >= threshold), score < threshold)
-    rates = np.where(mated, correct[mated].mean(), correct[~mated].mean())
-    spread = (weight**2 * rates * (1 - rates)).sum()
-    count = share * (1 - share) / spread if spread > 0 else 1 / (weight**2).sum()
-    return wilson_interval(share * count, count)
+def _mixed_interval(found: float, false: float, prior: float, mated: np.ndarray) -> tuple:
+    """The 95 % interval of p DIR + (1 - p)(1 - FPIR), from Wilson's of both (Newcombe 1998)."""
+    lows, highs, middle = 0.0, 0.0, prior * found + (1 - prior) * (1 - false)
+    for weight, share, count in (
+        (prior, found, mated.sum()),
+        (1 - prior, 1 - false, (~mated).sum()),
+    ):
+        low, high = wilson_interval(share * count, count)
+        lows += (weight * (share - low)) ** 2
+        highs += (weight * (high - share)) ** 2
+    return float(middle - np.sqrt(lows)), float(middle + np.sqrt(highs))
 
 
 def _weighted(

@@ -5,13 +5,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_curve
-from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
+from torch.distributions import Independent, Normal
 
 from facekit import openset
 from facekit.errors import DataError
+from facekit.heads import LargeMarginGaussianMixture
 
 thorough = settings(deadline=None, derandomize=True, max_examples=300)
 
@@ -303,3 +306,274 @@ def test_a_label_that_is_no_identity_is_named():
 
 def test_of_equal_scores_the_first_identity_is_the_answer():
     assert openset.identify(np.array([[0.5, 0.5]]), ["n000001", "n000002"], 0.1) == ["n000001"]
+
+
+# --- other measures
+
+
+def vectors(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_the_euclidean_measure_is_the_negative_distance():
+    probes, gallery = vectors(0, 7, 16), vectors(1, 5, 16) * 3
+    found = openset.similarity(probes, gallery, "euclidean")
+    np.testing.assert_allclose(found, -euclidean_distances(probes, gallery), rtol=1e-5)
+    near = probes + np.float32(1e-4)
+    own = np.diag(openset.similarity(probes + 100, near + 100, "euclidean"))
+    np.testing.assert_allclose(own, -4e-4, rtol=0.1)  # a small difference of large vectors
+
+
+@pytest.mark.parametrize("variance", [1.0, 0.3, np.array([0.5, 1.0, 2.0, 4.0, 8.0])])
+def test_the_likelihood_is_a_gaussians(variance):
+    probes, gallery = vectors(0, 7, 6), vectors(1, 5, 6)
+    found = openset.similarity(probes, gallery, "likelihood", variance)
+    spread = torch.as_tensor(np.broadcast_to(np.sqrt(variance), 5).copy())[:, None].expand(5, 6)
+    gaussian = Independent(Normal(torch.from_numpy(gallery).double(), spread), 1)
+    expected = gaussian.log_prob(torch.from_numpy(probes).double()[:, None])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("covariance", ["identity", "isotropic"])
+def test_the_likelihood_is_what_the_gaussian_head_says(covariance):
+    head = LargeMarginGaussianMixture(6, 5, covariance=covariance)
+    variance = np.ones(5)
+    if covariance == "isotropic":
+        with torch.no_grad():
+            head.log_variance.copy_(torch.linspace(-1, 1, 5))
+        variance = np.exp(np.linspace(-1, 1, 5))
+    x = torch.from_numpy(vectors(0, 7, 6))
+    found = openset.similarity(x.numpy(), head.weight.detach().numpy(), "likelihood", variance)
+    logits = head(x).detach().numpy()
+    np.testing.assert_allclose(found + 3 * math.log(2 * math.pi), logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variance", [0.0, -1.0, np.nan, np.inf])
+def test_no_gaussian_has_such_a_variance(variance):
+    with pytest.raises(DataError, match="variance"):
+        openset.similarity(vectors(0, 2, 3), vectors(1, 2, 3), "likelihood", variance)
+
+
+def test_an_unknown_measure_is_refused_with_those_there_are():
+    with pytest.raises(DataError, match=r"'angle'; choose one of: cosine, euclidean, likelihood"):
+        openset.similarity(vectors(0, 2, 3), vectors(1, 2, 3), "angle")
+
+
+def test_the_broken_embedding_is_named():
+    broken = vectors(0, 5, 3)
+    broken[3, 1] = np.nan
+    broken[4, 1] = np.inf
+    with pytest.raises(DataError, match=r"probe 3 holds NaN or infinity \(2 of 5 such\)"):
+        openset.similarity(broken, vectors(1, 2, 3))
+    with pytest.raises(DataError, match=r"gallery vector 3 holds"):
+        openset.similarity(vectors(1, 2, 3), broken)
+
+
+# --- ranks
+
+
+@given(cases())
+@thorough
+def test_ranks_and_fnir_equal_a_loop(case):
+    similarity, truth = case
+    found = iter(openset.ranks(similarity, truth))
+    places = []
+    for row, own in zip(similarity, truth, strict=True):
+        if own >= 0:
+            order = sorted(range(len(row)), key=lambda i: -float(row[i]))  # stable: first of equals
+            places.append(order.index(own))
+            assert next(found) == places[-1]
+    mated = [(row, own) for row, own in zip(similarity, truth, strict=True) if own >= 0]
+    for k in (1, 2, 4):
+        share = np.mean([place < k for place in places]) if places else math.nan
+        np.testing.assert_allclose(openset.rank_k(similarity, truth, k), share)
+        for threshold in candidates(similarity):
+            missed = [
+                place >= k or float(row[own]) < threshold
+                for place, (row, own) in zip(places, mated, strict=True)
+            ]
+            expected = np.mean(missed) if missed else math.nan
+            fnir = openset.fnir(similarity, truth, threshold, rank=k)
+            np.testing.assert_allclose(fnir, expected, atol=1e-12)
+            if k == 1:
+                found_ = openset.dir_fpir(similarity, truth, threshold)[0]
+                np.testing.assert_allclose(fnir, 1 - found_, atol=1e-12)
+
+
+def test_rank_k_rises_to_one():
+    similarity, truth = vectors(0, 40, 9), np.arange(40) % 9
+    shares = openset.rank_k(similarity, truth, np.arange(1, 10))
+    assert (np.diff(shares) >= 0).all()
+    assert shares[-1] == 1
+    assert shares[0] == np.mean(similarity.argmax(1) == truth)
+
+
+# --- the curve of both errors
+
+
+@st.composite
+def mixed(draw) -> tuple[np.ndarray, np.ndarray]:
+    similarity, truth = draw(cases())
+    truth = np.concatenate([[-1, 0], truth])
+    rows = draw(st.lists(st.integers(0, len(similarity) - 1), min_size=2, max_size=2))
+    return np.concatenate([similarity[rows], similarity]), truth
+
+
+@given(mixed())
+@thorough
+def test_the_curve_is_exact_and_its_area_that_under_it(case):
+    similarity, truth = case
+    curve = openset.curve(similarity, truth)
+    assert curve.thresholds[0] == np.inf
+    assert (curve.dir[0], curve.fpir[0], curve.fpir[-1]) == (0, 0, 1)
+    for threshold, found, false in zip(*curve, strict=True):
+        assert (found, false) == plain_rates(similarity, truth, threshold)
+    assert set(curve.thresholds[1:]) == {float(row.max()) for row in similarity}
+    area = openset.area(similarity, truth)
+    assert area == pytest.approx(np.trapezoid(curve.dir, curve.fpir), abs=1e-12)
+    right = (similarity.argmax(1) == truth) & (truth >= 0)
+    told = right | (truth < 0)
+    if right.any():
+        roc = roc_auc_score(truth[told] >= 0, similarity.max(1)[told])
+        assert area == pytest.approx(right.sum() / (truth >= 0).sum() * roc)
+    else:
+        assert area == 0
+    assert area <= openset.rank_k(similarity, truth, 1) + 1e-12
+
+
+@given(mixed(), st.floats(0.01, 1))
+@thorough
+def test_dir_at_fpir_is_at_the_lowest_threshold_that_is_allowed(case, target):
+    similarity, truth = case
+    strangers = int((truth < 0).sum())
+    if math.floor(target * strangers + 1e-9) == 0:
+        with pytest.raises(DataError, match="cannot be measured"):
+            openset.dir_at_fpir(similarity, truth, target)
+        return
+    threshold, found, false = openset.dir_at_fpir(similarity, truth, target)
+    assert (found, false) == plain_rates(similarity, truth, threshold)
+    assert false <= target + 1e-9
+    best = [float(row.max()) for row in similarity]
+    tried = [-math.inf, *best, *(float(np.nextafter(b, math.inf)) for b in best)]
+    allowed = [t for t in tried if plain_rates(similarity, truth, t)[1] <= target + 1e-9]
+    assert threshold == min(allowed)
+
+
+def test_three_false_answers_of_thirty_are_a_tenth():
+    similarity = np.concatenate([np.arange(30.0), [99.0]])[:, None]
+    truth = np.append(np.full(30, -1), 0)
+    assert openset.dir_at_fpir(similarity, truth, 0.1).fpir == 0.1
+    with pytest.raises(DataError, match=r"FPIR 0\.01 cannot be measured on 30 .*takes 100 at"):
+        openset.dir_at_fpir(similarity, truth, 0.01)
+
+
+@pytest.mark.parametrize("truth", [[0, 0], [-1, -1]])
+def test_a_curve_needs_probes_of_both_kinds(truth):
+    similarity, truth = np.array([[0.1], [0.2]]), np.array(truth)
+    lacking = "without" if truth[0] == 0 else "with"
+    for judge in (
+        openset.curve,
+        openset.area,
+        lambda s, t: openset.dir_at_fpir(s, t, 0.5),
+        lambda s, t: openset.choose_threshold(s, t, prior=0.5),
+    ):
+        with pytest.raises(DataError, match=f"no probe {lacking} a match"):
+            judge(similarity, truth)
+
+
+# --- another mixture
+
+
+@given(mixed(), st.floats(0.05, 0.95))
+@thorough
+def test_accuracy_for_another_mixture_is_its_identity(case, prior):
+    similarity, truth = case
+    for threshold in candidates(similarity):
+        found, false = plain_rates(similarity, truth, threshold)
+        accuracy = openset.accuracy(similarity, truth, threshold, prior)
+        assert accuracy == pytest.approx(prior * found + (1 - prior) * (1 - false))
+    best = max(openset.accuracy(similarity, truth, t, prior) for t in candidates(similarity))
+    chosen = openset.choose_threshold(similarity, truth, prior)
+    assert chosen.accuracy == pytest.approx(best)
+    assert openset.accuracy(similarity, truth, chosen.value, prior) == chosen.accuracy
+    low, high = chosen.interval
+    assert 0 <= low <= chosen.accuracy + 1e-12
+    assert chosen.accuracy - 1e-12 <= high <= 1
+
+
+@given(mixed())
+@thorough
+def test_the_mixture_that_is_there_changes_nothing(case):
+    similarity, truth = case
+    plain = openset.choose_threshold(similarity, truth)
+    same = openset.choose_threshold(similarity, truth, prior=float(np.mean(truth >= 0)))
+    assert same.value == plain.value
+    assert same.accuracy == pytest.approx(plain.accuracy)
+
+
+def test_for_another_mixture_the_interval_is_wilsons_where_all_probes_weigh_alike():
+    numbers = np.random.default_rng(0)
+    similarity, truth = numbers.normal(size=(400, 1)), np.where(np.arange(400) < 200, 0, -1)
+    similarity[:200] += 1
+    plain = openset.choose_threshold(similarity, truth)
+    same = openset.choose_threshold(similarity, truth, prior=0.5)
+    assert same.interval == pytest.approx(plain.interval, abs=0.01)
+    rare = openset.choose_threshold(similarity[:201], truth[:201], prior=0.5)
+    assert np.ptp(rare.interval) > 2 * np.ptp(same.interval)  # one stranger tells little
+
+
+@pytest.mark.parametrize("prior", [0, 1, -0.5, 2, float("nan")])
+def test_no_mixture_is_such(prior):
+    similarity, truth = np.array([[0.1], [0.2]]), np.array([0, -1])
+    with pytest.raises(DataError, match="prior"):
+        openset.accuracy(similarity, truth, 0.1, prior)
+
+
+# --- the plateau, and thresholds of any kind
+
+
+@given(cases())
+@thorough
+def test_the_whole_plateau_is_as_good_as_any_and_ends_where_it_ends(case):
+    similarity, truth = case
+    low, high = openset.plateau(similarity, truth)
+    chosen = openset.choose_threshold(similarity, truth)
+    assert low < chosen.value <= high
+    inside = [t for t in [*candidates(similarity), high, np.nextafter(low, 9)] if low < t <= high]
+    for threshold in inside:
+        assert plain_accuracy(similarity, truth, threshold) == chosen.accuracy
+    scores = {float(row.max()) for row in similarity}
+    assert low in scores | {-math.inf}
+    assert high in scores | {math.inf}
+    assert not any(low < score < high for score in scores)
+
+
+def test_a_threshold_of_nan_is_refused_and_any_other_taken():
+    similarity, truth = np.array([[0.1, 0.3], [0.2, 0.1]]), np.array([1, -1])
+    for judge in (
+        lambda t: openset.dir_fpir(similarity, truth, t),
+        lambda t: openset.accuracy(similarity, truth, t),
+        lambda t: openset.fnir(similarity, truth, t),
+        lambda t: openset.identify(similarity, ["n000001", "n000002"], t),
+    ):
+        with pytest.raises(DataError, match="NaN"):
+            judge(float("nan"))
+    for high, answers in (
+        (-7.0, ["n000002", "n000001"]),
+        (-math.inf, ["n000002", "n000001"]),
+        (7.0, ["n000000"] * 2),
+        (math.inf, ["n000000"] * 2),
+    ):
+        assert openset.identify(similarity, ["n000001", "n000002"], high) == answers
+
+
+def test_an_identity_that_comes_twice_is_named():
+    with pytest.raises(DataError, match="n000002 comes more than once"):
+        openset.truth_indices(["n000001"], ["n000002", "n000001", "n000002"])
+
+
+def test_a_gallery_of_one_can_be_judged():
+    similarity, truth = np.array([[0.9], [0.8], [0.1], [0.2]]), np.array([0, 0, -1, -1])
+    assert openset.choose_threshold(similarity, truth).accuracy == 1
+    assert openset.area(similarity, truth) == 1
+    assert openset.rank_k(similarity, truth, 1) == 1
