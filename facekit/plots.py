@@ -10,10 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from facekit import openset
 from facekit.images import read_rgb
 from facekit.train import History
 
@@ -118,17 +116,6 @@ def feature_maps(features: torch.Tensor, title: str = "") -> Figure:
     low, high = features.amin((1, 2), keepdim=True), features.amax((1, 2), keepdim=True)
     grey = (features - low) / (high - low).clamp(min=1e-6)
     return montage(grey[:, None].expand(-1, 3, -1, -1), title=title)
-
-
-def pair_scores(scores: np.ndarray, same: np.ndarray, title: str) -> Figure:
-    """Scores of pairs of one person beside those of two."""
-    fig, (place,) = figure()
-    bins = np.linspace(scores.min(), scores.max(), 40)
-    for kind, colour, name in ((same == 1, GREEN, "one person"), (same == 0, RED, "two people")):
-        place.hist(scores[kind], bins, density=True, alpha=0.6, color=colour, label=name)
-    place.set(title=title, xlabel="cosine", ylabel="density")
-    place.legend()
-    return fig
 
 
 def planes(
@@ -249,54 +236,3 @@ def schedules(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> Fig
     epochs = pd.Index(np.arange(longest) / steps_per_epoch, name="epoch")
     frame = pd.DataFrame({name: pd.Series(values) for name, values in rates.items()})
     return lines(frame.set_index(epochs), "Learning rate", "rate")
-
-
-def outcomes(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:
-    """How high the best score of a probe is: right identity, wrong one, nobody known."""
-    fig, (place,) = figure()
-    _draw_outcomes(place, similarity, truth, threshold)
-    return fig
-
-
-def _draw_outcomes(
-    place: Axes, similarity: np.ndarray, truth: np.ndarray, threshold: float
-) -> None:
-    best, right = similarity.max(1), similarity.argmax(1) == truth
-    nobody = truth == openset.NOBODY
-    kinds = (
-        ("best match is right", right, GREEN),
-        ("best match is wrong", ~right & ~nobody, ORANGE),
-        ("nobody we know", nobody, RED),
-    )
-    bins = np.linspace(min(best.min(), threshold), max(best.max(), threshold), 25)
-    place.hist(
-        [best[chosen] for _, chosen, _ in kinds],
-        bins,
-        stacked=True,
-        color=[colour for *_, colour in kinds],
-        label=[name for name, *_ in kinds],
-    )
-    place.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.2f}")
-    place.set(title="Best score of each probe", xlabel="cosine", ylabel="probes")
-    place.yaxis.get_major_locator().set_params(integer=True)
-    _legend_below(place)
-
-
-def trade_off(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:
-    """Beside the scores: what every threshold costs in either error."""
-    fig, (left, place) = figure(10, 3.5, columns=2)
-    _draw_outcomes(left, similarity, truth, threshold)
-    thresholds = np.linspace(similarity.max(1).min() - 0.02, similarity.max(1).max() + 0.02, 200)
-    found, false = openset.dir_fpir(similarity, truth, thresholds)
-    accuracy = [openset.accuracy(similarity, truth, value) for value in thresholds]
-    place.plot(thresholds, found, color=GREEN, label="DIR: known and named right")
-    place.plot(thresholds, false, color=RED, label="FPIR: unknown but named")
-    place.plot(thresholds, accuracy, color=BLUE, label="accuracy")
-    place.axvline(threshold, color="black", linestyle="--")
-    place.set(title="Every threshold", xlabel="threshold", ylabel="share", ylim=(0, 1))
-    _legend_below(place)
-    return fig
-
-
-def _legend_below(place: Axes) -> None:
-    place.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))

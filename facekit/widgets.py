@@ -11,9 +11,11 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps
 
-from facekit import ablations, anatomy, augment_gpu, blocks, heads, openset, optim, plots
+from facekit import ablations, anatomy, augment_gpu, blocks, heads, optim, plots
 from facekit.augment import NOTHING, Augment, Preprocess
 from facekit.changes import draw
+from facekit.panel import describe_threshold as describe_threshold
+from facekit.panel import threshold as threshold
 from facekit.recipes import CHOICES, Recipe
 
 
@@ -25,47 +27,6 @@ def _slider(
     return kind(
         value=value, min=low, max=high, step=step, description=name, continuous_update=False
     )
-
-
-def describe_threshold(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> str:
-    """In words, what a threshold does to these probes."""
-    found, false = openset.dir_fpir(similarity, truth, threshold)
-    accuracy = openset.accuracy(similarity, truth, threshold)
-    return (
-        f"threshold {threshold:.3f}: accuracy {accuracy:.1%} "
-        f"= {np.mean(truth >= 0):.0%} known x DIR {found:.1%} "
-        f"+ {np.mean(truth < 0):.0%} unknown x (1 - FPIR {false:.1%})"
-    )
-
-
-def threshold(
-    similarity: np.ndarray, truth: np.ndarray, start: float | None = None
-) -> ipywidgets.VBox:
-    """A slider over the threshold, with both errors and the accuracy as it moves.
-
-    Its `children[0].value` is the threshold that was chosen last.
-    """
-    best = similarity.max(1)
-    if start is None:
-        start = openset.choose_threshold(similarity, truth).value
-    low, high = min(float(best.min()), start) - 0.02, max(float(best.max()), start) + 0.02
-    slider = ipywidgets.FloatSlider(
-        value=start,
-        min=low,
-        max=high,
-        step=(high - low) / 200,
-        description="threshold",
-        readout_format=".3f",
-        continuous_update=False,
-        layout={"width": "60%"},
-    )
-
-    def show(value: float) -> None:
-        print(describe_threshold(similarity, truth, value))
-        plots.trade_off(similarity, truth, value)
-        plt.show()  # without it Colab appends pictures instead of replacing them
-
-    return ipywidgets.VBox([slider, ipywidgets.interactive_output(show, {"value": slider})])
 
 
 STRENGTHS = {  # setting: least, most, step

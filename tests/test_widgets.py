@@ -52,37 +52,25 @@ def no_figures_left(monkeypatch):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_slider_goes_over_its_whole_range_and_says_what_the_scoring_says(case, capsys):
+def test_the_slider_goes_over_its_whole_range_and_says_what_the_scoring_says(case):
     similarity, truth = CASES[case]
-    slider = widgets.threshold(similarity, truth).children[0]
-    capsys.readouterr()
-    best = similarity.max(1)
+    box = widgets.threshold(similarity, truth)
+    slider, best = box.children[0], similarity.max(1)
     assert slider.min < best.min()
     assert slider.max > best.max()
     for value in np.linspace(slider.min, slider.max, 12):
         slider.value = float(value)
-        said = capsys.readouterr().out
-        assert widgets.describe_threshold(similarity, truth, float(value)) in said
-
-
-def test_an_error_in_the_callback_would_be_seen(monkeypatch):
-    box = widgets.threshold(*CASES["both"])
-
-    def broken(*arguments):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(widgets, "describe_threshold", broken)
-    with pytest.raises(ZeroDivisionError):
-        box.children[0].value = box.children[0].max
+        said = widgets.describe_threshold(similarity, truth, float(value))
+        assert any(said in getattr(part, "value", "") for part in box.children[2:])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_slider_begins_at_the_chosen_threshold(case, capsys):
+def test_the_slider_begins_at_the_chosen_threshold(case):
     similarity, truth = CASES[case]
     chosen = openset.choose_threshold(similarity, truth)
-    slider = widgets.threshold(similarity, truth).children[0]
-    assert slider.value == chosen.value
-    assert f"accuracy {chosen.accuracy:.1%}" in capsys.readouterr().out
+    box = widgets.threshold(similarity, truth)
+    assert box.children[0].value == box.choice.threshold == chosen.value
+    assert f"accuracy {chosen.accuracy:.1%}" in box.words.value
 
 
 @pytest.mark.parametrize("start", [-3.0, 0.4, 3.0])
@@ -254,11 +242,8 @@ def titles(fig: plt.Figure) -> list[str]:
         lambda: plots.curves(History(ROWS), 0.1),
         lambda: plots.schedules({"up": [0.1, 0.2, 0.1], "flat": [0.1]}, 2),
         lambda: plots.bars(pd.DataFrame({"a": {"x": 1, "y": 2}, "b": {"x": 3}}), "Two", "count"),
-        lambda: plots.outcomes(*CASES["both"], 0.4),
-        lambda: plots.trade_off(*CASES["both"], 0.4),
-        lambda: plots.pair_scores(np.array([0.1, 0.9, 0.4]), np.array([0, 1, 0]), "Pairs"),
     ],
-    ids=["bars", "curves", "schedules", "bars of a table", "outcomes", "trade_off", "pair_scores"],
+    ids=["bars", "curves", "schedules", "bars of a table"],
 )
 def test_a_chart_is_a_figure_with_titles_and_labelled_axes(draw):
     fig = draw()
@@ -266,27 +251,6 @@ def test_a_chart_is_a_figure_with_titles_and_labelled_axes(draw):
     assert all(titles(fig))
     assert all(place.get_ylabel() for place in fig.axes)
     fig.canvas.draw()
-
-
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("threshold", [-2.0, 0.5, 2.0])
-def test_the_trade_off_is_drawn_for_any_mixture_and_threshold(case, threshold):
-    fig = plots.trade_off(*CASES[case], threshold)
-    bars = sum(patch.get_height() for patch in fig.axes[0].patches)
-    assert bars == len(CASES[case][1])  # every probe is in the histogram
-    fig.canvas.draw()
-
-
-def test_the_trade_off_draws_the_numbers_of_the_scoring():
-    similarity, truth = CASES["both"]
-    place = plots.trade_off(similarity, truth, 0.4).axes[1]
-    lines = {line.get_label().split(":")[0]: line for line in place.lines}
-    thresholds = lines["DIR"].get_xdata()
-    found, false = openset.dir_fpir(similarity, truth, thresholds)
-    np.testing.assert_array_equal(lines["DIR"].get_ydata(), found)
-    np.testing.assert_array_equal(lines["FPIR"].get_ydata(), false)
-    accuracy = [openset.accuracy(similarity, truth, value) for value in thresholds]
-    np.testing.assert_array_equal(lines["accuracy"].get_ydata(), accuracy)
 
 
 def test_the_curves_are_those_of_the_history():
