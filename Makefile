@@ -30,6 +30,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/step.py --compiled --out $(RESULTS)/step.json
 	$(BIN)/python benchmarks/loop.py --out $(RESULTS)/loop.json
 	-$(BIN)/python benchmarks/timm_race.py --out $(RESULTS)/timm_race.json
+	$(BIN)/python benchmarks/panel.py --out $(RESULTS)/panel.json
+	$(BIN)/python benchmarks/search.py --device cpu --out $(RESULTS)/search.json
 	$(BIN)/python benchmarks/faults.py --out $(RESULTS)/faults.json
 	$(BIN)/python benchmarks/kills.py --out $(RESULTS)/kills.json
 	-$(BIN)/python benchmarks/gpu.py --out $(RESULTS)/gpu.json

@@ -12,7 +12,7 @@ from faces_report import DIFFICULTY, numbers
 from gpu_job import Job
 from machine import Row
 
-from facekit import augment_gpu, faces, networks, recipes, runtime, train
+from facekit import augment_gpu, faces, networks, recipes, runtime, search, train
 from facekit.augment import Augment, Preprocess
 from facekit.changes import draw
 from facekit.checkpoint import Checkpoints, digest
@@ -255,3 +255,17 @@ def learned(out: Path) -> dict[str, torch.Tensor]:
     """The weights in a run's newest state."""
     net = Checkpoints(out).load_latest()["net"]
     return {key: value for key, value in net.items() if value.is_floating_point()}
+
+
+def searched(job: Job) -> list[Row]:
+    """The ten most alike of a gallery, by the device and by the processor."""
+    numbers_ = torch.Generator().manual_seed(0)
+    y = torch.randn(job.size(50_000, 300), job.size(512, 16), generator=numbers_)
+    x = torch.randn(job.size(500, 20), y.shape[1], generator=numbers_)
+    rows = []
+    for measure in search.MEASURES:
+        there, here = (search.Flat(y, measure, device).search(x, 10)
+                       for device in (job.device.type, "cpu"))  # fmt: skip
+        same = float((there.places == here.places).mean())
+        rows.append(passed({"check": f"search, {measure}", "same places": same}, same >= 0.999))
+    return rows

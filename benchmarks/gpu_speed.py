@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from facekit import augment_gpu, recipes, runtime, train
+from facekit import augment_gpu, recipes, runtime, search, train
 from facekit.augment import Augment, Preprocess
 from facekit.changes import draw
 from facekit.feed import Batch, Feed
@@ -431,3 +431,29 @@ def judge_speed(job: Job, run: Run) -> float:
     work = {"": lambda: judge(dev.in_order(size), run.precision.value)}
     taken: dict[str, Taken] = time_rounds(work, job.size(3, 1), job.device)
     return len(dev) / min(taken[""].wall)
+
+
+# --- a gallery of a million
+
+
+def gallery(job: Job) -> list[Row]:
+    """The ten most alike of a million vectors, beside the bare products of the same blocks."""
+    rows, dim, probes = job.size(1_000_000, 3000), job.size(512, 16), job.size(10_000, 50)
+    y = F.normalize(torch.randn(rows, dim, device=job.device))
+    x = F.normalize(torch.randn(probes, dim, device=job.device))
+    ways = {
+        "products alone": lambda: products(x, y),
+        "Flat, gallery on the device": lambda: search.Flat(y, device=job.device.type).search(x, 10),
+    }
+    taken = time_rounds(ways, job.size(ROUNDS, 1), job.device)
+    found = compare(taken, "products alone", probes)
+    for row in found:
+        row["TFLOP/s"] = row["images/s"] * 2 * rows * dim / 1e12
+        row["probes/s"] = row.pop("images/s")
+    return found
+
+
+def products(x: torch.Tensor, y: torch.Tensor) -> None:
+    for block in y.split(search.BLOCK):
+        for part in x.split(search.PROBES):
+            part @ block.T

@@ -22,7 +22,8 @@ from gpu_job import Job
 from machine import AGAIN, Report, Taken, compare, slope, time_rounds
 
 FOLDER = Path(gpu.__file__).parent
-COMMANDS = ["data", "faces", "faults", "gpu", "kills", "loop", "losses", "networks", "real_faces"]
+COMMANDS = ["data", "faces", "faults", "gpu", "kills", "loop", "losses", "networks", "panel"]
+COMMANDS += ["real_faces", "rules", "search"]
 COMMANDS += ["step", "timm_race"]
 MISSING = ("typer", "sklearn", "cv2", "ipywidgets", "scipy")  # on a bare GPU machine
 
