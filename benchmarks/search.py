@@ -3,8 +3,8 @@
     python benchmarks/search.py [--gallery 1000000] [--probes 10000] [--k 10] [--device cuda]
 
 All take turns on the same vectors and as many threads. The ceiling is the product of the same
-blocks without looking at it: the fastest of some shapes. Memory is what each adds to the vectors,
-measured in a process of its own with fewer probes.
+blocks without looking at it: the fastest of some shapes, by PyTorch or NumPy. Memory is what each
+adds to the vectors, measured in a process of its own with fewer probes.
 """
 
 import argparse
@@ -58,10 +58,10 @@ def vectors(seed: int, rows: int, dim: int) -> np.ndarray:
 def speed_rows(arguments: argparse.Namespace, device: torch.device) -> list[machine.Row]:
     gallery = vectors(0, arguments.gallery, arguments.dim)
     probes = vectors(1, arguments.probes, arguments.dim)
-    shape = fastest_shape(gallery, probes, device)
+    by, shape = fastest(gallery, probes, device)
     ways = {
-        f"product alone, blocks {shape[0]} x {shape[1]}": lambda: product(
-            gallery, probes, shape, device
+        f"product alone, {by}, blocks {shape[0]} x {shape[1]}": lambda: product(
+            gallery, probes, shape, device, by
         ),
         "Flat": lambda: search.Flat(gallery, device=device.type).search(probes, arguments.k),
     }
@@ -80,21 +80,30 @@ def speed_rows(arguments: argparse.Namespace, device: torch.device) -> list[mach
     return rows
 
 
-def fastest_shape(gallery: np.ndarray, probes: np.ndarray, device: torch.device) -> tuple[int, int]:
-    """The blocks whose product is quickest, tried on a part."""
+def fastest(
+    gallery: np.ndarray, probes: np.ndarray, device: torch.device
+) -> tuple[str, tuple[int, int]]:
+    """The library and the blocks whose product is quickest, tried on a part."""
     few = gallery[: 4 * SHAPES[-1][1]], probes[: SHAPES[-1][0]]
-    tried = {shape: lambda s=shape: product(*few, s, device) for shape in SHAPES}
-    taken = machine.time_rounds(tried, 3, device)
-    return min(SHAPES, key=lambda shape: min(taken[shape].wall))
+    libraries = ("torch", "numpy") if device.type == "cpu" else ("torch",)
+    tried = [(by, shape) for by in libraries for shape in SHAPES]
+    ways = {str(way): lambda way=way: product(*few, way[1], device, way[0]) for way in tried}
+    taken = machine.time_rounds(ways, 3, device)
+    return min(tried, key=lambda way: min(taken[str(way)].wall))
 
 
 def product(
-    gallery: np.ndarray, probes: np.ndarray, shape: tuple[int, int], device: torch.device
+    gallery: np.ndarray,
+    probes: np.ndarray,
+    shape: tuple[int, int],
+    device: torch.device,
+    by: str = "torch",
 ) -> None:
     """Every product of probe and gallery vector, forgotten at once."""
-    x = torch.from_numpy(probes).to(device)
+    take = (lambda part: part) if by == "numpy" else lambda p: torch.from_numpy(p).to(device)
+    x = take(probes)
     for first in range(0, len(gallery), shape[1]):
-        block = torch.from_numpy(gallery[first : first + shape[1]]).to(device)
+        block = take(gallery[first : first + shape[1]])
         for start in range(0, len(x), shape[0]):
             x[start : start + shape[0]] @ block.T
 

@@ -73,7 +73,7 @@ class Flat:
         half = block.square().sum(1) / 2 if self.measure == "euclidean" else None
         for start in range(0, len(x), PROBES):
             rows = slice(start, start + PROBES)
-            scores = x[rows] @ block.T  # (PROBES, block)
+            scores = _products(x[rows], block)  # (PROBES, block)
             if half is not None:
                 scores -= half  # falls as the distance rises: |x|^2 is the same for all
             top, place = scores.topk(min(k, len(block)))
@@ -174,6 +174,13 @@ def _blocks(
         block = _tensor(gallery[first : first + size]).to(device)
         _check_finite("gallery vector", block, first)
         yield first, F.normalize(block) if measure == "cosine" else block
+
+
+def _products(x: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+    """Every row of one with every row of the other."""
+    if x.device.type == "cpu":  # NumPy's library is the quicker one on many processors
+        return torch.from_numpy(x.numpy() @ block.numpy().T)
+    return x @ block.T
 
 
 def _tensor(vectors: Gallery) -> torch.Tensor:
