@@ -459,12 +459,13 @@ def test_dir_at_fpir_is_at_the_lowest_threshold_that_is_allowed(case, target):
     assert threshold == min(allowed)
 
 
-def test_three_false_answers_of_thirty_are_a_tenth():
-    similarity = np.concatenate([np.arange(30.0), [99.0]])[:, None]
-    truth = np.append(np.full(30, -1), 0)
-    assert openset.dir_at_fpir(similarity, truth, 0.1).fpir == 0.1
-    with pytest.raises(DataError, match=r"FPIR 0\.01 cannot be measured on 30 .*takes 100 at"):
-        openset.dir_at_fpir(similarity, truth, 0.01)
+def test_29_false_answers_of_a_hundred_are_29_per_cent():
+    """As a float 0.29 * 100 is a little less than 29."""
+    similarity = np.concatenate([np.arange(100.0), [99.0]])[:, None]
+    truth = np.append(np.full(100, -1), 0)
+    assert openset.dir_at_fpir(similarity, truth, 0.29).fpir == 0.29
+    with pytest.raises(DataError, match=r"FPIR 0\.001 cannot be measured on 100 .*takes 1000 at"):
+        openset.dir_at_fpir(similarity, truth, 0.001)
 
 
 @pytest.mark.parametrize("truth", [[0, 0], [-1, -1]])
