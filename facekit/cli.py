@@ -10,7 +10,7 @@ import typer
 from PIL import Image
 
 from facekit import doctor as examination
-from facekit import openset, pipeline, predict, recipes, runtime, sources, submit, train
+from facekit import health, openset, pipeline, predict, recipes, runtime, sources, submit, train
 from facekit.errors import DataError, FacekitError
 from facekit.faces import sheet as contact
 from facekit.layout import CourseData, find_term
@@ -195,9 +195,14 @@ def sheet(
 
 @app.command()
 def doctor(data: DataOption = None) -> None:
-    """Print what was found on this machine and what was chosen, each with its reason."""
+    """Print what was found on this machine and what was chosen, each with its reason.
+
+    With --data every image of that folder is decoded, and whatever is odd about them is told.
+    """
     for name, (value, reason) in examination.examine(data).items():
         print(f"{name:<13} {value}  ({reason})")
+    if data is not None:
+        print("\n".join(health.report(data, _watched())))
 
 
 @app.command()
