@@ -10,7 +10,18 @@ import typer
 from PIL import Image
 
 from facekit import doctor as examination
-from facekit import health, openset, pipeline, predict, recipes, runtime, sources, submit, train
+from facekit import (
+    health,
+    leaderboard,
+    openset,
+    pipeline,
+    predict,
+    recipes,
+    runtime,
+    sources,
+    submit,
+    train,
+)
 from facekit.errors import DataError, FacekitError
 from facekit.faces import sheet as contact
 from facekit.layout import CourseData, find_term
@@ -162,9 +173,17 @@ def check(csv: Path, data: DataOption = None, term: TermOption = None) -> None:
 
 @app.command()
 def score(
-    csv: Path, answers: Annotated[Path, typer.Option(help="The CSV with the answers.")]
+    csv: Annotated[Path | None, typer.Argument(help="A submission.")] = None,
+    answers: Annotated[Path | None, typer.Option(help="The CSV with the answers.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All runs of a folder, best first.")] = False,
+    runs: Annotated[Path | None, typer.Option(help="With --all. [runs/ here]")] = None,
 ) -> None:
-    """Score a submission against answers, beside the cut-offs."""
+    """Score a submission against answers, beside the cut-offs; or all runs beside each other."""
+    if all_:
+        print("\n".join(leaderboard.lines(leaderboard.leaderboard(runs or runtime.runs().value))))
+        return
+    if csv is None or answers is None:
+        raise DataError("what to score? facekit score CSV --answers CSV, or facekit score --all")
     accuracy = submit.score(csv, answers)
     profile = pipeline.made_for(answers.absolute().parent.parent)  # answers stand in data/answers
     print(submit.report(submit.task_of(csv), accuracy, profile=profile))

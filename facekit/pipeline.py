@@ -90,9 +90,9 @@ def made_for(root: Path) -> str | None:
     return name if name in PROFILES else None
 
 
-def report(task: str, accuracy: float, data: CourseData) -> str:
-    """A score in one line, beside chance and the cut-offs that go with the data."""
-    return submit.report(task, accuracy, chance(task, data), made_for(data.root))
+def report(task: str, accuracy: float, data: CourseData, count: int | None = None) -> str:
+    """A score in one line, beside chance, the cut-offs of the data, and how sure it is."""
+    return submit.report(task, accuracy, chance(task, data), made_for(data.root), count)
 
 
 def verify_dev(
@@ -130,7 +130,7 @@ def keep_decision(run: TrainedRun, rule: str, threshold: float) -> Path:
     if math.isnan(threshold):
         raise DataError("a threshold is NaN; it must be a number")
     path = run.folder / DECISION
-    content = {"rule": rule, "threshold": float(threshold), "network": _network(run)}
+    content = {"rule": rule, "threshold": float(threshold), "network": _network(run.folder)}
     write_whole(path, json.dumps(content, indent=1).encode())
     return path
 
@@ -140,7 +140,17 @@ def kept_decision(run: TrainedRun) -> Decision | None:
 
     Raises DataError when the file is damaged.
     """
-    path = run.folder / DECISION
+    return _kept(run.folder)
+
+
+def rule_of(folder: Path) -> str:
+    """The rule that the submissions of a run's folder follow, if nothing else is asked for."""
+    kept = _kept(folder)
+    return kept.rule if kept else rules.PLAIN
+
+
+def _kept(folder: Path) -> Decision | None:
+    path = folder / DECISION
     if not path.is_file():
         return None
     try:
@@ -151,11 +161,11 @@ def kept_decision(run: TrainedRun) -> Decision | None:
         raise DataError(f"{path}: damaged; delete it, or decide once more") from error
     if decision.rule not in rules.NAMES or math.isnan(decision.threshold):
         raise DataError(f"{path}: damaged; delete it, or decide once more")
-    return decision if network == _network(run) else None
+    return decision if network == _network(folder) else None
 
 
-def _network(run: TrainedRun) -> str:
-    return hashlib.sha256((run.folder / "best.pt").read_bytes()).hexdigest()
+def _network(folder: Path) -> str:
+    return hashlib.sha256((folder / "best.pt").read_bytes()).hexdigest()
 
 
 def decide(
@@ -247,5 +257,10 @@ def scoreboard(paths: dict[str, Path], data: CourseData) -> list[str]:
     """Where the two files are and, where the answers are known, what they score."""
     lines = [f"{task} submission: {path}" for task, path in paths.items()]
     for task, accuracy in scores(paths, data).items():
-        lines.append(report(task, accuracy, data))
+        lines.append(report(task, accuracy, data, test_counts(data)[task]))
     return lines
+
+
+def test_counts(data: CourseData) -> dict[str, int]:
+    """How many pictures each task is judged by in the end."""
+    return {"classification": len(data.test), "verification": len(data.unknown_test)}

@@ -1,5 +1,6 @@
 """The two CSV files: written, checked, scored, graded, sent. Built in notebook 08."""
 
+import math
 import shutil
 import subprocess
 from collections import Counter
@@ -171,12 +172,26 @@ def score(path: str | Path, answers: str | Path) -> float:
 
 
 def report(
-    task: str, accuracy: float, chance: float | None = None, profile: str | None = None
+    task: str,
+    accuracy: float,
+    chance: float | None = None,
+    profile: str | None = None,
+    count: int | None = None,
 ) -> str:
-    """A score in one line, beside the cut-offs of the profile that the data was rendered for."""
+    """A score in one line, beside the cut-offs of the profile that the data was rendered for.
+
+    `count`: on how many pictures it was measured, for the standard error.
+    """
     cutoffs, whose = cutoffs_of(task, profile)
     beside = "" if chance is None else f", chance {chance:.1%}"
+    if count:
+        beside += f", standard error {standard_error(accuracy, count):.1%} on {count}"
     return f"{task} {accuracy:.2%} -> {cutoffs.grade(accuracy)} ({whose} {cutoffs}{beside})"
+
+
+def standard_error(accuracy: float, count: int) -> float:
+    """By how much an accuracy on `count` pictures would vary over others like them."""
+    return math.sqrt(accuracy * (1 - accuracy) / count)
 
 
 def send(path: str | Path, task: str, data: CourseData, message: str) -> str:
