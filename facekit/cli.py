@@ -80,6 +80,18 @@ def data(
     print(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 
 
+@app.command()
+def unpack(
+    zips: Annotated[list[Path], typer.Argument(help="The zips of a competition.")],
+    out: Annotated[Path | None, typer.Option(help="Where to. [data/ here]")] = None,
+) -> None:
+    """Unpack downloaded zips; what could hurt is refused, and nothing there is overwritten."""
+    target = out or runtime.data().value
+    for archive in zips:
+        for top in archives.unpack(archive, target, _watched()):
+            print(top)
+
+
 @app.command("train")
 def train_(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or TOML file.")],

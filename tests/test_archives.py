@@ -225,3 +225,14 @@ def test_killed_it_leaves_nothing_under_a_real_name_and_the_same_call_begins_ane
     time.sleep(0.01)
     archives.unpack(archive, out)
     assert everything(out) == FILES | {"mine.txt": b"mine"}
+
+
+def test_the_command_unpacks_several_into_one_folder(tmp_path, run_cli, refused):
+    first = pack(tmp_path / "a.zip", {"one/a.txt": b"1"})
+    second = pack(tmp_path / "b.zip", {"two/b.txt": b"2"})
+    out = tmp_path / "data"
+    outcome = run_cli("unpack", first, second, "--out", out)
+    assert outcome == (0, f"{out / 'one'}\n{out / 'two'}\n", "")
+    assert everything(out) == {"one/a.txt": b"1", "two/b.txt": b"2"}
+    assert "is there already" in refused("unpack", first, "--out", out)
+    assert "no such file" in refused("unpack", tmp_path / "none.zip", "--out", out)
