@@ -11,6 +11,7 @@ from PIL import Image
 
 from facekit import doctor as examination
 from facekit import (
+    archives,
     health,
     leaderboard,
     openset,
@@ -232,7 +233,7 @@ def doctor(data: DataOption = None) -> None:
     """
     for name, (value, reason) in examination.examine(data).items():
         print(f"{name:<13} {value}  ({reason})")
-    if data is not None:
+    if data is not None and data.is_dir():
         print("\n".join(health.report(data, _watched())))
 
 

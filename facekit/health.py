@@ -210,8 +210,8 @@ def report(root: str | Path, progress: bool = False) -> list[str]:
     """The findings of `examine` in lines, the worst first."""
     table = examine(root, progress=progress)
     if table.empty:
-        return [f"{root}: every image can be read, and nothing is odd"]
+        return [f"images        nothing is odd  (every one below {root} can be read)"]
     return [
-        f"{row[0]:<7} {row[2]:>6} {row[1]}: {row[3]}  ({row[4]})"
+        f"{row[0]:<7} {row[2]:>5} {row[1]}: {row[3]}  ({row[4]})"
         for row in table.itertuples(index=False)
     ]

@@ -179,7 +179,8 @@ def test_doctor_says_when_nothing_is_odd(tmp_path):
     folder = tmp_path / "11-785-f23-hw2p2-classification" / "train" / "n000001"
     folder.mkdir(parents=True)
     photograph().save(folder / "a.jpg")
-    assert health.report(tmp_path) == [f"{tmp_path}: every image can be read, and nothing is odd"]
+    (line,) = health.report(tmp_path)
+    assert line == f"images        nothing is odd  (every one below {tmp_path} can be read)"
 
 
 def test_every_finding_has_a_severity_and_an_advice():
