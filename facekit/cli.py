@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from facekit import doctor as examination
 from facekit import (
     archives,
     health,
@@ -23,6 +22,7 @@ from facekit import (
     submit,
     train,
 )
+from facekit import doctor as examination
 from facekit.errors import DataError, FacekitError
 from facekit.faces import sheet as contact
 from facekit.layout import CourseData, find_term
