@@ -61,7 +61,7 @@ def _watched() -> bool:
 @app.command()
 def data(
     folder: Annotated[Path | None, typer.Argument(help="Photographs, or another course.")] = None,
-    source: Annotated[str, typer.Option(help="synthetic, folder or held-out.")] = "synthetic",
+    source: Annotated[str, typer.Option(help="synthetic, folder, lfw or held-out.")] = "synthetic",
     profile: Annotated[str | None, typer.Option(help="smoke, laptop, gpu or homework.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to. [data/ here]")] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 0,

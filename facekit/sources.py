@@ -43,12 +43,14 @@ from facekit.plans import Picture, Plan, folder_plan, held_out_plan, synthetic_p
 from facekit.profiles import Profile
 from facekit.tables import write_whole
 
-SOURCES = ("synthetic", "folder", "held-out")
+SOURCES = ("synthetic", "folder", "lfw", "held-out")
 MANIFEST = "manifest.json"
 STARTED = ".facekit-setup.json"  # there while a set-up is not finished
 CHUNK = 32  # pictures made together; fixed, so that a picture's neighbours never change
 LONG = 1000  # pictures from which on one wants to know how long they take
 QUALITY = 92  # JPEG, of photographs; a rendered shot brings its own
+LFW_IMAGES = 13_233
+LFW_EDGE = 0.2  # of each side, cut off: the face is in the middle of the photograph
 
 
 @contextmanager
@@ -74,10 +76,13 @@ def render_chunk(files: list[tuple[str, Picture]], size: int, seed: int, difficu
         _write_jpeg(path, PIL.Image.fromarray(picture), quality)
 
 
-def convert_chunk(files: list[tuple[str, Picture]], size: int) -> None:
-    """Write photographs given as (path, photograph's path), cropped to a square and resized."""
+def convert_chunk(files: list[tuple[str, Picture]], size: int, edge: float = 0.0) -> None:
+    """Write photographs given as (path, photograph's path), cropped to a square and resized.
+
+    `edge`: the share of each side that is cut off first.
+    """
     for path, photograph in files:
-        _write_jpeg(path, ImageOps.fit(read_rgb(photograph), (size, size)))
+        _write_jpeg(path, ImageOps.fit(read_rgb(photograph), (size, size), bleed=edge))
 
 
 def link_chunk(files: list[tuple[str, Picture]]) -> None:
@@ -119,6 +124,7 @@ def set_up(
     holds anything else than the course that is asked for.
     """
     out, spec = Path(out), get_term(term)
+    folder = fetch_lfw() if source == "lfw" else folder
     _check(source, profile, folder, people)
     settings = {"source": source, "term": term, "seed": seed, "version": facekit.__version__}
     settings |= _settings(source, profile, folder, people)
@@ -126,7 +132,7 @@ def set_up(
         return CourseData(out, term)
     plan = _plan(source, profile, folder, seed, people, term)
     counts = plan.counts() if plan else _counts(CourseData(folder, term))
-    if plan and source == "folder":
+    if plan and source in ("folder", "lfw"):
         check_readable([photograph for _, photograph in plan.files(spec)], progress)
     _start(out, settings)
     if plan is None:
@@ -135,6 +141,7 @@ def set_up(
         how = {
             "synthetic": (render_chunk, (profile.pixels, seed, profile.difficulty)),
             "folder": (convert_chunk, (profile.pixels,)),
+            "lfw": (convert_chunk, (profile.pixels, LFW_EDGE)),
             "held-out": (link_chunk, ()),
         }
         _make(plan.files(spec), out, *how[source], processes, progress)
@@ -181,6 +188,32 @@ def open_course(progress: bool = True) -> CourseData:
     if (root / MANIFEST).exists() or _is_course(root):
         return CourseData(root, find_term(root))
     return set_up("synthetic", runtime.profile().value, root, progress=progress)
+
+
+def fetch_lfw() -> Path:
+    """The photographs of Labelled Faces in the Wild, a folder for each person, in the cache.
+
+    Fetched by scikit-learn's loader where they are not there yet (about 200 MB). They are
+    published for research. Raises DataError that says what to do when they cannot be had.
+    """
+    from sklearn.datasets import fetch_lfw_people  # which a bare GPU machine lacks
+
+    home = runtime.cache().value / "lfw"
+    home.mkdir(parents=True, exist_ok=True)
+    folder = home / "lfw_home" / "lfw_funneled"
+    try:
+        fetch_lfw_people(data_home=str(home), resize=0.04)
+    except OSError as error:  # URLError is one
+        raise DataError(
+            f"{home}: cannot fetch Labelled Faces in the Wild ({str(error).splitlines()[0]}); look "
+            f"after the network, or put lfw-funneled.tgz and its three lists into {folder.parent}"
+        ) from error
+    found = sum(1 for _ in folder.glob("*/*.jpg"))
+    if found != LFW_IMAGES:
+        raise DataError(
+            f"{folder}: {found:,} photographs of {LFW_IMAGES:,}; delete {home} to fetch them anew"
+        )
+    return folder
 
 
 def manifest(root: str | Path) -> dict[str, Any]:

@@ -7,11 +7,14 @@ import random
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections import Counter
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -701,3 +704,76 @@ def test_a_course_with_people_held_out_can_be_trained_and_judged(
     keys = ["--set", "epochs=1", "--set", "image_size=16", "--device", "cpu"]
     assert run_cli("train", "smoke", "--data", held, "--out", run, *keys).status == 0
     assert "verification" in run_cli("evaluate", run).stdout
+
+
+# --- Labelled Faces in the Wild, from an archive of made faces
+
+
+@pytest.fixture
+def lfw_home(album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What scikit-learn's loader would download: three lists, and an archive of photographs."""
+    monkeypatch.setenv("FACEKIT_CACHE", str(tmp_path / "cache"))
+    home = tmp_path / "cache" / "lfw" / "lfw_home"
+    home.mkdir(parents=True)
+    for name in ("pairs.txt", "pairsDevTrain.txt", "pairsDevTest.txt"):
+        (home / name).touch()
+    count = 0
+    with tarfile.open(home / "lfw-funneled.tgz", "w:gz") as archive:
+        for person, folder in enumerate(sorted(album.iterdir())):
+            for shot, path in enumerate(sorted(folder.iterdir())):
+                content = BytesIO()
+                framed = Image.new("RGB", (250, 250), (0, 255, 0))
+                with Image.open(path) as picture:
+                    framed.paste(picture.convert("RGB").resize((150, 150)), (50, 50))
+                framed.save(content, "JPEG", quality=95)
+                info = tarfile.TarInfo(f"lfw_funneled/P{person}/P{person}_{shot:04d}.jpg")
+                info.size = len(content.getvalue())
+                archive.addfile(info, BytesIO(content.getvalue()))
+                count += 1
+    monkeypatch.setattr(sources, "LFW_IMAGES", count)
+    return home
+
+
+def test_lfw_becomes_a_course_without_the_edges(lfw_home: Path, run_cli, tmp_path: Path) -> None:
+    out = tmp_path / "faces"
+    arguments = "data", "--source", "lfw", "--profile", "smoke", "--out", out
+    outcome = run_cli(*arguments)
+    assert outcome.status == 0, outcome.stderr
+    data = CourseData(out)
+    assert len(data.classes) == 3
+    assert not set(data.classes) & set(data.known.labels)
+    assert manifest_of(out)["source"] == "lfw"
+    for path in out.rglob("*.jpg"):
+        with Image.open(path) as image:
+            pixels = np.asarray(image).astype(int)
+        border = np.concatenate([pixels[1], pixels[-2], pixels[:, 1], pixels[:, -2]])
+        green = (border[:, 1] > 200) & (border[:, 0] < 60) & (border[:, 2] < 60)
+        assert green.mean() < 0.5, "the frame of 50 pixels is cut off"
+    assert run_cli(*arguments).status == 0
+
+
+def test_lfw_that_was_unpacked_in_part_is_not_believed(
+    lfw_home: Path, refused, tmp_path: Path
+) -> None:
+    part = lfw_home / "lfw_funneled" / "P0"
+    part.mkdir(parents=True)
+    Image.new("RGB", (250, 250)).save(part / "P0_0000.jpg")
+    said = refused("data", "--source", "lfw", "--out", tmp_path / "out")
+    assert "1 photographs of" in said
+    assert "delete" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_network_lfw_says_what_to_do(
+    tmp_path: Path, refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACEKIT_CACHE", str(tmp_path / "cache"))
+
+    def fail(**_: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", fail)
+    said = refused("data", "--source", "lfw", "--out", tmp_path / "out")
+    assert "cannot fetch Labelled Faces in the Wild" in said
+    assert "no route to host" in said
+    assert "lfw-funneled.tgz" in said
