@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from facekit import certainty, openset, pipeline, predict, rules, sources, train
+from facekit.comparison import Comparison
 from facekit.layout import CourseData, read_identities
 from facekit.profiles import PROFILES
 
@@ -43,9 +44,9 @@ def main() -> None:
     report = machine.Report("rules", arguments.out, classes=len(run.classes), data=data.root.name)
     cohort = predict.class_means(run, data)
     dev = pipeline.verify_dev(run, data, cohort=cohort)
-    comparison = dev.compare_rules(TARGET)
-    report.table(f"{len(dev.truth)} dev probes, cross-fitted", table_rows(comparison))
-    report.note(comparison.reason)
+    found = dev.compare_rules(TARGET)
+    report.table(f"{len(dev.truth)} dev probes, cross-fitted", table_rows(found))
+    report.note(found.reason)
     tuned = dev.tuning()
     report.table("how sure the plain threshold is", [tuning_row(tuned)])
     if data.answers:
@@ -69,8 +70,8 @@ def rendered_run(arguments: argparse.Namespace) -> None:
     train.fit(faces_learn.recipe_for(course.classes, course.pixels, []), data, arguments.run)
 
 
-def table_rows(comparison: rules.Comparison) -> list[machine.Row]:
-    return comparison.table.reset_index(names="rule").to_dict("records")
+def table_rows(found: Comparison) -> list[machine.Row]:
+    return found.table.reset_index(names="rule").to_dict("records")
 
 
 def tuning_row(tuned: certainty.Tuning) -> machine.Row:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from facekit import certainty, openset, rules, runtime, sources, submit
+from facekit import certainty, comparison, openset, rules, runtime, sources, submit
 from facekit.errors import DataError
 from facekit.layout import NO_MATCH, CourseData
 from facekit.openset import Threshold
@@ -69,9 +69,9 @@ class Verification:
         """How sure the chosen threshold and its accuracy are."""
         return certainty.tuning(self.scores, self.truth)
 
-    def compare_rules(self, target: float = 0.1) -> rules.Comparison:
+    def compare_rules(self, target: float = 0.1) -> comparison.Comparison:
         """Every rule on these probes, each judged on people it was not fitted to."""
-        return rules.compare(self.evidence, self.truth, target=target)
+        return comparison.compare(self.evidence, self.truth, target=target)
 
 
 def course_run() -> Path:
@@ -227,10 +227,10 @@ def certainty_lines(dev: Verification, decision: Decision) -> list[str]:
     ]
 
 
-def rule_table(found: rules.Comparison) -> pd.DataFrame:
+def rule_table(found: comparison.Comparison) -> pd.DataFrame:
     """A comparison in per cent, for reading: each figure with its interval."""
     table = pd.DataFrame(index=found.table.index)
-    for name in rules.COLUMNS:
+    for name in comparison.COLUMNS:
         parts = (100 * found.table[part] for part in (name, f"{name} low", f"{name} high"))
         table[name] = [
             f"{value:.1f}" if np.isnan(low) else f"{value:.1f} ({low:.1f} ... {high:.1f})"

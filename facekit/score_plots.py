@@ -16,11 +16,12 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from facekit import openset
+from facekit.comparison import Comparison
 from facekit.errors import DataError
 from facekit.images import read_rgb
 from facekit.pairs import Roc
 from facekit.plots import BLUE, COLOURS, GREEN, ORANGE, RED, STYLES, figure
-from facekit.rules import PLAIN, Comparison
+from facekit.rules import PLAIN
 
 MARKERS = "osv^D*PXh<>d"
 Judged = tuple[np.ndarray, np.ndarray]  # scores and truth
@@ -240,13 +241,13 @@ def _tsne(count: int) -> TSNE:
     return TSNE(2, init="pca", perplexity=min(30.0, (count - 1) / 3), random_state=0)
 
 
-def rule_gains(comparison: Comparison) -> Figure:
+def rule_gains(found: Comparison) -> Figure:
     """By how many points of accuracy each rule beats the plain threshold, with its interval."""
-    table = comparison.table.drop(index=PLAIN).iloc[::-1]
+    table = found.table.drop(index=PLAIN).iloc[::-1]
     fig, (place,) = figure(7, 1.2 + 0.4 * len(table))
     rows = np.arange(len(table))
     gain, low, high = (100 * table[name] for name in ("gain", "gain low", "gain high"))
-    chosen = table.index == comparison.recommended
+    chosen = table.index == found.recommended
     for kind, marker, colour in ((~chosen, "o", BLUE), (chosen, "D", RED)):
         spread = np.stack([gain - low, high - gain])[:, kind].clip(0)
         place.errorbar(gain[kind], rows[kind], xerr=spread, fmt=marker, color=colour, capsize=4)
@@ -254,6 +255,6 @@ def rule_gains(comparison: Comparison) -> Figure:
     place.set_yticks(rows, table.index)
     for label, bold in zip(place.get_yticklabels(), chosen, strict=True):
         label.set_weight("bold" if bold else "normal")
-    place.set(title=f"Recommended: {comparison.recommended}", ylim=(-0.7, len(table) - 0.3))
+    place.set(title=f"Recommended: {found.recommended}", ylim=(-0.7, len(table) - 0.3))
     place.set_xlabel("accuracy above the plain threshold's, points")
     return fig

@@ -138,16 +138,20 @@ def set_up(
     if plan is None:
         _take_over(Path(folder), out, progress)
     else:
-        how = {
-            "synthetic": (render_chunk, (profile.pixels, seed, profile.difficulty)),
-            "folder": (convert_chunk, (profile.pixels,)),
-            "lfw": (convert_chunk, (profile.pixels, LFW_EDGE)),
-            "held-out": (link_chunk, ()),
-        }
-        _make(plan.files(spec), out, *how[source], processes, progress)
+        _make(plan.files(spec), out, *_how(source, profile, seed), processes, progress)
         plan.write_tables(out, spec)
     _finish(out, settings, counts, progress)
     return CourseData(out, term)
+
+
+def _how(source: str, profile: Profile, seed: int) -> tuple[Callable, tuple]:
+    """What makes a chunk of pictures, and its arguments beside the chunk."""
+    return {
+        "synthetic": (render_chunk, (profile.pixels, seed, profile.difficulty)),
+        "folder": (convert_chunk, (profile.pixels,)),
+        "lfw": (convert_chunk, (profile.pixels, LFW_EDGE)),
+        "held-out": (link_chunk, ()),
+    }[source]
 
 
 def _settings(

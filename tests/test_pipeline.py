@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from facekit import openset, pipeline, predict, recipes, rules, sources, train
+from facekit import comparison, openset, pipeline, predict, recipes, rules, sources, train
 from facekit.errors import DataError
 from facekit.layout import CourseData, read_identities
 from facekit.predict import TrainedRun
@@ -168,7 +168,7 @@ def test_rules_are_compared_and_nothing_is_written(many, run_cli, unchanged):
     assert found.reason in outcome.stdout
     for name, row in found.table.iterrows():
         line = next(line for line in outcome.stdout.splitlines() if line.startswith(name))
-        for column in rules.COLUMNS:
+        for column in comparison.COLUMNS:
             assert f"{100 * row[column]:.1f}" in line
         low, high = 100 * row["area low"], 100 * row["area high"]
         assert f"({low:.1f} ... {high:.1f})" in line

@@ -23,8 +23,8 @@ ORDER = (
     "errors tables archives profiles runtime layout faces plans order images sources augment "
     "changes augment_gpu augment_cpu mixing store feed guards blocks anatomy heads networks losses "
     "fold recipes optim checkpoint lock tracking watch stopping distributed rehearsal run train "
-    "ablations predict openset pairs certainty rules search health floors submit pipeline "
-    "leaderboard doctor plots score_plots panel widgets course cli"
+    "ablations predict openset pairs certainty rules comparison search health floors submit "
+    "pipeline leaderboard doctor plots score_plots panel widgets course cli"
 ).split()
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from facekit import certainty, openset, rules
+from facekit import certainty, comparison, openset, rules
 from facekit.errors import DataError
 from facekit.rules import Evidence
 
@@ -321,8 +321,8 @@ def test_a_calibrated_rule_brings_its_threshold():
 # --- comparing them
 
 
-def few(some: Evidence, truth: np.ndarray, **settings) -> rules.Comparison:
-    return rules.compare(some, truth, **{"repeats": 3, "count": 100} | settings)
+def few(some: Evidence, truth: np.ndarray, **settings) -> comparison.Comparison:
+    return comparison.compare(some, truth, **{"repeats": 3, "count": 100} | settings)
 
 
 def test_among_kinds_of_faces_and_bad_pictures_another_rule_is_recommended():

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from facekit import openset, pairs, rules, score_plots
+from facekit import comparison, openset, pairs, rules, score_plots
 from facekit.errors import DataError
 
 NUMBERS = np.random.default_rng(0)
@@ -226,9 +226,9 @@ def test_gains_are_drawn_with_their_intervals():
     probes = gallery[truth] + numbers.normal(size=(120, 12))
     probes[::4], truth[::4] = numbers.normal(size=(30, 12)), openset.NOBODY
     evidence = rules.Evidence(probes, gallery, cohort=numbers.normal(size=(30, 12)))
-    found = rules.compare(evidence, truth, repeats=2, count=50)
+    found = comparison.compare(evidence, truth, repeats=2, count=50)
     for recommended in ("threshold", "gap"):
-        shown = rules.Comparison(found.table, recommended, "", {})
+        shown = comparison.Comparison(found.table, recommended, "", {})
         place = score_plots.rule_gains(shown).axes[0]
         assert recommended in place.get_title()
         names = [label.get_text() for label in place.get_yticklabels()]
