@@ -302,7 +302,7 @@ def test_probes_of_strangers_alone_can_be_judged(
         (("data", "--seed", "x"), "Invalid value for '--seed'"),
         (("train",), "Missing argument"),
         (("evaluate",), "Missing argument"),
-        (("score", "a.csv"), "Missing option '--answers'"),
+        (("score", "a.csv"), "what to score? facekit score CSV --answers CSV"),
         (("score", "a.csv", "--answers", "b.csv"), "a.csv: no such file"),
         (("evaluate", "nowhere"), "nowhere/best.pt: no such checkpoint; train the run first"),
         (("submit", "nowhere"), "nowhere/best.pt: no such checkpoint; train the run first"),
