@@ -242,15 +242,21 @@ class _Map(NamedTuple):
 
 def _open_map(path: Path, side: int) -> _Map | None:
     """A map, whole or not; None where there is none of that side."""
-    picture = side * side * 3
     try:
-        count, rest = divmod(path.stat().st_size, picture + RECORD.itemsize)
-        if rest or not count:
-            return None
-        images = np.memmap(path, np.uint8, "r", shape=(count, side, side, 3))
-        records = np.memmap(path, RECORD, "r", offset=count * picture, shape=(count,))
+        with path.open("rb") as file:
+            return _map(file, side)
     except OSError:
         return None
+
+
+def _map(file: BinaryIO, side: int) -> _Map | None:
+    """The map in an open file; None where its length is not one of that side."""
+    picture = side * side * 3
+    count, rest = divmod(os.fstat(file.fileno()).st_size, picture + RECORD.itemsize)
+    if rest or not count:
+        return None
+    images = np.memmap(file, np.uint8, "r", shape=(count, side, side, 3))
+    records = np.memmap(file, RECORD, "r", offset=count * picture, shape=(count,))
     return _Map(images, records)
 
 
@@ -275,7 +281,8 @@ def _make(path: Path, files: Files, side: int, progress: bool) -> None:
     faults: list[str] = []
     with part.open("r+b") as file:
         file.truncate(len(files.paths) * (picture + RECORD.itemsize))
-        made = partial(_make_pictures, files, side, _open_map(part, side), _others(part, side))
+        # Mapped by the open file: another process may give its name away at any moment.
+        made = partial(_make_pictures, files, side, _map(file, side), _others(part, side))
         rows = range(len(files.paths))
         for pictures, found in _in_blocks(made, rows, "decoding images", progress):
             faults += found

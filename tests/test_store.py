@@ -306,6 +306,20 @@ def test_kills_and_rivals_never_lead_to_a_wrong_picture(
     assert end == "done"
 
 
+def test_a_rival_may_take_the_half_made_map_away_as_soon_as_it_is_opened(
+    paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_away(file, side: int):
+        monkeypatch.undo()
+        os.replace(file.name, cache / "elsewhere")
+        return map_open(file, side)
+
+    map_open = store._map
+    monkeypatch.setattr(store, "_map", taken_away)
+    assert is_right(paths, 20, cache)
+    assert (cache / "elsewhere").is_file()
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_making_goes_on_where_it_was(
     paths: list[Path],
