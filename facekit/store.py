@@ -292,7 +292,9 @@ def _make(path: Path, files: Files, side: int, progress: bool) -> None:
                 place = len(rows) * picture + row * RECORD.itemsize
                 _write(file, place, np.array(record, RECORD))
         os.fsync(file.fileno())
-    refuse_faults(faults)
+        refuse_faults(faults)
+        if not os.path.samestat(os.fstat(file.fileno()), part.stat()):
+            raise FileNotFoundError(part)  # a third process begins anew under this name
     os.replace(part, path)
     _clear(path, files.digests, side)
 

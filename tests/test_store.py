@@ -306,18 +306,28 @@ def test_kills_and_rivals_never_lead_to_a_wrong_picture(
     assert end == "done"
 
 
-def test_a_rival_may_take_the_half_made_map_away_as_soon_as_it_is_opened(
-    paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("begun_anew", [False, True], ids=["gone", "begun anew"])
+def test_a_rival_may_take_the_half_made_map_away(
+    paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch, begun_anew: bool
 ) -> None:
     def taken_away(file, side: int):
-        monkeypatch.undo()
-        os.replace(file.name, cache / "elsewhere")
+        monkeypatch.setattr(store, "_map", map_open)
+        size = Path(file.name).stat().st_size
+        replace(file.name, cache / "elsewhere")
+        if begun_anew:
+            Path(file.name).write_bytes(bytes(size))
         return map_open(file, side)
 
-    map_open = store._map
+    def put_in_place(part: Path, path: Path) -> None:
+        if path.suffix == ".pictures":
+            whole.append(bool(store._open_map(part, 20).records["digest"].any(1).all()))
+        replace(part, path)
+
+    map_open, replace, whole = store._map, os.replace, []
     monkeypatch.setattr(store, "_map", taken_away)
+    monkeypatch.setattr(os, "replace", put_in_place)
     assert is_right(paths, 20, cache)
-    assert (cache / "elsewhere").is_file()
+    assert whole == [True]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
