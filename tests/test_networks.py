@@ -328,7 +328,9 @@ def some_stage(name: str) -> st.SearchStrategy[Stage]:
     known = BLOCKS[name].__init__.__annotations__
     options = {key: strategy for key, strategy in wanted.items() if key in known}
     assert set(wanted) == set(OPTIONS)
-    sizes = {"channels": st.sampled_from([4, 6, 8]), "stride": st.integers(1, 2)}
+    # Not fewer than 6: on processors with AVX2 alone torch 2.14's 1 x 1 convolution with stride 2
+    # writes beyond its memory, in the backward pass, where 5 channels or fewer come in.
+    sizes = {"channels": st.sampled_from([8, 12, 16]), "stride": st.integers(1, 2)}
     sizes["depth"] = st.integers(1, 2)
     return st.fixed_dictionaries(sizes, optional=options).map(lambda o: Stage(name, **o))
 
@@ -340,7 +342,7 @@ STAGES = st.lists(st.sampled_from(list(BLOCKS)).flatmap(some_stage), min_size=1,
 @given(stages=STAGES, embedding=st.sampled_from([0, 5]), seed=st.integers(0, 99))
 def test_any_mix_of_blocks_builds_and_learns(stages, embedding, seed):
     torch.manual_seed(seed)
-    spec = NetworkSpec(Stem(4), tuple(stages), embedding=embedding)
+    spec = NetworkSpec(Stem(8), tuple(stages), embedding=embedding)
     assert as_spec(tomllib.loads(f"network = {toml(spec_as_dict(spec))}")["network"]) == spec
     net = build(spec, 3)
     x = torch.randn(4, 3, net.stride + 5, net.stride + 5, requires_grad=True)
