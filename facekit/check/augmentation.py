@@ -1,0 +1,1 @@
+"""The exercises of notebook 02. Built in notebook 02."""

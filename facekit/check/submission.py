@@ -1,0 +1,1 @@
+"""The exercises of notebook 08. Built in notebook 08."""

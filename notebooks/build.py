@@ -1,0 +1,257 @@
+"""Three forms of every lesson from one source: python notebooks/build.py [--run | --check].
+
+    source/NN_name.py      what is written by hand: cells in jupytext's percent format
+    NN_name.ipynb          the lesson, with outputs, to be read as it stands and run
+    exercises/NN_name.ipynb  the same with a stub for each exercise: the student's copy
+    solutions/NN_name.ipynb  the same with the solutions
+
+Where the code of a lesson changed, its outputs are dropped, and `--run` runs it and keeps what it
+shows. `--check` writes nothing and says what is out of step. `--release FOLDER` makes the copy
+of the kit that students get, without sources and solutions.
+
+In a source, `### BEGIN SOLUTION` and `### END SOLUTION` stand round what a student has to write;
+such a cell is not in the lesson. A heading `### Exercise: ...` gets its number. `alt="..."` in a
+cell's first line describes its picture to those who do not see it.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parent
+FORMS = {"lesson": "", "exercises": "exercises", "solutions": "solutions"}
+SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.M | re.S)
+STUB = "...  # your code\n"
+KEPT = ("image/png", "image/jpeg", "text/html", "text/plain")
+BUDGET = 1_000_000  # bytes of a notebook with its outputs
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+STUDENTS_LACK = ("notebooks/source", "notebooks/solutions", "notebooks/build.py", "tests", ".ci")
+
+
+def sources() -> list[Path]:
+    return sorted((HERE / "source").glob("[0-9]*.py"))
+
+
+def settings() -> dict[str, str]:
+    """Where the course lives, from pyproject.toml: the one place for badges and first cell."""
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["facekit"]
+
+
+def build(source: Path, form: str) -> NotebookNode:
+    """The notebook of one form, without outputs."""
+    book = jupytext.read(source, fmt="py:percent")
+    number, cells = int(source.stem[:2]), []
+    for cell in book.cells:
+        cell.source = cell.source.rstrip("\n")
+        if cell.cell_type == "markdown":
+            cell.source = number_exercises(cell.source, number, cells)
+            if form == "lesson" and cell.source.startswith("### Exercise "):
+                cell.source += f"\n\n*Solve it in [your copy](exercises/{source.stem}.ipynb).*"
+        elif SOLUTION.search(cell.source):
+            if form == "lesson":
+                continue
+            cell.source = fill(cell.source, form)
+        cells.append(cell)
+    cells[1:1] = [new_markdown_cell(badges(source.stem, form)), new_code_cell(first_cell())]
+    book.cells, book.metadata = cells, NotebookNode(METADATA)
+    book.nbformat_minor = 5
+    name_cells(book)
+    return book
+
+
+def number_exercises(text: str, number: int, before: list[NotebookNode]) -> str:
+    """`### Exercise: ...` becomes `### Exercise 3.1: ...`."""
+    heading = "### Exercise"
+    if f"\n{heading}: " in text:
+        raise ValueError(f"an exercise begins in the middle of a cell:\n{text}")
+    count = 1 + sum(cell.source.startswith(f"{heading} ") for cell in before)
+    return text.replace(f"{heading}: ", f"{heading} {number}.{count}: ", 1)
+
+
+def fill(code: str, form: str) -> str:
+    """An exercise's cell with its solution, or with a stub in its place."""
+    if code.count("### BEGIN SOLUTION") != len(SOLUTION.findall(code)):
+        raise ValueError(f"a solution without an end:\n{code}")
+    stub = form == "exercises"
+    return SOLUTION.sub(lambda m: m[1] + STUB if stub else m[2], code + "\n").rstrip("\n")
+
+
+def name_cells(book: NotebookNode) -> None:
+    """Ids that stay while the cell's text stays."""
+    seen: dict[str, int] = {}
+    for cell in book.cells:
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
+        seen[digest] = seen.get(digest, 0) + 1
+        cell.id = digest + (f"-{seen[digest]}" if seen[digest] > 1 else "")
+
+
+def badges(stem: str, form: str) -> str:
+    """Where else this notebook can be opened, and where its other forms are."""
+    place = "/".join(filter(None, ("notebooks", FORMS[form], f"{stem}.ipynb")))
+    where = settings() | {"place": place}
+    links = [
+        f"[![{host}]({address['badge']})]({address['open'].format(**where)})"
+        for host, address in where["badges"].items()
+    ]
+    up = "../" if FORMS[form] else ""
+    forms = {
+        "lesson": f"the lesson with its outputs; [your copy](exercises/{stem}.ipynb) has exercises "
+        "that check themselves",
+        "exercises": f"your copy, with exercises; the lesson with its outputs is "
+        f"[here]({up}{stem}.ipynb)",
+        "solutions": f"the solutions; the exercises are [here]({up}exercises/{stem}.ipynb)",
+    }
+    return f"{' '.join(links)}\n\nThis is {forms[form]}."
+
+
+def first_cell() -> str:
+    """The same in every notebook: fetch the kit where it is not installed, look where we are."""
+    return (HERE / "source" / "first_cell.txt").read_text().format(**settings()).rstrip("\n")
+
+
+def code_hash(book: NotebookNode) -> str:
+    code = "\0".join(cell.source for cell in book.cells if cell.cell_type == "code")
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+# --- outputs
+
+
+def take_outputs(book: NotebookNode, done: NotebookNode) -> None:
+    """Give the cells of `book` the outputs of the same cells in `done`."""
+    run = [cell for cell in done.cells if cell.cell_type == "code"]
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    for count, (cell, other) in enumerate(zip(code, run, strict=True), start=1):
+        cell.execution_count = count
+        cell.outputs = [kept(out, count, cell) for out in other.outputs if is_kept(out)]
+    book.metadata["facekit"] = {"code": code_hash(book)}
+
+
+def is_kept(output: NotebookNode) -> bool:
+    """Not errors, progress and warnings, or views of widgets, which only a kernel can show."""
+    if output.output_type == "stream":
+        return output.name == "stdout"
+    data = output.get("data", {})
+    return bool(set(data) & set(KEPT)) and "application/vnd.jupyter.widget-view+json" not in data
+
+
+def kept(output: NotebookNode, count: int, cell: NotebookNode) -> NotebookNode:
+    output = NotebookNode(output)
+    if "data" in output:
+        output.data = {kind: output.data[kind] for kind in KEPT if kind in output.data}
+        pictures = [kind for kind in output.data if kind.startswith("image/")]
+        if pictures:
+            output.data.pop("text/plain", None)
+        alt = cell.metadata.get("alt", "")
+        output.metadata = {kind: {"alt": alt} for kind in pictures}
+    if "execution_count" in output:
+        output.execution_count = count
+    return output
+
+
+def run(source: Path) -> NotebookNode:
+    """Run the lesson at this machine's profile in the course's workspace."""
+    from facekit import course  # needs the notebooks' packages
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, copy = HERE / f".{source.stem}.running.ipynb", Path(folder, "done.ipynb")
+        try:
+            nbformat.write(build(source, "lesson"), plain)
+            course.run_notebook(plain, copy)
+        finally:
+            plain.unlink(missing_ok=True)
+        return nbformat.read(copy, as_version=4)
+
+
+# --- the command
+
+
+def wanted(source: Path, form: str, again: bool = False) -> NotebookNode:
+    """The notebook as it should stand on the disk."""
+    book, path = build(source, form), place(source, form)
+    if form != "lesson":
+        return book
+    done = run(source) if again else nbformat.read(path, as_version=4) if path.is_file() else None
+    fresh = again or (done and done.metadata.get("facekit", {}).get("code") == code_hash(book))
+    if fresh:
+        take_outputs(book, done)
+    return book
+
+
+def place(source: Path, form: str) -> Path:
+    return HERE / FORMS[form] / f"{source.stem}.ipynb"
+
+
+def out_of_step() -> list[str]:
+    """What `--check` has to say of the notebooks on the disk; [] if nothing."""
+    problems = []
+    for source in sources():
+        for form in FORMS:
+            path, book = place(source, form), wanted(source, form)
+            if not path.is_file() or path.read_text() != text_of(book):
+                problems.append(f"{path}: out of step with {source.name}; run notebooks/build.py")
+            elif form == "lesson" and "facekit" not in book.metadata:
+                problems.append(f"{path}: has no outputs; run notebooks/build.py --run")
+            elif path.stat().st_size > BUDGET:
+                problems.append(f"{path}: {path.stat().st_size:,} bytes, over {BUDGET:,}")
+    return problems
+
+
+def text_of(book: NotebookNode) -> str:
+    return nbformat.writes(book) + "\n"
+
+
+def release(folder: Path) -> None:
+    """What is handed to students: the files git knows, without sources and solutions."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if name.startswith(STUDENTS_LACK):
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, folder / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="numbers of lessons, such as 03 [all]")
+    parser.add_argument("--run", action="store_true", help="run the lessons, keep what they show")
+    parser.add_argument("--check", action="store_true", help="say what is out of step")
+    parser.add_argument("--release", type=Path, metavar="FOLDER", help="the students' copy")
+    asked = parser.parse_args()
+    if asked.release:
+        release(asked.release)
+    elif asked.check:
+        problems = out_of_step()
+        sys.exit("\n".join(problems) or 0)
+    else:
+        for source in sources():
+            if asked.names and not source.stem.startswith(tuple(asked.names)):
+                continue
+            for form in FORMS:
+                path = place(source, form)
+                path.parent.mkdir(exist_ok=True)
+                book = wanted(source, form, again=asked.run and form == "lesson")
+                path.write_text(text_of(book))
+                print(os.path.relpath(path))
+
+
+if __name__ == "__main__":
+    main()
