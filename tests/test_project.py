@@ -24,7 +24,7 @@ ORDER = (
     "changes augment_gpu augment_cpu mixing store feed guards blocks anatomy heads networks losses "
     "fold recipes optim checkpoint lock tracking watch stopping distributed rehearsal run train "
     "ablations predict openset pairs certainty rules comparison search health floors submit "
-    "pipeline leaderboard doctor plots score_plots panel widgets check course cli"
+    "pipeline leaderboard doctor plots score_plots panel widgets check host course cli"
 ).split()
 
 

@@ -393,6 +393,7 @@ assert moved["yaw"] > moved["nose_tip"] > 0, "the shot outweighs the person"
 assert pixel_floor["easy"] > pixel_floor["hard"] > 0.5 * 7 / 79
 assert points.shape == (5, len(faces.LANDMARKS), 2)
 assert parts.max() < len(faces.PARTS)
+host.took()
 
 # %% [markdown]
 # **On other machines.** A Colab T4 makes 1,000 people instead of a laptop's

@@ -276,6 +276,7 @@ assert all(share.min() >= 0 and share.max() <= 1
            for *_, share in mixed.values())
 assert costs["OpenCV"]["usual"] < costs["v2, one by one"]["usual"]
 assert panel.children[0].value == NOTHING.crop_scale
+host.took()
 
 # %% [markdown]
 # **On other machines.** Where the pictures fit into a GPU's memory, they stay

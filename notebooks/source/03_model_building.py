@@ -262,6 +262,7 @@ assert rows["row12"]["parameters"] == 12_632_185
 assert [name for name in millions if millions[name] > 21] == ["row01"]
 assert "over the limit of 21,000,000" in refused
 assert torch.allclose(net.head(embedding), logits, atol=1e-5)
+host.took()
 
 # %% [markdown]
 # **On other machines.** The recipe of a GPU has a wider and deeper network of

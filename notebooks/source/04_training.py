@@ -267,6 +267,7 @@ assert process.returncode != 0, "it was killed before it was done"
 if device.type == "cpu":
     assert resumed.rows == straight.rows and nets[0] == nets[1]
 assert (folder / "best.pt").exists()
+host.took()
 
 # %% [markdown]
 # **In practice.** On Colab the disk is lost with the session: mount your Drive

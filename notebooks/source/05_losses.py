@@ -274,6 +274,7 @@ assert gauss.head.similarity == "euclidean"
 assert known > 5 / PEOPLE, "class means know most faces at once"
 assert all(torch.isfinite(p).all() for net in nets.values()
            for p in net.parameters())
+host.took()
 
 # %% [markdown]
 # **To train with one of these:** `facekit train laptop --set head=cosface`, or

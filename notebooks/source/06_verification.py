@@ -292,6 +292,7 @@ assert panel.choice == ("threshold", chosen.value), "moved? run again"
 assert pipeline.kept_decision(run) == decision.choice
 assert len(larger.truth) <= len(truth) or (
     np.ptp(wider.accuracy_interval) < np.ptp(tuned.accuracy_interval))
+host.took()
 
 # %% [markdown]
 # Next: [07, what made the difference](07_ablations.ipynb).

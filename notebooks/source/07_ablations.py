@@ -205,6 +205,7 @@ assert set(plan) == set(mine.index)
 assert mine["dev_accuracy"].max() > 3 * chance, "something was learnt"
 again = train.fit(recipe, course, folder / name, progress=False)
 assert len(again.rows) == recipe.epochs, "a finished run is only read"
+host.took()
 
 # %% [markdown]
 # **On other machines.** `ablations.SCALES` says how much each profile can

@@ -125,6 +125,7 @@ for task, accuracy in reached.items():
 if reached:
     assert reached["classification"] > 5 * pipeline.chance(
         "classification", course)
+host.took()
 
 # %% [markdown]
 # That is the whole way, from a folder of faces to two scored submissions.
