@@ -63,7 +63,7 @@ def build(source: Path, form: str) -> NotebookNode:
             cell.source = number_exercises(cell.source, number, cells)
             if form == "lesson" and cell.source.startswith("### Exercise "):
                 cell.source += f"\n\n*Solve it in [your copy](exercises/{source.stem}.ipynb).*"
-        elif SOLUTION.search(cell.source):
+        elif "### BEGIN SOLUTION" in cell.source:
             if form == "lesson":
                 continue
             cell.source = fill(cell.source, form)
