@@ -167,8 +167,13 @@ def kept(output: NotebookNode, count: int, cell: NotebookNode) -> NotebookNode:
 
 def run(source: Path) -> NotebookNode:
     """Run the lesson at this machine's profile in the course's workspace."""
-    from facekit import course  # needs the notebooks' packages
+    from facekit import course, runtime, sources  # needs the notebooks' packages
 
+    sources.open_course()
+    if sources.manifest(runtime.data().value).get("source") != "synthetic":
+        sys.exit(
+            f"{runtime.data().value}: not rendered; outputs that are kept show made faces only"
+        )
     with tempfile.TemporaryDirectory() as folder:
         plain, copy = HERE / f".{source.stem}.running.ipynb", Path(folder, "done.ipynb")
         try:

@@ -1,6 +1,7 @@
 """The notebooks run top to bottom, prove what they teach, and are fit to be handed out."""
 
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from facekit.errors import FacekitError
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+ALL_FORMS = [*NOTEBOOKS, *sorted((REPOSITORY / "notebooks").glob("*/*.ipynb"))]
 
 
 def code_cells(path: Path) -> list[str]:
@@ -23,24 +25,58 @@ def code_cells(path: Path) -> list[str]:
     return [cell.source for cell in cells if cell.cell_type == "code"]
 
 
-def test_all_notebooks_pass_in_a_copy_whose_path_has_spaces(tmp_path):
-    copy = tmp_path / "my course kit"
+def test_lessons_pass_in_any_order_in_a_path_with_spaces_and_without_a_network(tmp_path):
+    copy, home = tmp_path / "my course kit", tmp_path / "work space"
     shutil.copytree(REPOSITORY / "notebooks", copy / "notebooks")
-    home = tmp_path / "work space"
     settings = {"FACEKIT_PROFILE": "smoke", "FACEKIT_HOME": str(home), "PYTHONWARNINGS": "default"}
+    paths = [str(offline(tmp_path)), os.environ.get("PYTHONPATH")]
+    settings["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    order = [str(copy / "notebooks" / path.name) for path in NOTEBOOKS]
+    random.SystemRandom().shuffle(
+        order
+    )  # another one in every run: no lesson needs another's files
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=900"]
     command += ["--nbval-current-env", "-p", "no:cacheprovider", "--rootdir", str(copy)]
     done = subprocess.run(
-        [*command, str(copy / "notebooks")],
-        env=os.environ | settings,
-        cwd=copy,
-        capture_output=True,
-        text=True,
+        [*command, *order], env=os.environ | settings, cwd=copy, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout[-6000:]
+    assert done.returncode == 0, f"{order}\n{done.stdout[-6000:]}"
     assert f"{sum(len(code_cells(path)) for path in NOTEBOOKS)} passed" in done.stdout
     for name in ("classification.csv", "verification.csv"):
         assert (home / "runs" / "course" / name).is_file()
+
+
+OFFLINE = """
+import socket
+
+def only_here(connect):
+    def checked(self, address):
+        inside = self.family == getattr(socket, "AF_UNIX", None) or address[0] in HERE
+        if not inside:
+            raise OSError(101, "the network is off in this test")
+        return connect(self, address)
+    return checked
+
+HERE = ("127.0.0.1", "::1", "localhost")
+socket.socket.connect = only_here(socket.socket.connect)
+socket.socket.connect_ex = only_here(socket.socket.connect_ex)
+"""
+
+
+def offline(folder: Path) -> Path:
+    """A folder that keeps every Python process that finds it from leaving this machine."""
+    (folder / "offline").mkdir()
+    (folder / "offline/sitecustomize.py").write_text(OFFLINE)
+    return folder / "offline"
+
+
+def test_offline_is_offline(tmp_path):
+    code = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=60)"
+    settings = {"PYTHONPATH": str(offline(tmp_path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True
+    )
+    assert "the network is off in this test" in done.stderr
 
 
 def test_the_course_has_eight_notebooks_and_each_leads_to_the_next():
@@ -50,18 +86,17 @@ def test_the_course_has_eight_notebooks_and_each_leads_to_the_next():
         assert f"({following.name})" in last.source, path.stem
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def identity(path: Path) -> str:
+    return path.relative_to(REPOSITORY / "notebooks").with_suffix("").as_posix()
+
+
+@pytest.mark.parametrize("path", ALL_FORMS, ids=identity)
 class TestEachNotebook:
     def test_is_valid_and_names_the_kernel_that_everybody_has(self, path):
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
         assert notebook.metadata.kernelspec.name == "python3"
         assert "widgets" not in notebook.metadata
-
-    def test_holds_no_error_and_no_foreign_output(self, path):
-        for cell in nbformat.read(path, as_version=4).cells:
-            assert not cell.get("outputs"), "notebooks are kept without outputs"
-            assert cell.get("execution_count") is None
 
     def test_is_short_enough_to_read(self, path):
         cells = code_cells(path)
@@ -70,17 +105,53 @@ class TestEachNotebook:
         assert max(len(line) for cell in cells for line in cell.splitlines()) <= 79
         assert path.stat().st_size < 1_000_000
 
-    def test_ends_with_asserts_about_what_it_teaches(self, path):
-        assert code_cells(path)[-1].count("assert ") >= 6
+    def test_ends_with_asserts_about_what_it_teaches_and_its_time(self, path):
+        last = code_cells(path)[-1]
+        assert last.count("assert ") >= 6
+        assert "host.took()" in last
 
     def test_begins_with_the_same_cell_as_the_others(self, path):
         assert code_cells(path)[0] == code_cells(NOTEBOOKS[0])[0]
 
-    def test_links_only_to_notebooks_that_exist(self, path):
+    def test_links_only_to_files_that_exist(self, path):
         cells = nbformat.read(path, as_version=4).cells
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert (path.parent / target).is_file(), target
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=identity)
+class TestEachLesson:
+    def test_was_run_from_top_to_bottom_and_shows_what_it_said(self, path):
+        code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+        assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+        for output in (output for cell in code for output in cell.outputs):
+            assert output.output_type in ("stream", "display_data", "execute_result")
+            assert output.get("name", "stdout") == "stdout"
+            assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+
+    def test_every_picture_is_described_to_those_who_do_not_see_it(self, path):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                for kind in output.get("data", {}):
+                    if kind.startswith("image/"):
+                        assert output.metadata[kind]["alt"], cell.source
+
+    def test_tells_what_goes_wrong_in_practice_and_what_changes_elsewhere(self, path):
+        text = path.read_text()
+        assert "> **In practice.**" in text
+        assert "**On Colab, Kaggle, a laptop.**" in text
+
+    def test_has_cells_whose_words_are_compared(self, path):
+        checked = [c for c in code_cells(path) if c.startswith("# NBVAL_CHECK_OUTPUT")]
+        assert len(checked) >= 2
+
+
+@pytest.mark.parametrize("path", ALL_FORMS[len(NOTEBOOKS) :], ids=identity)
+def test_exercises_and_solutions_are_handed_out_without_outputs(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
 
 
 def write_notebook(path: Path, *cells: str) -> Path:
