@@ -21,7 +21,7 @@ from facekit.store import (
     count_cores,
     fit_picture,
     open_store,
-    read_files,
+    read_sound_files,
     run_ahead,
     source_side,
 )
@@ -99,7 +99,11 @@ class Feed:
     threads prepare batches, 0: the caller's own; None: by the machine. `tier`: one of `TIERS`,
     None: what `choose_tier` says. Neither changes a pixel. `.tier` is the choice and its reason,
     `.content` a hash of all names and bytes. `.augment` may be changed to other strengths between
-    calls of `batches`. Raises DataError for images that cannot be read.
+    calls of `batches`.
+
+    `spare`: the share of images that may be unreadable. They are left out as if they were not
+    there, once and for all batches: `.bad` says which of `paths`, and why; `.paths`, `.labels` and
+    every index are of the others. Raises DataError for more of them.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Feed:
         workers: int | None = None,
         progress: bool = True,
         tier: str | None = None,
+        spare: float = 0,
     ) -> None:
         if tier not in (None, *TIERS):
             raise RecipeError(f"no tier {tier!r}; choose one of: {', '.join(TIERS)}")
@@ -124,6 +129,7 @@ class Feed:
         self.side = stored_side(paths, preprocess.size, augment)
         wanted = Choice(tier, "asked for") if tier else None
         self.tier = wanted or choose_tier(len(paths), self.side, self.device)
+        self.spare, self.bad, self._rows = spare, {}, range(len(paths))  # rows of the map
         self._open(Path(cache or runtime.cache().value), progress)
         self._free: deque[np.ndarray] = deque()  # of `_memory`
         chosen = choose_workers(self.tier.value, self.device).value
@@ -136,20 +142,26 @@ class Feed:
         self._images: np.ndarray | None = None  # the map
         if self.tier.value != "files":
             try:
-                store = open_store(self.paths, self.side, cache, progress)
+                store = open_store(self.paths, self.side, cache, progress, self.spare)
                 self._images, self.content = np.asarray(store.images), store.content
+                self.bad = store.bad
             except NoRoom as error:
                 self.tier = Choice("files", str(error))
         if self._images is None:
-            self.content = read_files(self.paths, cache, progress).content
+            self.content, self.bad = read_sound_files(self.paths, cache, progress, self.spare)
+        if self.bad:
+            self._rows = [row for row in range(len(self.paths)) if row not in self.bad]
+            self.paths = [self.paths[row] for row in self._rows]
+            self.labels = self.labels[self._rows]
         self._resident = self._upload() if self.tier.value == "device" else None
 
     def _upload(self) -> torch.Tensor:
-        """The whole map on the device: uint8 (N, side, side, 3)."""
-        whole = torch.empty(self._images.shape, dtype=torch.uint8, device=self.device)
+        """The pictures on the device: uint8 (N, side, side, 3)."""
+        shape = len(self._rows), *self._images.shape[1:]
+        whole = torch.empty(shape, dtype=torch.uint8, device=self.device)
         for start in range(0, len(whole), 1024):
             part = slice(start, start + 1024)
-            whole[part] = torch.from_numpy(self._images[part].copy())
+            whole[part] = torch.from_numpy(self._images[list(self._rows[part])])
         return whole
 
     def batches(self, keys: Iterable[Keys]) -> Iterator[Batch]:
@@ -197,7 +209,7 @@ class Feed:
 
     def _picture(self, row: int) -> np.ndarray:
         if self._images is not None:
-            return self._images[row]
+            return self._images[self._rows[row]]
         return fit_picture(self.paths[row], self.side)
 
     def _context(self) -> AbstractContextManager:

@@ -27,7 +27,7 @@ NEAR = 10  # signs in which the prints of two saves of one picture differ at mos
 ORIENTATION = 0x0112  # EXIF
 
 FINDINGS = {  # what: how bad, and what to do
-    "unreadable": ("error", "replace or remove it: training stops there"),
+    "unreadable": ("error", "replace or remove it: few are left out of training, all else stops"),
     "empty class": ("error", "put its images back, or remove the folder from every split"),
     "class missing": ("error", "every class of train must be in dev, and no other"),
     "names differ by case": ("error", "Windows and macOS make one folder of them: rename one"),

@@ -60,29 +60,30 @@ def _reason(path: str | Path, error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def find_unreadable(paths: Sequence[Path], progress: bool = False) -> list[str]:
-    """Decode every image once, on several threads; the error of each that cannot be read."""
+def fault_of(path: str | Path) -> str:
+    """Why an image cannot be read, naming the file; "" where it can."""
+    try:
+        read_rgb(path)
+    except DataError as error:
+        return str(error)
+    return ""
 
-    def fault(path: Path) -> str | None:
-        try:
-            read_rgb(path)
-        except DataError as error:
-            return str(error)
-        return None
 
+def find_unreadable(paths: Sequence[Path], progress: bool = False) -> dict[int, str]:
+    """Decode every image once, on several threads: which cannot be read, by place, and why."""
     with ThreadPoolExecutor() as pool:
-        bar = tqdm(pool.map(fault, paths), "checking images", len(paths), disable=not progress)
-        return [found for found in bar if found]
+        bar = tqdm(pool.map(fault_of, paths), "checking images", len(paths), disable=not progress)
+        return {place: fault for place, fault in enumerate(bar) if fault}
 
 
 def check_readable(paths: Sequence[Path], progress: bool = False) -> None:
     """Raise DataError, with the first bad file and the count, unless every image can be read."""
-    refuse_faults(find_unreadable(paths, progress))
+    refuse_faults(list(find_unreadable(paths, progress).values()))
 
 
-def refuse_faults(faults: Sequence[str]) -> None:
-    """Raise DataError about these errors of single images, if there is any."""
-    if faults:
+def refuse_faults(faults: Sequence[str], most: float = 0) -> None:
+    """Raise DataError about these errors of single images, if there are more than `most`."""
+    if len(faults) > most:
         more = f"; {len(faults)} such images in all" if len(faults) > 1 else ""
         raise DataError(f"{faults[0]}; replace or remove it{more}")
 

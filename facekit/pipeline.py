@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +17,14 @@ from facekit import certainty, comparison, openset, rules, runtime, sources, sub
 from facekit.errors import DataError
 from facekit.layout import NO_MATCH, CourseData
 from facekit.openset import Threshold
-from facekit.predict import TrainedRun, class_means, classify, embed
+from facekit.predict import TrainedRun, class_means, classify, embed, find_bad
 from facekit.profiles import PROFILES
 from facekit.rules import Evidence, Rule
 from facekit.tables import write_whole
 
 FILES = {"classification": "classification.csv", "verification": "verification.csv"}
 DECISION = "decision.json"
+NAMED = 10  # test images that cannot be read and are told one by one
 
 
 class Decision(NamedTuple):
@@ -191,11 +194,12 @@ def write_submissions(
 ) -> dict[str, Path]:
     """Write both CSVs into the run's folder and check them; task -> path.
 
-    Rule and threshold are those of `decide`. Raises DataError with the problems when a file
-    would be refused.
+    Rule and threshold are those of `decide`. A test image that cannot be read keeps its row, with
+    the answer that is right most often: the commonest class of train, or n000000. Raises DataError
+    with the problems when a file would be refused.
     """
     paths = {task: run.folder / name for task, name in FILES.items()}
-    labels = classify(run, data.test.paths)
+    labels = classify_test(run, data)
     dev, decision = decide(run, data, rule, threshold)
     answers = identify_test(run, data, dev, decision.threshold)
     submit.write_classification(paths["classification"], data.test.names, labels)
@@ -206,12 +210,40 @@ def write_submissions(
     return paths
 
 
+def classify_test(run: TrainedRun, data: CourseData) -> list[int]:
+    """The class of each test image; the commonest of train for one that cannot be read."""
+    commonest = int(np.bincount(data.train.labels).argmax())
+    return _answer_all(run, data.test.paths, lambda paths: classify(run, paths), commonest)
+
+
 def identify_test(
     run: TrainedRun, data: CourseData, dev: Verification, threshold: float
 ) -> list[str]:
-    """The answer for each test probe, by the rule of the dev probes."""
-    evidence = dev.evidence.with_probes(embed(run, data.unknown_test.paths))
-    return openset.identify(dev.judge(evidence), dev.identities, threshold)
+    """The answer for each test probe, by the rule of the dev probes; n000000 for a bad image."""
+
+    def answer(paths: Sequence[Path]) -> list[str]:
+        evidence = dev.evidence.with_probes(embed(run, paths))
+        return openset.identify(dev.judge(evidence), dev.identities, threshold)
+
+    return _answer_all(run, data.unknown_test.paths, answer, NO_MATCH)
+
+
+def _answer_all(
+    run: TrainedRun, paths: Sequence[Path], answer: Callable, fallback: int | str
+) -> list:
+    """The answers in the order of `paths`, none left out; what cannot be read is told."""
+    bad = find_bad(run, paths)
+    found = iter(answer([path for row, path in enumerate(paths) if row not in bad]))
+    answers = [fallback if row in bad else next(found) for row in range(len(paths))]
+    for fault in list(bad.values())[:NAMED]:
+        print(f"{fault}; its row says {fallback}", file=sys.stderr)
+    if bad:
+        print(
+            f"{len(bad)} of {len(paths)} test images cannot be read: their rows are guesses; "
+            "replace the files and submit again",
+            file=sys.stderr,
+        )
+    return answers
 
 
 def certainty_lines(dev: Verification, decision: Decision) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 
 from facekit import checkpoint, networks, runtime
 from facekit.augment import Preprocess
-from facekit.errors import BatchError, RunError
+from facekit.errors import BatchError, DataError, RunError
 from facekit.feed import Feed
 from facekit.fold import fold_batch_norm
 from facekit.layout import CourseData
@@ -104,21 +104,36 @@ def class_means(run: TrainedRun, data: CourseData, images: int = 5) -> np.ndarra
     """The mean embedding of each training class over its first `images`: float32 (C, D).
 
     Many people of whom one knows that they are neither in the gallery nor among the probes: the
-    cohort that `rules.as_norm` measures a score against.
+    cohort that `rules.as_norm` measures a score against. Images that cannot be read are left out,
+    as they are in training; DataError for a class that has no other.
     """
     labels = np.array(data.train.labels)
     place = np.arange(len(labels)) - np.searchsorted(labels, labels)  # within its class
     rows = np.flatnonzero(place < images)
+    bad = find_bad(run, [data.train.paths[row] for row in rows])
+    rows = np.delete(rows, list(bad))
+    counts = np.bincount(labels[rows], minlength=len(data.classes))
+    if not counts.all():
+        folder = data.train.folder / data.classes[counts.argmin()]
+        raise DataError(f"{folder}: none of its first {images} images can be read; replace them")
     vectors = embed(run, [data.train.paths[row] for row in rows])
     starts = np.searchsorted(labels[rows], np.arange(len(data.classes)))
-    counts = np.bincount(labels[rows])[:, None].astype(np.float32)
-    return np.add.reduceat(vectors, starts) / counts
+    return np.add.reduceat(vectors, starts) / counts[:, None].astype(np.float32)
+
+
+def find_bad(run: TrainedRun, paths: Sequence[Path]) -> dict[int, str]:
+    """Which of the images cannot be read, and why. Raises DataError where none can."""
+    return _feed(run, paths, spare=1).bad
+
+
+def _feed(run: TrainedRun, paths: Sequence[Path], spare: float = 0) -> Feed:
+    return Feed(paths, None, run.preprocess, run.device, progress=False, spare=spare)
 
 
 @torch.inference_mode()
 def _outputs(run: TrainedRun, paths: Sequence[Path], function) -> np.ndarray:
     results = []
-    for images, *_ in Feed(paths, None, run.preprocess, run.device, progress=False).in_order(BATCH):
+    for images, *_ in _feed(run, paths).in_order(BATCH):
         with forward_precision(run.device, run.precision):
             results.append(function(images).float().cpu())
     return torch.cat(results).numpy()

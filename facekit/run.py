@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from tqdm.auto import tqdm
 
 from facekit import checkpoint, distributed, heads, losses, networks, order, runtime
 from facekit.anatomy import check_limit, count_multiply_adds
@@ -30,6 +31,7 @@ from facekit.tracking import environment
 from facekit.watch import check_loss
 
 HISTORY = ["epoch", "learning_rate", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy"]
+SPARED = 0.01  # of the training images may be unreadable; more are no accident
 CHANGEABLE = ("learning_rate", "clip_norm", "patience", "parts", "watch")  # while a run goes on
 
 
@@ -66,6 +68,7 @@ class Run:
         self.world, self.workers = world, workers
         self.preprocess = Preprocess(recipe.image_size)
         self.precision = runtime.precision(device, recipe.precision)
+        self.labels = list(data.train.labels)  # of the images that are trained on
         self.steps = len(self.order(0))
         if not self.steps:
             raise DataError(f"{data.train.folder}: {len(data.train)} images are too few to train")
@@ -103,8 +106,9 @@ class Run:
         train, dev = self.data.train, self.data.dev
         keys["cache"] = runtime.cache().value
         at = self.preprocess, self.device
-        augment, seed = recipe.augment, recipe.seed
-        self.feed = Feed(train.paths, train.labels, *at, augment=augment, seed=seed, **keys)
+        own = {"augment": recipe.augment, "seed": recipe.seed, "spare": SPARED}
+        self.feed = Feed(train.paths, train.labels, *at, **own, **keys)
+        self._leave_out_bad()
         self.dev_feed = Feed(dev.paths, dev.labels, *at, **keys)
         if self.world.first:
             self.world.wait()
@@ -113,6 +117,29 @@ class Run:
             torch.backends.cudnn.enabled = False
         if self.compiling.value:
             self.forward = torch.compile(self.objective)
+
+    def _leave_out_bad(self) -> None:
+        """Train on the images that can be read, and say which cannot: decided here, for good.
+
+        Raises DataError for a class that would have none.
+        """
+        faults = list(self.feed.bad.values())
+        if not faults:
+            return
+        self.labels = self.feed.labels.tolist()
+        self.steps = len(self.order(0))
+        lost = set(range(len(self.data.classes))).difference(self.labels)
+        if lost:
+            folder = self.data.train.folder / self.data.classes[min(lost)]
+            raise DataError(
+                f"{folder}: none of its images can be read; replace them, or remove the class from "
+                "every split"
+            )
+        if self.world.first:
+            tqdm.write(
+                f"{faults[0]}; {len(faults)} of {len(self.data.train)} training images cannot be "
+                "read and are left out; environment.json names them"
+            )
 
     @property
     def judged(self) -> networks.FaceNet:
@@ -139,9 +166,8 @@ class Run:
         recipe, key = self.recipe, (self.recipe.seed, epoch, skip)
         each = recipe.images_per_class
         if each:
-            labels = self.data.train.labels
-            return order.ClassSampler(labels, recipe.batch_size // each, each, *key)
-        return order.EpochSampler(len(self.data.train), recipe.batch_size, *key)
+            return order.ClassSampler(self.labels, recipe.batch_size // each, each, *key)
+        return order.EpochSampler(len(self.labels), recipe.batch_size, *key)
 
     def batches(self) -> Iterator[tuple[Batch, int]]:
         """This process's part of the rest of the epoch's batches, and the size of the whole."""
@@ -215,7 +241,7 @@ class Run:
         """The mean embedding, of length 1, of each class: (C, D)."""
         self.net.eval()
         self.feed.augment = NOTHING
-        size, count = 2 * self.recipe.batch_size, len(self.data.train)
+        size, count = 2 * self.recipe.batch_size, len(self.labels)
         keys = ([(0, i) for i in range(cut, min(cut + size, count))]
                 for cut in range(0, count, size))  # fmt: skip
         found = [(self.net.embed(b.images).float(), b.labels) for b in self.feed.batches(keys)]
@@ -295,6 +321,7 @@ class Run:
         recipe = json.dumps(self.recipe.as_dict(), indent=1)
         write_whole(self.out / "recipe.json", recipe.encode())
         found = environment(self.device, self.choices) | {"data": self.content}
+        found["left out"] = list(self.feed.bad.values())
         write_whole(self.out / "environment.json", json.dumps(found, indent=1).encode())
 
     def resume(self, saved: dict) -> None:
@@ -330,10 +357,11 @@ class Run:
         """Raise RunError when the pictures are not those of the run's first part."""
         for split, mine in self.content.items():
             if saved["content"][split] != mine:
+                bad = next(iter(self.feed.bad.values()), "") if split == "train" else ""
                 raise RunError(
                     f"{self.out}: the {split} images have changed since this run began (they were "
                     f"{saved['content'][split][:12]}, now {mine[:12]}); choose another folder, or "
-                    "bring the old images back"
+                    f"bring the old images back{bad and f' ({bad})'}"
                 )
 
     def _note_changes(self, saved: dict) -> None:

@@ -7,7 +7,7 @@ import shutil
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from facekit.errors import DataError
-from facekit.images import read_rgb, refuse_faults
+from facekit.images import fault_of, find_unreadable, read_rgb, refuse_faults
 from facekit.tables import write_whole
 
 FORMAT = f"1-pillow-{PIL.__version__}"  # another Pillow may make other pixels of the same file
@@ -47,16 +47,27 @@ class Files(NamedTuple):
     digests: np.ndarray  # uint8 (N, 16), of the bytes of each file
     content: str  # of all names and bytes, in this order
 
+    def without(self, rows: Collection[int]) -> "Files":
+        """The same files but some."""
+        if not rows:
+            return self
+        kept = [row for row in range(len(self.paths)) if row not in rows]
+        paths, digests = [self.paths[row] for row in kept], self.digests[kept]
+        return Files(paths, digests, _content(paths, digests))
+
 
 class Store(NamedTuple):
     """Decoded pictures in a read-only memory map."""
 
-    images: np.ndarray  # uint8 (N, side, side, 3)
-    content: str
+    images: np.ndarray  # uint8 (N, side, side, 3); black where a file cannot be read
+    content: str  # of the files that can be read
     path: Path
+    bad: dict[int, str]  # which files cannot be read, and why
 
 
-def open_store(paths: Sequence[Path], side: int, folder: Path, progress: bool = True) -> Store:
+def open_store(
+    paths: Sequence[Path], side: int, folder: Path, progress: bool = True, spare: float = 0
+) -> Store:
     """The pictures as uint8 (N, side, side, 3), decoded if they have not been.
 
     A picture is what v2.Resize(side) and v2.CenterCrop(side) make of `read_rgb`. The map lies in
@@ -68,17 +79,19 @@ def open_store(paths: Sequence[Path], side: int, folder: Path, progress: bool = 
     After the pixels the map holds, for each picture, the hash of its file and a CRC-32 of its
     pixels. On opening, the length, all the hashes, and the CRC of 64 pictures spread over the map
     are compared; a map that fails is made again. A half-made one is compared throughout.
-    Raises DataError for images that cannot be read, after all others were decoded, and NoRoom
-    where the map cannot be written.
+    Raises DataError where more than the share `spare` of the images, or all, cannot be read, after
+    all others were decoded, and NoRoom where the map cannot be written.
     """
-    files = read_files(paths, folder, progress)
+    files, most = read_files(paths, folder, progress), most_bad(len(paths), spare)
     path = Path(folder, f"{files.content}-{len(paths)}x{side}-{FORMAT}.pictures")
     for _ in range(3):  # more than once only where other processes work in the same folder
-        images = _open_whole(path, files.digests, side)
-        if images is not None:
-            return Store(images, files.content, path)
+        found = _open_whole(path, files, side)
+        if found is not None:
+            images, bad = found
+            refuse_faults(list(bad.values()), most)
+            return Store(images, files.without(bad).content, path, bad)
         try:
-            _make(path, files, side, progress)
+            _make(path, files, side, most, progress)
         except FileNotFoundError:  # another process was the first to put it in its place
             continue
         except OSError as error:
@@ -88,9 +101,28 @@ def open_store(paths: Sequence[Path], side: int, folder: Path, progress: bool = 
     raise DataError(f"{path}: damaged as soon as it is written; put the cache on another disk")
 
 
+def most_bad(count: int, spare: float) -> float:
+    """How many of `count` images may be unreadable: a share of them, and never all."""
+    return min(spare * count, count - 1)
+
+
+def read_sound_files(
+    paths: Sequence[Path], folder: Path, progress: bool = True, spare: float = 0
+) -> tuple[str, dict[int, str]]:
+    """What `open_store` says of content and bad files, without a map.
+
+    Images are decoded only where some may be bad.
+    """
+    files = read_files(paths, folder, progress)
+    bad = find_unreadable(files.paths, progress) if spare else {}
+    refuse_faults(list(bad.values()), most_bad(len(paths), spare))
+    return files.without(bad).content, bad
+
+
 def source_side(paths: Sequence[Path]) -> int:
-    """The shorter side of the first picture, in pixels."""
-    return min(read_rgb(paths[0]).size)
+    """The shorter side of the first picture that can be read, in pixels."""
+    path = next((path for path in paths if not fault_of(path)), paths[0])
+    return min(read_rgb(path).size)
 
 
 def fit_picture(path: str | Path, side: int, content: bytes | None = None) -> np.ndarray:
@@ -239,6 +271,14 @@ class _Map(NamedTuple):
         same = np.array_equal(record["digest"], digest)
         return same and zlib.crc32(self.images[row]) == record["checksum"]
 
+    def marked(self) -> np.ndarray:
+        """Whether each row is of a file that could not be decoded: (N,) of bool."""
+        return self.records["checksum"] == _mark(self.images.shape[1])
+
+    def pictures(self) -> list[int]:
+        """The rows that hold a picture, if they are undamaged."""
+        return np.flatnonzero(self.records["digest"].any(1) & ~self.marked()).tolist()
+
 
 def _open_map(path: Path, side: int) -> _Map | None:
     """A map, whole or not; None where there is none of that side."""
@@ -260,16 +300,24 @@ def _map(file: BinaryIO, side: int) -> _Map | None:
     return _Map(images, records)
 
 
-def _open_whole(path: Path, digests: np.ndarray, side: int) -> np.ndarray | None:
-    found = _open_map(path, side)
+def _mark(side: int) -> int:
+    """The checksum that stands for "cannot be decoded": not the one of the black pixels there."""
+    return zlib.crc32(bytes(side * side * 3)) ^ 0xFFFFFFFF
+
+
+def _open_whole(path: Path, files: Files, side: int) -> tuple[np.ndarray, dict[int, str]] | None:
+    """The pictures of a whole map, and which files are bad: still so, or it is made again."""
+    found, digests = _open_map(path, side), files.digests
     if found is None or not np.array_equal(found.records["digest"], digests):
         return None
+    bad = {row: fault_of(files.paths[row]) for row in np.flatnonzero(found.marked()).tolist()}
     rows = np.linspace(0, len(digests) - 1, min(CHECKED, len(digests))).astype(int)
-    return found.images if all(found.holds(row, digests[row]) for row in rows) else None
+    sound = all(found.holds(row, digests[row]) for row in rows.tolist() if row not in bad)
+    return (found.images, bad) if sound and all(bad.values()) else None
 
 
-def _make(path: Path, files: Files, side: int, progress: bool) -> None:
-    """Make the map, or the rest of it, and put it in its place.
+def _make(path: Path, files: Files, side: int, most: float, progress: bool) -> None:
+    """Make the map, or the rest of it, and put it in its place; so many files may be bad.
 
     Two processes may be at it at once: both write the same bytes to the same places, and the
     second finds the file moved away (FileNotFoundError).
@@ -278,21 +326,22 @@ def _make(path: Path, files: Files, side: int, progress: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _check_room(part, len(files.paths) * (picture + RECORD.itemsize))
     part.touch()
-    faults: list[str] = []
+    bad: dict[int, str] = {}
     with part.open("r+b") as file:
         file.truncate(len(files.paths) * (picture + RECORD.itemsize))
         # Mapped by the open file: another process may give its name away at any moment.
         made = partial(_make_pictures, files, side, _map(file, side), _others(part, side))
         rows = range(len(files.paths))
-        for pictures, found in _in_blocks(made, rows, "decoding images", progress):
-            faults += found
-            for row, pixels in pictures:
+        black = np.zeros((side, side, 3), np.uint8)
+        for pictures, faults in _in_blocks(made, rows, "decoding images", progress):
+            bad |= faults
+            marked = [(row, black, _mark(side)) for row in faults]
+            for row, pixels, checksum in pictures + marked:
                 _write(file, row * picture, pixels)
-                record = (files.digests[row], zlib.crc32(pixels))
                 place = len(rows) * picture + row * RECORD.itemsize
-                _write(file, place, np.array(record, RECORD))
+                _write(file, place, np.array((files.digests[row], checksum), RECORD))
         os.fsync(file.fileno())
-        refuse_faults(faults)
+        refuse_faults(list(bad.values()), most)
         if not os.path.samestat(os.fstat(file.fileno()), part.stat()):
             raise FileNotFoundError(part)  # a third process begins anew under this name
     os.replace(part, path)
@@ -308,32 +357,36 @@ def _write(file: BinaryIO, place: int, values: np.ndarray) -> None:
 
 def _make_pictures(
     files: Files, side: int, part: _Map, others: dict, rows: Sequence[int]
-) -> tuple[list[tuple[int, np.ndarray]], list[str]]:
-    """The pictures of some rows that the half-made map lacks; the errors of the other files."""
-    pictures, faults = [], []
+) -> tuple[list[tuple[int, np.ndarray, int]], dict[int, str]]:
+    """Row, pixels and checksum of pictures that the half-made map lacks; which files are bad."""
+    pictures, faults = [], {}
     for row in rows:
         digest = files.digests[row]
         other, place = others.get(digest.tobytes(), (None, 0))
         if part.holds(row, digest):
             continue
         if other and other.holds(place, digest):
-            pictures.append((row, other.images[place]))
+            pictures.append((row, other.images[place], other.records["checksum"][place]))
             continue
+        content = _read_again(files.paths[row], digest)
         try:
-            pictures.append((row, _decode(files.paths[row], digest, side)))
+            pixels = fit_picture(files.paths[row], side, content)
         except DataError as error:
-            faults.append(str(error))
+            faults[row] = str(error)
+        else:
+            pictures.append((row, pixels, zlib.crc32(pixels)))
     return pictures, faults
 
 
-def _decode(path: Path, digest: np.ndarray, side: int) -> np.ndarray:
+def _read_again(path: Path, digest: np.ndarray) -> bytes:
+    """The bytes that the file had before. Raises DataError: such a file is not a bad image."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     if _digest(content) != digest.tobytes():
         raise DataError(f"{path}: changed while the images were being read; start again")
-    return fit_picture(path, side, content)
+    return content
 
 
 def _others(part: Path, side: int) -> dict[bytes, tuple[_Map, int]]:
@@ -341,7 +394,7 @@ def _others(part: Path, side: int) -> dict[bytes, tuple[_Map, int]]:
     found: dict[bytes, tuple[_Map, int]] = {}
     for path in sorted(part.parent.glob(f"*x{side}-{FORMAT}.*")):
         other = _open_map(path, side) if path != part else None
-        for row in np.flatnonzero(other.records["digest"].any(1)).tolist() if other else ():
+        for row in other.pictures() if other else ():
             found.setdefault(other.records["digest"][row].tobytes(), (other, row))
     return found
 
@@ -351,7 +404,7 @@ def _clear(path: Path, digests: np.ndarray, side: int) -> None:
     here = {digest.tobytes() for digest in digests}
     for part in path.parent.glob(f"*x{side}-{FORMAT}.part"):
         found = _open_map(part, side)
-        held = found.records["digest"][found.records["digest"].any(1)] if found else ()
+        held = found.records["digest"][found.pictures()] if found else ()
         if len(held) and here.issuperset(digest.tobytes() for digest in held):
             with suppress(OSError):
                 part.unlink()

@@ -250,7 +250,8 @@ def test_all_broken_images_are_found_and_no_other(copy_of_course: Path) -> None:
     paths[3].write_bytes(b"")
     paths[20].write_bytes(jpeg_bytes(CourseData(copy_of_course))[:300])
     faults = find_unreadable(paths)
-    assert [fault.split(": ")[0] for fault in faults] == [str(paths[3]), str(paths[20])]
+    assert list(faults) == [3, 20]
+    assert [fault.split(": ")[0] for fault in faults.values()] == [str(paths[3]), str(paths[20])]
     with pytest.raises(DataError, match=rf"{paths[3].name}: .*2 such images in all"):
         check_readable(paths)
 
