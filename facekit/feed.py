@@ -190,6 +190,8 @@ class Feed:
         return self._finish(self._prepare(augment, keys))
 
     def _prepare(self, augment: Augment | None, keys: Keys) -> _Prepared:
+        if not keys:  # of several processes, this one has no part of a short batch
+            return _Prepared([], torch.empty(0, dtype=torch.int64), None)
         rows = [index for _, index in keys]
         changes = augment and draw(augment, self.preprocess, self.side, self.seed, keys)
         with self._context():
@@ -223,6 +225,9 @@ class Feed:
     def _finish(self, prepared: _Prepared) -> Batch:
         pictures, changes = prepared.pictures, prepared.changes
         labels = self._moved(prepared.labels)
+        if not len(labels):
+            nothing = torch.empty(0, 3, *[self.preprocess.size] * 2, device=self.device)
+            return Batch(nothing, labels, None, None)
         if isinstance(pictures, torch.Tensor):
             pictures = self._moved(pictures)
         if self._resident is not None:

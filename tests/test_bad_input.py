@@ -181,9 +181,7 @@ def test_many_broken_images_are_counted_and_the_first_named(
         ("dev", "evaluate"),
         ("known", "evaluate"),
         ("unknown_dev", "evaluate"),
-        ("test", "submit"),
         ("known", "submit"),
-        ("unknown_test", "submit"),
     ],
 )
 def test_a_broken_image_is_never_skipped_in_judging(

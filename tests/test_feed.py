@@ -126,6 +126,15 @@ def test_a_picture_does_not_depend_on_the_cut_of_the_batches(
         assert torch.equal(batch.labels, whole.labels[rows])
 
 
+@pytest.mark.parametrize("tier", ["device", "map", "files"])
+@pytest.mark.parametrize("augment", [None, EVERYTHING], ids=["plain", "augmented"])
+def test_a_process_without_a_part_of_a_batch_gets_an_empty_one(course, cache, tier, augment):
+    fed = make(course, cache, augment, tier=tier)
+    nothing, some = fed.batches([[], [(0, 1), (0, 2)]])
+    assert (nothing.images.shape, len(nothing.labels)) == ((0, 3, 24, 24), 0)
+    assert len(some.labels) == 2
+
+
 def test_epochs_and_seeds_differ(course: CourseData, cache: Path) -> None:
     first, later = make(course, cache).batches([[(0, 1), (0, 2)], [(1, 1), (1, 2)]])
     (other,) = make(course, cache, seed=4).batches([[(0, 1), (0, 2)]])
