@@ -144,6 +144,9 @@ def _of_this_version(path: Path, state: Any) -> dict:
 
 def _check_sums(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
+        packed = [record.filename for record in archive.infolist() if record.compress_type]
+        if packed:  # torch never packs; what unpacks to more than the file could fill the memory
+            raise ValueError(f"{packed[0]} is compressed")
         damaged = archive.testzip()
     if damaged:
         raise ValueError(f"bad checksum in {damaged}")

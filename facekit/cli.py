@@ -23,7 +23,7 @@ from facekit import (
     train,
 )
 from facekit import doctor as examination
-from facekit.errors import DataError, FacekitError
+from facekit.errors import DataError, FacekitError, printable
 from facekit.faces import sheet as contact
 from facekit.layout import CourseData, find_term
 from facekit.profiles import get_profile
@@ -232,7 +232,7 @@ def doctor(data: DataOption = None) -> None:
     With --data every image of that folder is decoded, and whatever is odd about them is told.
     """
     for name, (value, reason) in examination.examine(data).items():
-        print(f"{name:<13} {value}  ({reason})")
+        print(printable(f"{name:<13} {value}  ({reason})"))
     if data is not None and data.is_dir():
         print("\n".join(health.report(data, _watched())))
 
@@ -271,5 +271,5 @@ def main() -> None:
 
 
 def _fail(text: str) -> int:
-    print(f"facekit: {' '.join(text.split())}", file=sys.stderr)
+    print(f"facekit: {' '.join(printable(text).split())}", file=sys.stderr)
     return 2

@@ -1,8 +1,19 @@
 """The errors a user can mend. The command line prints them as one line, without a traceback."""
 
 
+def printable(text: str, keep: str = "\n") -> str:
+    """The text with what a terminal would obey, or could not show, spelt out: names may hold it."""
+    return "".join(
+        sign if sign.isprintable() or sign in keep else sign.encode("unicode_escape").decode()
+        for sign in text
+    )
+
+
 class FacekitError(Exception):
     """Something the user can put right; the text says where, what and what to do next."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class DataError(FacekitError):

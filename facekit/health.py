@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from facekit import layout, search
-from facekit.errors import DataError
+from facekit.errors import DataError, printable
 from facekit.images import FORMATS, read_rgb
 from facekit.layout import Term
 
@@ -37,6 +37,7 @@ FINDINGS = {  # what: how bad, and what to do
         "one of them is enough, unless they are of two classes: then one lies",
     ),
     "near duplicate": ("warning", "look at them: the same photograph, saved twice or cut anew?"),
+    "too deep": ("warning", "it is left out: images lie directly in their person's folder"),
     "tiny": ("warning", f"less than {TINY} pixels wide or high: look whether there is a face"),
     "stray": ("note", "it is left out: no image, hidden, or left by an operating system"),
     "wrong name": ("note", "the content decides, not the name; other programs may stumble"),
@@ -179,8 +180,11 @@ def _find_odd_folders(root: Path, term: Term, found: dict[str, list[str]]) -> No
     for folder in (cls, root / term.verification):
         for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
             odd = path.is_file() and path.suffix != ".csv" and not layout.is_image(path)
+            inside = path.relative_to(folder).parts
             if layout.is_stray(path.name) or odd:
                 found["stray"].append(str(path))
+            elif len(inside) > 3 and path.is_file() and not any(map(layout.is_stray, inside)):
+                found["too deep"].append(str(path))
     for split, names in classes.items():
         found["empty class"] += [
             str(cls / split / name) for name in names if not layout.image_files(cls / split / name)
@@ -199,7 +203,7 @@ def _find_odd_folders(root: Path, term: Term, found: dict[str, list[str]]) -> No
 
 def _table(found: dict[str, list[str]]) -> pd.DataFrame:
     rows = [
-        (severity, what, len(found[what]), found[what][0], advice)
+        (severity, what, len(found[what]), printable(found[what][0], keep=""), advice)
         for what, (severity, advice) in FINDINGS.items()
         if found.get(what)
     ]

@@ -195,8 +195,11 @@ class CourseData:
         folder = self.classification / "test"
         files = image_files(folder)
         # The writeup says that test has sub-folders, the starters read it flat: take both.
-        files = files or [f for name in class_names(folder) for f in image_files(folder / name)]
-        return ImageSet(folder, tuple(_some(files, folder)))
+        inside = [f for name in class_names(folder) for f in image_files(folder / name)]
+        if files and inside:
+            raise DataError(f"{inside[0]}: the other test images lie in {folder}; move it there")
+        _check_names_differ(inside)
+        return ImageSet(folder, tuple(_some(files or inside, folder)))
 
     @cached_property
     def known(self) -> ImageSet:
@@ -254,6 +257,15 @@ def _some(found: Sequence, folder: Path) -> Sequence:
     if not found:
         raise DataError(f"{folder}: holds no image; set the data up again or remove the folder")
     return found
+
+
+def _check_names_differ(files: Sequence[Path]) -> None:
+    """The names are the ids of a submission: no two files may share one."""
+    first: dict[str, Path] = {}
+    for path in files:
+        other = first.setdefault(path.name, path)
+        if other != path:
+            raise DataError(f"{path}: {other} has the same name, and names are ids; rename one")
 
 
 def _check_same_classes(names: list[str], classes: list[str], folder: Path) -> None:

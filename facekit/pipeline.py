@@ -90,7 +90,7 @@ def course_recipe(data: CourseData) -> str:
 def made_for(root: Path) -> str | None:
     """The profile that the course in `root` was rendered for, by its manifest; else None."""
     name = sources.manifest(root).get("name")
-    return name if name in PROFILES else None
+    return name if isinstance(name, str) and name in PROFILES else None
 
 
 def report(task: str, accuracy: float, data: CourseData, count: int | None = None) -> str:
@@ -160,7 +160,7 @@ def _kept(folder: Path) -> Decision | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         decision = Decision(str(found["rule"]), float(found["threshold"]))
         network = found["network"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: damaged; delete it, or decide once more") from error
     if decision.rule not in rules.NAMES or math.isnan(decision.threshold):
         raise DataError(f"{path}: damaged; delete it, or decide once more")

@@ -9,7 +9,7 @@ import torch
 
 from facekit import checkpoint, networks, runtime
 from facekit.augment import Preprocess
-from facekit.errors import BatchError, DataError, RunError
+from facekit.errors import BatchError, DataError, FacekitError, RunError
 from facekit.feed import Feed
 from facekit.fold import fold_batch_norm
 from facekit.layout import CourseData
@@ -58,18 +58,33 @@ def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
     """The best network of a run folder. Raises RunError when there is none or it is damaged."""
     folder, where = Path(folder), runtime.device(device).value
     saved = checkpoint.load_run(folder / "best.pt")
-    net = networks.build(saved["spec"], len(saved["classes"]))
-    net.load_state_dict(saved["net"])
-    return TrainedRun(
-        folder=folder,
-        net=net.to(where, memory_format=torch.channels_last).eval(),
-        preprocess=Preprocess(**saved["preprocess"]),
-        classes=saved["classes"],
-        data=Path(saved["data"]),
-        term=saved["term"],
-        device=where,
-        precision=runtime.precision(where, saved["recipe"]["precision"]).value,
-    )
+    try:
+        net = networks.build(saved["spec"], len(saved["classes"]))
+        net.load_state_dict(saved["net"])
+        run = TrainedRun(
+            folder=folder,
+            net=net.eval(),
+            preprocess=Preprocess(**saved["preprocess"]),
+            classes=saved["classes"],
+            data=Path(saved["data"]),
+            term=saved["term"],
+            device=where,
+            precision=runtime.precision(where, saved["recipe"]["precision"]).value,
+        )
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        FacekitError,
+    ) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise RunError(
+            f"{folder / 'best.pt'}: holds no network of this kit ({reason}); train the run again"
+        ) from error
+    run.net.to(where, memory_format=torch.channels_last)
+    return run
 
 
 def classify(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:

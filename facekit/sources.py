@@ -226,14 +226,16 @@ def manifest(root: str | Path) -> dict[str, Any]:
     Raises DataError when the file is damaged.
     """
     path = Path(root) / MANIFEST
-    if not path.is_file():
-        return {}
+    return _settings_in(path, "set the data up anew in another folder") if path.is_file() else {}
+
+
+def _settings_in(path: Path, advice: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: damaged; set the data up anew in another folder") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged; {advice}") from error
     if not isinstance(found, dict):
-        raise DataError(f"{path}: damaged; set the data up anew in another folder")
+        raise DataError(f"{path}: damaged; {advice}")
     return found
 
 
@@ -246,12 +248,16 @@ def more_people(course: CourseData, most: int = 1440, progress: bool = True) -> 
     made = manifest(course.root)
     if made.get("source") != "synthetic":
         return None
-    profile = Profile(**{field.name: made[field.name] for field in fields(Profile)})
+    try:
+        profile = Profile(**{field.name: made[field.name] for field in fields(Profile)})
+        seed, name = int(made["seed"]) + 1, str(made["sha256"])[:16]
+        probes = max(profile.unknown_dev, min(10 * profile.unknown_dev, most))
+    except (LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{course.root / MANIFEST}: damaged; set the data up anew") from error
     few = {"classes": 2, "train": 1, "dev": 1, "test": 1, "unknown_test": 9}
-    probes = max(profile.unknown_dev, min(10 * profile.unknown_dev, most))
     wanted = replace(profile, name="more", unknown_dev=probes, **few)
-    out = runtime.cache().value / f"more-{made['sha256'][:16]}-{probes}"
-    return set_up("synthetic", wanted, out, seed=made["seed"] + 1, progress=progress)
+    out = runtime.cache().value / f"more-{name}-{probes}"
+    return set_up("synthetic", wanted, out, seed=seed, progress=progress)
 
 
 def _plan(
@@ -302,10 +308,7 @@ def _finished(out: Path, settings: dict) -> bool:
                 f"{out}: holds {others[0]}, which this command did not make; choose another --out"
             )
         return False
-    try:
-        there = json.loads(found.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{found}: damaged; delete {out} to make it anew") from error
+    there = _settings_in(found, f"delete {out} to make it anew")
     for key, wanted in settings.items():
         finished_by_another_version = key == "version" and found.name == MANIFEST
         if there.get(key) != wanted and not finished_by_another_version:

@@ -35,11 +35,19 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Write a CSV file without an index column; whoever reads it sees the old or the new whole."""
+    """Write a CSV file without an index column; whoever reads it sees the old or the new whole.
+
+    Raises DataError for a text that is no Unicode, such as the name of a file from another system.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = pd.DataFrame(list(rows), columns=list(columns)).to_csv(index=False, lineterminator="\n")
-    write_whole(path, text.encode())
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        line = text[: error.start].rpartition("\n")[2] + text[error.start :].partition("\n")[0]
+        raise DataError(f"{path}: {line} is no text (UTF-8); rename the file") from error
+    write_whole(path, content)
 
 
 def write_whole(path: Path, content: bytes) -> None:
