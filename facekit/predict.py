@@ -17,6 +17,8 @@ from facekit.networks import FaceNet
 from facekit.train import forward_precision
 
 BATCH = 128
+# What a file raises that is sound and holds something else than a network of this kit.
+STRANGE = LookupError, TypeError, ValueError, AttributeError, RuntimeError, FacekitError
 
 
 @dataclass
@@ -71,14 +73,7 @@ def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
             device=where,
             precision=runtime.precision(where, saved["recipe"]["precision"]).value,
         )
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        FacekitError,
-    ) as error:
+    except STRANGE as error:
         reason = (str(error).splitlines() or [""])[0]
         raise RunError(
             f"{folder / 'best.pt'}: holds no network of this kit ({reason}); train the run again"
