@@ -1,7 +1,8 @@
 """What the kit finds on this machine and what it makes of it."""
 
+import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import torch
@@ -39,9 +40,27 @@ def examine(data: Path | None = None) -> dict[str, Choice]:
 
 def _installed(name: str) -> Choice:
     try:
-        return Choice(version(name), "installed")
+        found = version(name)
     except PackageNotFoundError:
         return Choice("none", "not installed")
+    least = _asked_for().get(name, "0")
+    if _numbers(found) < _numbers(least):
+        return Choice(found, f"too old: facekit asks for {least} or later; pip install -U {name}")
+    return Choice(found, "installed")
+
+
+def _asked_for() -> dict[str, str]:
+    """The least version of each package; none where facekit itself is not installed."""
+    try:
+        asked = requires("facekit") or []
+    except PackageNotFoundError:
+        return {}
+    pattern = re.compile(r"([\w.-]+).*?>=([\d.]+)")
+    return dict(found.groups() for found in map(pattern.match, asked) if found)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def _profile() -> Choice:

@@ -14,7 +14,7 @@ from facekit.feed import Feed
 from facekit.fold import fold_batch_norm
 from facekit.layout import CourseData
 from facekit.networks import FaceNet
-from facekit.train import forward_precision
+from facekit.train import forward_precision, in_parts
 
 BATCH = 128
 # What a file raises that is sound and holds something else than a network of this kit.
@@ -143,7 +143,11 @@ def _feed(run: TrainedRun, paths: Sequence[Path], spare: float = 0) -> Feed:
 @torch.inference_mode()
 def _outputs(run: TrainedRun, paths: Sequence[Path], function) -> np.ndarray:
     results = []
-    for images, *_ in _feed(run, paths).in_order(BATCH):
+
+    def answer(images: torch.Tensor) -> torch.Tensor:
         with forward_precision(run.device, run.precision):
-            results.append(function(images).float().cpu())
+            return function(images).float().cpu()
+
+    for images, *_ in _feed(run, paths).in_order(BATCH):
+        results.append(in_parts(answer, images))
     return torch.cat(results).numpy()

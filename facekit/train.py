@@ -222,7 +222,7 @@ def train_step(run: Run, batch: Batch, whole: int) -> torch.Tensor:
         try:
             totals, too_large = _gradients(run, batch, whole), False
         except RuntimeError as error:
-            if "out of memory" not in str(error) and "can't allocate" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             totals, too_large = None, True
         if not run.world.highest(too_large)[0]:
@@ -305,14 +305,41 @@ def evaluate(
     """
     net = fold_batch_norm(net)
     totals = torch.zeros(3, dtype=torch.float64)
-    for images, labels, *_ in batches:
+
+    def judge(images: torch.Tensor) -> torch.Tensor:
         with forward_precision(images.device, precision):
-            logits = (net(images).float() + net(images.flip(-1)).float()) / 2
+            return (net(images).float() + net(images.flip(-1)).float()) / 2
+
+    for images, labels, *_ in batches:
+        logits = in_parts(judge, images)
         loss = F.cross_entropy(logits, labels, reduction="sum")
         right = (logits.argmax(1) == labels).sum()
         totals += torch.tensor([loss.item(), right.item(), len(labels)])
     loss_sum, correct, count = world.total(totals).tolist()
     return loss_sum / count, correct / count
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the processor's memory, is full."""
+    return "out of memory" in str(error) or "can't allocate" in str(error)
+
+
+def in_parts(function: Callable, images: torch.Tensor) -> torch.Tensor:
+    """`function` of the images (B, ...), which looks at each alone, in parts that fit into memory.
+
+    Raises RunError where not even one does.
+    """
+    parts = 1
+    while parts < 2 * len(images):
+        try:
+            return torch.cat([function(part) for part in images.chunk(parts)])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        parts *= 2
+        if images.device.type == "cuda":
+            torch.cuda.empty_cache()
+    raise RunError("not one picture fits into memory; free some, or train a smaller network")
 
 
 def forward_precision(device: torch.device, precision: torch.dtype):

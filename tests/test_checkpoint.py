@@ -69,6 +69,14 @@ def test_what_is_saved_is_loaded(saved):
     assert [path.name for path in saved.parent.iterdir()] == ["last.pt"]
 
 
+def test_tensors_are_put_on_the_processor_wherever_they_were(saved, monkeypatch):
+    asked, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda *path, **how: asked.append(how) or load(*path, **how))
+    checkpoint.load(saved)
+    assert asked == [{"map_location": "cpu", "weights_only": True}]
+    assert checkpoint.load(saved)["net"]["weight"].device.type == "cpu"
+
+
 def test_a_second_save_replaces_the_first(saved):
     checkpoint.save(saved, STATE | {"format": 2})
     assert checkpoint.load(saved)["format"] == 2

@@ -155,6 +155,17 @@ def test_folders_that_do_not_fit_are_told(root):
     assert names[1] in table.loc["empty class", "example"]
 
 
+def test_images_below_a_persons_folder_are_told(root):
+    folder = train_images(root)[0].parent
+    (folder / "thumbs").mkdir()
+    photograph(9).save(folder / "thumbs" / "a.png")
+    (folder / ".ipynb_checkpoints").mkdir()
+    photograph(8).save(folder / ".ipynb_checkpoints" / "b.png")
+    table = health.examine(root).set_index("what")
+    assert table.loc["too deep", "count"] == 1
+    assert "thumbs/a.png" in table.loc["too deep", "example"]
+
+
 def test_half_a_course_can_be_examined_too(root):
     shutil.rmtree(CourseData(root).verification)
     assert "unreadable" not in found(root)

@@ -298,6 +298,87 @@ def test_stray_files_change_nothing(course: CourseData, copy_of_course: Path) ->
         ]
 
 
+def loops(root: Path) -> None:
+    """Links from folders to themselves, to those above, and to nowhere, in every folder."""
+    for folder in [root, *(p for p in root.rglob("*") if p.is_dir())]:
+        (folder / ".loop").symlink_to(folder)
+        (folder / "self.jpg").symlink_to(folder / "self.jpg")
+        (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+
+
+def test_links_that_lead_in_circles_or_nowhere_change_nothing(
+    course: CourseData, copy_of_course: Path, run_cli
+) -> None:
+    loops(copy_of_course)
+    assert parts_of(CourseData(copy_of_course)) == parts_of(course)
+    outcome = run_cli("doctor", "--data", copy_of_course)
+    assert outcome.status == 0
+    assert "6 classes" in outcome.stdout
+    assert "unreadable" not in outcome.stdout
+
+
+@pytest.mark.parametrize("where", ["train", "train/n", "dev"])
+def test_a_visible_link_to_a_folder_above_is_refused_and_not_followed(
+    where: str, copy_of_course: Path, refused
+) -> None:
+    folder = copy_of_course / CLASSIFICATION / where.split("/")[0]
+    if where.endswith("n"):  # inside a class it is no image, and nobody looks into it
+        inside = folder / class_names(folder)[0]
+        (inside / "loop").symlink_to(folder)
+        assert len(CourseData(copy_of_course).train) == 36
+        return
+    (folder / "loop").symlink_to(copy_of_course, target_is_directory=True)
+    said = refused("train", "smoke", "--data", copy_of_course, "--device", "cpu")
+    assert "loop: holds no image" in said or "has loop, which train lacks" in said
+
+
+def test_photographs_in_a_folder_with_loops_become_a_course(
+    course: CourseData, tmp_path: Path, run_cli
+) -> None:
+    photographs = tmp_path / "photographs"
+    for index in range(16):
+        shutil.copytree(course.train.folder / course.classes[index % 6], photographs / f"p{index}")
+    plain, strewn = tmp_path / "plain", tmp_path / "strewn"
+    command = "data", photographs, "--source", "folder", "--profile", "smoke", "--out"
+    assert run_cli(*command, plain).status == 0
+    loops(photographs)
+    for folder in [photographs, *(p for p in photographs.iterdir() if p.is_dir())]:
+        for stray in STRAYS:
+            (folder / stray).mkdir(exist_ok=True)
+            (folder / stray / "a.jpg").write_bytes(course.train.paths[0].read_bytes())
+    outcome = run_cli(*command, strewn)
+    assert outcome.status == 0, outcome.stderr
+    assert parts_of(CourseData(strewn)) == parts_of(CourseData(plain))
+
+
+def test_names_of_any_script_and_with_spaces_are_read(copy_of_course: Path) -> None:
+    first, second = CourseData(copy_of_course).train.paths[:2]
+    first.rename(first.with_name("Büşra 张伟 (1).JPEG"))
+    second.rename(second.with_name("z.jfif"))
+    found = CourseData(copy_of_course).train
+    assert {"Büşra 张伟 (1).JPEG", "z.jfif"} <= set(found.names)
+    assert len(found) == 36
+
+
+def test_test_images_in_two_places_are_refused(copy_of_course: Path) -> None:
+    folder = copy_of_course / CLASSIFICATION / "test"
+    (folder / "more").mkdir()
+    (folder / "more" / "a.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"more/a\.jpg: the other test images lie in .*test"):
+        _ = CourseData(copy_of_course).test
+
+
+def test_test_images_of_one_name_in_two_folders_are_refused(copy_of_course: Path) -> None:
+    folder = copy_of_course / CLASSIFICATION / "test"
+    for file in image_files(folder):
+        (folder / file.stem).mkdir()
+        file.rename(folder / file.stem / file.name)
+    assert len(CourseData(copy_of_course).test) == 12
+    shutil.copy(folder / "000000" / "000000.jpg", folder / "000001")
+    with pytest.raises(DataError, match=r"000001/000000\.jpg: .*has the same name"):
+        _ = CourseData(copy_of_course).test
+
+
 def test_test_images_in_a_subfolder_are_found(copy_of_course: Path) -> None:
     folder = copy_of_course / CLASSIFICATION / "test"
     before = CourseData(copy_of_course).test.names

@@ -184,6 +184,53 @@ def test_a_picture_too_large_for_any_memory_is_an_error_with_advice(course):
         train.train_step(run, *next(run.batches()))
 
 
+@pytest.mark.parametrize("room", [1, 3, 12])
+def test_where_judging_alone_runs_out_of_memory_it_goes_on_in_parts(course, reference, room):
+    """Batch norm is folded away there, so a picture's answer does not depend on its company."""
+    run = prepared(small(), course)
+    run.net.load_state_dict(last(reference)["net"])
+    expected = train.evaluate(run.net, run.dev_batches())
+
+    class Narrow(torch.nn.Module):
+        training = False
+
+        def forward(self, images):
+            if len(images) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            return run.net(images)
+
+    run.net.eval()
+    assert train.evaluate(Narrow(), run.dev_batches()) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("task", ["classify", "embed"])
+def test_predictions_go_on_in_parts_too(course, reference, monkeypatch, task):
+    trained = predict.load_run(reference, "cpu")
+    expected = getattr(predict, task)(trained, course.test.paths)
+    sizes, embed = [], type(trained.net).embed
+
+    def narrow(net, images):
+        sizes.append(len(images))
+        if len(images) > 5:
+            raise RuntimeError("MPS backend out of memory")
+        return embed(net, images)
+
+    monkeypatch.setattr(type(trained.net), "embed", narrow)
+    found = getattr(predict, task)(trained, course.test.paths)
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-4, atol=1e-5)
+    assert sizes[:3] == [12, 6, 3]
+
+
+def test_one_picture_too_large_to_judge_is_an_error():
+    def full(images):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(RunError, match="not one picture fits into memory"):
+        train.in_parts(full, torch.zeros(6, 3, 8, 8))
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        train.in_parts(lambda images: images @ torch.zeros(5, 5, 5), torch.zeros(6, 3, 8, 8))
+
+
 def test_other_errors_are_not_taken_for_a_lack_of_memory(course, monkeypatch):
     run = prepared(small(), course)
     calls = []

@@ -1,5 +1,6 @@
 """Every choice the kit makes by itself is a value and a reason; the environment decides first."""
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,26 @@ def test_the_doctor_notices_half_a_data_folder(copy_of_course):
 def test_a_missing_package_is_no_error_for_the_doctor(monkeypatch):
     monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
     assert doctor.examine()["no-such-package"] == ("none", "not installed")
+
+
+@pytest.mark.parametrize(
+    ("installed", "old"), [("2.10.1+cu126", True), ("2.9", True), ("2.11.0", False), ("3.0", False)]
+)
+def test_the_doctor_names_a_package_that_is_too_old(monkeypatch, installed, old):
+    monkeypatch.setattr(doctor, "requires", lambda name: ["torch>=2.11", "pillow>=11.3"])
+    monkeypatch.setattr(doctor, "version", lambda name: installed)
+    value, reason = doctor.examine()["torch"]
+    assert value == installed
+    assert (reason == "installed") != old
+    assert ("asks for 2.11 or later; pip install -U torch" in reason) == old
+
+
+def test_without_an_installed_facekit_no_package_is_too_old(monkeypatch):
+    def nowhere(name):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(doctor, "requires", nowhere)
+    assert doctor.examine()["torch"].reason == "installed"
 
 
 def test_the_command_prints_every_finding_with_its_reason(run_cli, course):
