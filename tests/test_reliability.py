@@ -16,7 +16,7 @@ WANTED = [  # every fault that the kit was designed against
 ]
 LEFT_OUT = re.findall(r"^- \*\*([A-E]\d+)\*\*, ", PAGE, re.MULTILINE)
 PENDING = "TODO-KAGGLE"
-TEST = re.compile(r"`(tests/test_\w+\.py)::(\w+)`")
+TEST = re.compile(r"`(tests/test_\w+\.py)::((?:\w+::)?\w+)`")
 
 
 def rows() -> dict[str, list[str]]:
@@ -31,10 +31,13 @@ ROWS = rows()
 
 @cache
 def names_of(path: Path) -> frozenset[str]:
-    """The tests of a file, those of its classes included."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    return frozenset(node.name for node in functions if node.name.startswith("test_"))
+    """The tests of a file as pytest calls them, those of its classes by Class::test."""
+    tree, found = ast.parse(path.read_text(encoding="utf-8")), set()
+    for group in [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]:
+        inside = f"{group.name}::" if isinstance(group, ast.ClassDef) else ""
+        functions = (node for node in group.body if isinstance(node, ast.FunctionDef))
+        found |= {inside + node.name for node in functions if node.name.startswith("test_")}
+    return frozenset(found)
 
 
 @cache
