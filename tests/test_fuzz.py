@@ -159,6 +159,11 @@ def test_a_damaged_manifest_is_read_or_refused(copy_of_course: Path, tiny_profil
 
     results, _ = damaged(path, judge, NOTES)
     assert set(results) <= {None, *pipeline.PROFILES}
+    whole = path.read_text()
+    for name in ([], {}, None, 3):
+        path.write_text(json.dumps(json.loads(whole) | {"name": name}))
+        assert judge() is None
+    path.write_text(whole)
     course = CourseData(copy_of_course)
     made = sources.set_up("synthetic", tiny_profile, copy_of_course, progress=False)
     assert made.classes == course.classes  # the whole manifest is that of a finished course
