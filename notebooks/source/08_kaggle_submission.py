@@ -10,7 +10,7 @@
 import pandas as pd
 
 from facekit import leaderboard, pipeline, plots, recipes, submit, train
-from facekit.predict import classify, load_run
+from facekit.predict import load_run
 from facekit.sources import open_course
 
 course = open_course()
@@ -25,7 +25,7 @@ run = load_run(pipeline.course_run())
 # index of the class. Both come from the files that are there.
 
 # %%
-labels = classify(run, course.test.paths)
+labels = pipeline.classify_test(run, course)
 classification = run.folder / "classification.csv"
 submit.write_classification(classification, course.test.names, labels)
 print(classification.read_text()[:60], "...")
