@@ -9,7 +9,8 @@ import errno
 import shutil
 import stat
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
@@ -33,12 +34,28 @@ def unpack(archive: str | Path, out: str | Path, progress: bool = False) -> list
     nothing under a real name; the same call begins anew.
     """
     archive, out = Path(archive), Path(out)
+    with _opened(archive) as content:
+        members = _judge(archive, content.infolist())
+        out.mkdir(parents=True, exist_ok=True)
+        _check_room(archive, out, members)
+        return _unpack(archive, content, members, out, progress)
+
+
+def check(archive: str | Path) -> None:
+    """Read a zip to its end, writing nothing; DataError where it is damaged or `unpack` refuses."""
+    archive = Path(archive)
+    with _opened(archive) as content:
+        for info in _judge(archive, content.infolist()):
+            for _ in _pieces(archive, content, info):
+                pass
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip, open; whatever its bytes make zipfile raise becomes a DataError."""
     try:
         with zipfile.ZipFile(archive) as content:
-            members = _judge(archive, content.infolist())
-            out.mkdir(parents=True, exist_ok=True)
-            _check_room(archive, out, members)
-            return _unpack(archive, content, members, out, progress)
+            yield content
     except FileNotFoundError as error:
         raise DataError(f"{archive}: no such file") from error
     except DataError:
@@ -129,15 +146,21 @@ def _unpack(
 
 
 def _write(archive: Path, content: zipfile.ZipFile, info: zipfile.ZipInfo, part: Path) -> None:
-    """One member, no byte more than it announced; reading to the end checks its CRC."""
     target = part / info.filename
     target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as sink:
+        for piece in _pieces(archive, content, info):
+            sink.write(piece)
+
+
+def _pieces(archive: Path, content: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """One member, no byte more than it announced; reading to the end checks its CRC."""
     left = info.file_size
-    with content.open(info) as source, target.open("xb") as sink:
+    with content.open(info) as source:
         while piece := source.read(PIECE):
             left -= len(piece)
             if left < 0:
                 raise DataError(f"{archive}: refused, for {info.filename!r} is larger than it says")
-            sink.write(piece)
+            yield piece
     if left:
         raise DataError(f"{archive}: damaged, for {info.filename!r} is shorter than it says")
