@@ -61,7 +61,9 @@ def _watched() -> bool:
 @app.command()
 def data(
     folder: Annotated[Path | None, typer.Argument(help="Photographs, or another course.")] = None,
-    source: Annotated[str, typer.Option(help="synthetic, folder, lfw or held-out.")] = "synthetic",
+    source: Annotated[
+        str, typer.Option(help="synthetic, kaggle, folder, lfw or held-out.")
+    ] = "synthetic",
     profile: Annotated[str | None, typer.Option(help="smoke, laptop, gpu or homework.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to. [data/ here]")] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 0,
@@ -165,6 +167,7 @@ def submit_(
     rule: Annotated[str | None, typer.Option(help="How to decide. [as kept, or threshold]")] = None,
     threshold: Annotated[float | None, typer.Option(help="[as kept, or the best on dev]")] = None,
     kaggle: Annotated[bool, typer.Option("--kaggle", help="Send them to Kaggle.")] = False,
+    message: Annotated[str | None, typer.Option(help="Beside it there. [the run's name]")] = None,
 ) -> None:
     """Write and check both submissions of a run; score them where the answers are known."""
     trained = predict.load_run(run)
@@ -172,7 +175,7 @@ def submit_(
     paths = pipeline.write_submissions(trained, course, threshold, rule)
     print("\n".join(pipeline.scoreboard(paths, course)))
     for task, path in paths.items() if kaggle else ():
-        print(submit.send(path, task, course, f"facekit run {run.name}"))
+        print(submit.send(path, task, course, message or f"facekit run {run.resolve().name}"))
 
 
 @app.command()

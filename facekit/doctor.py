@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 import facekit
-from facekit import runtime
-from facekit.errors import DataError
+from facekit import credentials, runtime
+from facekit.errors import DataError, FacekitError
 from facekit.feed import choose_workers
 from facekit.layout import CourseData, find_term
 from facekit.runtime import Choice
@@ -33,6 +33,7 @@ def examine(data: Path | None = None) -> dict[str, Choice]:
         "cache": runtime.cache(),
         "workspace": runtime.workspace(),
         "runs": runtime.runs(),
+        "kaggle-login": _login(),
         "profile": _profile(),
         "data": _data(data or runtime.data().value),
     }
@@ -66,6 +67,17 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _profile() -> Choice:
     profile, reason = runtime.profile()
     return Choice(profile.name, reason)
+
+
+def _login() -> Choice:
+    """Which kind of credentials there is for Kaggle, and where; never what they are."""
+    try:
+        found = credentials.find()
+    except (FacekitError, OSError) as error:
+        return Choice("not usable", str(error))
+    if found is None:
+        return Choice("none", "submit --kaggle and data --source kaggle need KAGGLE_API_TOKEN")
+    return Choice(found.kind, found.place)
 
 
 def _data(root: Path) -> Choice:

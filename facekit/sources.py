@@ -1,4 +1,4 @@
-"""Where the faces come from: rendered ones, any folder of photographs, another course.
+"""Where the faces come from: rendered ones, photographs, Kaggle, another course.
 
 Built in notebook 01; courses with people held out, in notebook 06.
 
@@ -27,12 +27,13 @@ from PIL import ImageOps
 from tqdm.auto import tqdm
 
 import facekit
-from facekit import faces, runtime
+from facekit import faces, kaggle, runtime
 from facekit.errors import DataError
 from facekit.images import check_readable, read_rgb
 from facekit.layout import (
     TERMS,
     CourseData,
+    Term,
     class_names,
     find_term,
     get_term,
@@ -43,7 +44,7 @@ from facekit.plans import Picture, Plan, folder_plan, held_out_plan, synthetic_p
 from facekit.profiles import Profile
 from facekit.tables import write_whole
 
-SOURCES = ("synthetic", "folder", "lfw", "held-out")
+SOURCES = ("synthetic", "kaggle", "folder", "lfw", "held-out")
 MANIFEST = "manifest.json"
 STARTED = ".facekit-setup.json"  # there while a set-up is not finished
 CHUNK = 32  # pictures made together; fixed, so that a picture's neighbours never change
@@ -127,9 +128,11 @@ def set_up(
     folder = fetch_lfw() if source == "lfw" else folder
     _check(source, profile, folder, people)
     settings = {"source": source, "term": term, "seed": seed, "version": facekit.__version__}
-    settings |= _settings(source, profile, folder, people)
+    settings |= _settings(source, profile, folder, people, term)
     if _finished(out, settings):
         return CourseData(out, term)
+    if source == "kaggle":
+        return _from_kaggle(out, spec, settings, progress)
     plan = _plan(source, profile, folder, seed, people, term)
     counts = plan.counts() if plan else _counts(CourseData(folder, term))
     if plan and source in ("folder", "lfw"):
@@ -144,6 +147,18 @@ def set_up(
     return CourseData(out, term)
 
 
+def _from_kaggle(out: Path, spec: Term, settings: dict, progress: bool) -> CourseData:
+    """Fetch and unpack both competitions of a term; a task whose folder is there is left alone."""
+    missing = [task for task in kaggle.PARTS if not (out / getattr(spec, task)).is_dir()]
+    zips = kaggle.fetch(spec, missing, progress)
+    _start(out, settings)
+    for task, archive in zips.items():
+        kaggle.place(archive, task, spec, out, progress)
+    course = CourseData(out, spec.name)
+    _finish(out, settings, _counts(course), progress)
+    return course
+
+
 def _how(source: str, profile: Profile, seed: int) -> tuple[Callable, tuple]:
     """What makes a chunk of pictures, and its arguments beside the chunk."""
     return {
@@ -155,11 +170,13 @@ def _how(source: str, profile: Profile, seed: int) -> tuple[Callable, tuple]:
 
 
 def _settings(
-    source: str, profile: Profile, folder: str | Path | None, people: int | None
+    source: str, profile: Profile, folder: str | Path | None, people: int | None, term: str
 ) -> dict[str, Any]:
     """What the course depends on, beside seed and term."""
     if source == "synthetic":
         return asdict(profile)
+    if source == "kaggle":
+        return {"competitions": [kaggle.slug_of(get_term(term), task) for task in kaggle.PARTS]}
     if source == "held-out":
         return {"folder": str(Path(folder).resolve()), "people": people}
     found = _photographs(Path(folder))

@@ -1,8 +1,7 @@
 """The two CSV files: written, checked, scored, graded, sent. Built in notebook 08."""
 
 import math
-import shutil
-import subprocess
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from facekit.errors import DataError, FacekitError
+from facekit import kaggle
+from facekit.errors import DataError
 from facekit.layout import IDENTITY, NO_MATCH, CourseData, is_image
 from facekit.tables import read_table, write_table
 
 COLUMNS = ["id", "label"]
+WANTED = {  # as a label of each task
+    "classification": ("class index", "class indices, as 0 or 17"),
+    "verification": ("known identity or n000000", "identities, as n000012 or n000000"),
+}
+NOTHING = {"", "nan", "none", "null", "na", "n/a", "<na>", "nat"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def check(path: str | Path, data: CourseData) -> list[str]:
     """What Kaggle, or the truth about the rows, would hold against a submission; [] if nothing.
 
     Ids are compared with the test files on disk and with their order, labels with the classes or
-    known identities.
+    known identities, both with the competition's own sample where the data has one.
     """
     try:
         table = read_table(path, COLUMNS)
@@ -115,15 +120,97 @@ def check(path: str | Path, data: CourseData) -> list[str]:
         return [str(error)]
     task = _task(table)
     expected, valid = _expected(task, data)
+    sample = getattr(data, task) / f"{task}_sample_submission.csv"
+    problems = _form_problems(table, Path(path))
+    problems += _id_problems(table["id"].tolist(), expected)
+    problems += _label_problems(table["label"].tolist(), valid, task)
+    if sample.is_file():
+        problems += _sample_problems(sample, expected, task)
+    return [f"{path}: {problem}" for problem in problems]
+
+
+def _form_problems(table: pd.DataFrame, path: Path) -> list[str]:
+    """Header and line ends."""
+    problems = []
+    columns = list(map(str, table.columns))
+    if columns != COLUMNS:
+        problem = f"the header is {','.join(columns)}, not id,label"
+        if any(name.startswith("Unnamed") for name in columns):
+            problem += ": that is pandas' index; write with index=False"
+        problems.append(problem)
+    if b"\r" in path.read_bytes():
+        problems.append("its lines end as on Windows (CRLF); write with lineterminator='\\n'")
+    return problems
+
+
+def _label_problems(labels: list[str], valid: set[str], task: str) -> list[str]:
+    """What is wrong with the labels, each way of being wrong once."""
+    ways: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        if label not in valid:
+            ways.setdefault(_label_fault(label, task), []).append(row)
+    name = WANTED[task][0]
+    return [
+        f"{len(rows)} labels are no {name}, such as {labels[rows[0]]!r} in row {rows[0]}{why}"
+        for why, rows in ways.items()
+    ]
+
+
+def _label_fault(label: str, task: str) -> str:
+    """Why a label is none of those there are, and what to do."""
+    _, wanted = WANTED[task]
+    if label.strip().lower() in NOTHING:
+        return ": nothing (empty or NaN); every test image needs an answer"
+    if label != label.strip():
+        return ": with spaces around it"
+    try:
+        number = float(label)
+    except ValueError:
+        number = None
+    if number is not None and math.isfinite(number) and not re.fullmatch(r"-?\d+", label):
+        if number == int(number) and task == "classification":
+            return ": a whole number written as a decimal; write labels as int"
+        return f": a score, where {wanted}, are wanted; choose the best one's"
+    if task == "classification" and IDENTITY.fullmatch(label):
+        return f": an identity, where {wanted}, are wanted: the folder's place among train's"
+    if task == "verification" and number is not None:
+        return f": a number, where {wanted}, are wanted: the name of the known face's folder"
+    return ""
+
+
+def _sample_problems(sample: Path, expected: list[str], task: str) -> list[str]:
+    """What the competition's own sample says otherwise than the kit and the files on disk."""
+    try:
+        table = read_table(sample, [])
+    except DataError as error:
+        return [f"cannot be compared with the sample: {error}"]
     problems = []
     if list(table.columns) != COLUMNS:
-        problems.append(f"the header is {','.join(map(str, table.columns))}, not id,label")
-    problems += _id_problems(table["id"].tolist(), expected)
-    bad = [label for label in table["label"] if label not in valid]
-    if bad:
-        what = "class index" if task == "classification" else "known identity or n000000"
-        problems.append(f"{len(bad)} labels are no {what}, such as {bad[0]!r}")
-    return [f"{path}: {problem}" for problem in problems]
+        problems.append(
+            f"the header is id,label, and that of {sample} is {','.join(map(str, table.columns))}"
+        )
+    ids = table.iloc[:, 0].tolist()
+    apart = sorted(set(ids) ^ set(expected))
+    if apart:
+        only = "the sample" if apart[0] in ids else "the folder"
+        problems.append(
+            f"{sample} is stale or another term's: it has {len(ids)} rows for {len(expected)} "
+            f"test images on disk, and {apart[0]!r} is only in {only}; set the data up anew, or "
+            "delete the sample if the course says that it is out of date"
+        )
+    labels = table.iloc[:, -1].tolist()
+    if len(table.columns) > 1 and len(set(labels)) > 1:  # one value throughout stands for any
+        odd = [label for label in labels if not _has_form(label, task)]
+        if odd:
+            problems.append(
+                f"the labels of {sample} are such as {odd[0]!r}, where {WANTED[task][1]}, are "
+                "wanted; is it another term's?"
+            )
+    return problems
+
+
+def _has_form(label: str, task: str) -> bool:
+    return bool(label.isdigit() if task == "classification" else IDENTITY.fullmatch(label))
 
 
 def _expected(task: str, data: CourseData) -> tuple[list[str], set[str]]:
@@ -136,6 +223,11 @@ def _expected(task: str, data: CourseData) -> tuple[list[str], set[str]]:
 
 def _id_problems(ids: list[str], expected: list[str]) -> list[str]:
     missing, extra = set(expected) - set(ids), set(ids) - set(expected)
+    if extra and missing and sorted(map(_digits, ids)) == sorted(map(_digits, expected)):
+        return [
+            f"the ids have another form, {ids[0]!r} for {expected[0]!r} (another term's count of "
+            "digits?); take the names of the files in test"
+        ]
     doubled = [value for value, count in Counter(ids).items() if count > 1]
     problems = []
     if missing:
@@ -148,6 +240,12 @@ def _id_problems(ids: list[str], expected: list[str]) -> list[str]:
         row = next(i for i, pair in enumerate(zip(ids, expected, strict=True)) if len({*pair}) > 1)
         problems.append(f"the rows are shuffled: row {row} is {ids[row]}, not {expected[row]}")
     return problems
+
+
+def _digits(value: str) -> tuple[int, str]:
+    """A file name's number and ending: what 00012.jpg and 000012.jpg have in common."""
+    stem, dot, ending = value.rpartition(".")
+    return (int(stem), dot + ending) if stem.isdigit() else (-1, value)
 
 
 def score(path: str | Path, answers: str | Path) -> float:
@@ -195,19 +293,14 @@ def standard_error(accuracy: float, count: int) -> float:
 
 
 def send(path: str | Path, task: str, data: CourseData, message: str) -> str:
-    """Send a submission with Kaggle's own program; what it answered.
+    """Check a submission, and send it with Kaggle's own program; what Kaggle answered.
 
-    Credentials are left to that program, which reads them from the environment or its own file.
-    Raises FacekitError with its words when it refuses.
+    Raises DataError, sending nothing, when something would be held against the file or it is the
+    other task's; FacekitError that says what to do when Kaggle refuses.
     """
-    program = shutil.which("kaggle")
-    if program is None:
-        raise FacekitError("Kaggle's program is not installed: pip install 'facekit[kaggle]'")
-    slug = getattr(data.term, f"{task}_slug")
-    command = [program, "competitions", "submit", slug, "-f", str(path), "-m", message]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    # It says some failures on standard output and exits with 1 for all of them.
-    said = " ".join((done.stdout + " " + done.stderr).split())
-    if done.returncode:
-        raise FacekitError(f"Kaggle did not take {path} for {slug}: {said[:300] or 'no reason'}")
-    return said
+    problems = check(path, data)
+    if not problems and task_of(path) != task:
+        problems = [f"{path}: a {task_of(path)} submission, not one for {task}"]
+    if problems:
+        raise DataError(f"not sent: {'; '.join(problems)}")
+    return kaggle.send(kaggle.slug_of(data.term, task), Path(path), message)

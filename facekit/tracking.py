@@ -22,12 +22,10 @@ from typing import Any
 import torch
 
 import facekit
+from facekit.credentials import SECRET, hide_secrets
 from facekit.errors import RecipeError
 from facekit.runtime import Choice
 from facekit.tables import write_whole
-
-SECRET = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
-KEYLIKE = re.compile(r"\b(?:[0-9a-f]{32,}|(?:hf|KGAT|wandb_v1|gh[pousr])_\w{8,})\b")
 
 
 def environment(device: torch.device, choices: Mapping[str, Choice]) -> dict[str, Any]:
@@ -78,14 +76,6 @@ def _git(folder: Path, *words: str) -> str | None:
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
     return done.stdout
-
-
-def hide_secrets(text: str) -> str:
-    """The text without what looks like a key, or is the value of a variable named like one."""
-    for name, value in os.environ.items():
-        if SECRET.search(name) and len(value) >= 8:
-            text = text.replace(value, "***")
-    return KEYLIKE.sub("***", text)
 
 
 def _without_values(words: Iterable[str]) -> list[str]:

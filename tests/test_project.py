@@ -20,9 +20,10 @@ README = (REPOSITORY / "README.md").read_text()
 CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
 # What flows only one way: a module may import those before it.
 ORDER = (
-    "errors tables archives profiles runtime layout faces plans order images sources augment "
+    "errors tables archives profiles runtime layout lock credentials kaggle faces plans order "
+    "images sources augment "
     "changes augment_gpu augment_cpu mixing store feed guards blocks anatomy heads networks losses "
-    "fold recipes optim checkpoint lock tracking watch stopping distributed rehearsal run train "
+    "fold recipes optim checkpoint tracking watch stopping distributed rehearsal run train "
     "ablations predict openset pairs certainty rules comparison search health floors submit "
     "pipeline leaderboard doctor plots score_plots panel widgets check host course cli"
 ).split()

@@ -174,17 +174,20 @@ FAULTS: dict[str, tuple[Callable[[Rows], Rows], str]] = {
     "a row too many": (lambda r: [*r, ["999999.jpg", r[1][1]]], "1 ids of no test image"),
     "an index column": (
         lambda r: [["", *r[0]], *([str(i), *row] for i, row in enumerate(r[1:]))],
-        "the header is",
+        "the header is Unnamed: 0,id,label, not id,label: that is pandas' index; write with index",
     ),
     "an index column without a header": (
         lambda r: [r[0], *([str(i), *row] for i, row in enumerate(r[1:]))],
         "more values than its header has columns",
     ),
-    "a label empty": (lambda r: replaced(r, 2, 1, ""), "1 labels are no"),
+    "a label empty": (lambda r: replaced(r, 2, 1, ""), "'' in row 1: nothing (empty"),
     "a row cut short": (lambda r: [*r[:2], [r[2][0]], *r[3:]], "1 labels are no"),
+    "a label a score": (lambda r: replaced(r, 2, 1, "0.87"), "'0.87' in row 1: a score, where"),
+    "labels nearly sure": (lambda r: replaced(r, 2, 1, "9.9e-01"), "a score, where"),
     "an id missing": (lambda r: [r[0][::-1], ["3"], *(row[::-1] for row in r[2:])], "rows missing"),
-    "a label NaN": (lambda r: replaced(r, 2, 1, "nan"), "1 labels are no"),
-    "a space in a label": (lambda r: replaced(r, 2, 1, " " + r[2][1]), "1 labels are no"),
+    "a label NaN": (lambda r: replaced(r, 2, 1, "nan"), "'nan' in row 1: nothing (empty"),
+    "a label infinite": (lambda r: replaced(r, 2, 1, "inf"), "1 labels are no"),
+    "a space in a label": (lambda r: replaced(r, 2, 1, " " + r[2][1]), "with spaces around it"),
 }
 TASK_FAULTS: dict[str, tuple[str, Callable[[Rows], Rows], str]] = {
     "label out of range": (
@@ -197,13 +200,17 @@ TASK_FAULTS: dict[str, tuple[str, Callable[[Rows], Rows], str]] = {
     "all labels float": (
         "classification",
         lambda r: [r[0], *([name, label + ".0"] for name, label in r[1:])],
-        "12 labels are no class index",
+        "in row 0: a whole number written as a decimal",
     ),
-    "label an identity": ("classification", lambda r: replaced(r, 2, 1, NO_MATCH), NO_MATCH),
+    "label an identity": (
+        "classification",
+        lambda r: replaced(r, 2, 1, NO_MATCH),
+        "'n000000' in row 1: an identity, where class indices, as 0 or 17, are wanted",
+    ),
     "five digits in the ids": (
         "classification",
         lambda r: [r[0], *([name[1:], label] for name, label in r[1:])],
-        "12 of 12 rows missing",
+        "the ids have another form, '00000.jpg' for '000000.jpg'",
     ),
     "ids without an ending": (
         "classification",
@@ -218,7 +225,7 @@ TASK_FAULTS: dict[str, tuple[str, Callable[[Rows], Rows], str]] = {
     "gallery index for a label": (
         "verification",
         lambda r: replaced(r, 2, 1, "3"),
-        "1 labels are no known identity",
+        "'3' in row 1: a number, where identities, as n000012 or n000000, are wanted",
     ),
     "id a file name": (
         "verification",
@@ -288,13 +295,16 @@ def test_check_tells_all_problems_at_once(course: CourseData, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("task", CUTOFFS)
-def test_a_byte_order_mark_and_windows_line_ends_are_accepted(
+def test_a_byte_order_mark_is_accepted_and_windows_line_ends_are_told(
     task: str, perfect: dict[str, Path], course: CourseData
 ) -> None:
-    path = perfect[task]
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    path, answers = perfect[task], getattr(course.answers, task)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert submit.check(path, course) == []
-    assert submit.score(path, getattr(course.answers, task)) == 1.0
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    (problem,) = submit.check(path, course)
+    assert "end as on Windows (CRLF); write with lineterminator" in problem
+    assert submit.score(path, answers) == 1.0
 
 
 def test_check_counts_the_files_on_disk(copy_of_course: Path, perfect: dict[str, Path]) -> None:
@@ -304,6 +314,82 @@ def test_check_counts_the_files_on_disk(copy_of_course: Path, perfect: dict[str,
     fresh = CourseData(copy_of_course)
     assert "'000011.jpg'" in " ".join(submit.check(perfect["classification"], fresh))
     assert "'17'" in " ".join(submit.check(perfect["verification"], fresh))
+
+
+# --- the competition's own sample
+
+
+@pytest.fixture
+def sample(copy_of_course: Path) -> Callable[..., list[str]]:
+    """Change the sample of a task, and check a submission with every answer right beside it."""
+
+    def check(task: str, change: Callable[[Rows], Rows], perfect: dict[str, Path]) -> list[str]:
+        data = CourseData(copy_of_course)
+        path = getattr(data, task) / f"{task}_sample_submission.csv"
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        save(path, change(rows))
+        problems = submit.check(perfect[task], data)
+        assert all(str(path) in problem for problem in problems)
+        return problems
+
+    return check
+
+
+@pytest.mark.parametrize("task", CUTOFFS)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: [["id", "category"], *r[1:]], "the header is id,label, and that of"),
+        (lambda r: r[:-2], "is stale or another term's: it has {less} rows for {all} test images"),
+        (lambda r: [*r, ["77", r[1][1]]], "and '77' is only in the sample"),
+        (lambda r: [r[0], *([name, f"0.{row}"] for row, (name, _) in enumerate(r[1:]))],
+         "are such as '0.0', where"),
+        (lambda r: [], "cannot be compared with the sample"),
+    ],
+)  # fmt: skip
+def test_a_sample_that_says_otherwise_is_told(
+    task: str, change: Callable, words: str, sample: Callable, perfect: dict[str, Path]
+) -> None:
+    count = len(read_table(perfect[task], ["id"]))
+    (problem,) = sample(task, change, perfect)
+    assert words.format(less=count - 2, all=count) in problem
+
+
+@pytest.mark.parametrize("task", CUTOFFS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: [r[0], *r[:0:-1]],  # Kaggle goes by the ids
+        lambda r: [r[0], *([name, "x"] for name, _ in r[1:])],  # one value stands for any
+    ],
+)
+def test_a_sample_in_another_order_or_without_answers_is_none_the_worse(
+    task: str, change: Callable, sample: Callable, perfect: dict[str, Path]
+) -> None:
+    assert sample(task, change, perfect) == []
+
+
+def test_a_sample_of_another_term_is_told_from_a_submission_of_another_term(
+    copy_of_course: Path, perfect: dict[str, Path]
+) -> None:
+    data = CourseData(copy_of_course)
+    path = data.classification / "classification_sample_submission.csv"
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    old = [rows[0], *([name[1:], label] for name, label in rows[1:])]
+    save(path, old)
+    (stale,) = submit.check(perfect["classification"], data)
+    assert "stale or another term's" in stale
+    both = submit.check(save(perfect["classification"], old), data)
+    assert ["another form" in problem for problem in both] == [True, False]
+
+
+def test_without_a_sample_nothing_is_compared(
+    copy_of_course: Path, perfect: dict[str, Path]
+) -> None:
+    data = CourseData(copy_of_course)
+    for task, path in perfect.items():
+        (getattr(data, task) / f"{task}_sample_submission.csv").unlink()
+        assert submit.check(path, data) == []
 
 
 # --- tables
@@ -407,16 +493,48 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
     ],
 )
 def test_sending_goes_to_the_competition_of_the_term(
-    term: str, task: str, slug: str, kaggle: Callable, tmp_path: Path, perfect: dict[str, Path]
+    term: str,
+    task: str,
+    slug: str,
+    kaggle: Callable,
+    copy_of_course: Path,
+    perfect: dict[str, Path],
 ) -> None:
     noted = kaggle("echo 100%; echo 'Successfully submitted to it'")
     for folder in ("classification", "verification"):
-        (tmp_path / "data" / f"11-785-{term.lower()}-hw2p2-{folder}").mkdir(parents=True)
-    said = submit.send(perfect[task], task, CourseData(tmp_path / "data", term), "it's $HOME")
+        there = copy_of_course / f"11-785-f23-hw2p2-{folder}"
+        there.rename(copy_of_course / f"11-785-{term.lower()}-hw2p2-{folder}")
+    said = submit.send(perfect[task], task, CourseData(copy_of_course, term), "it's $HOME")
     assert said == "100% Successfully submitted to it"
     assert noted.read_text().splitlines() == [
-        "competitions", "submit", slug, "-f", str(perfect[task]), "-m", "it's $HOME",
+        "competitions", "submit", slug, "-f", str(perfect[task]), "--message=it's $HOME",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "task", "words"),
+    [
+        ("verification", "classification", "a verification submission, not one for classification"),
+        ("classification", "verification", "a classification submission, not one for verification"),
+        ("damaged", "classification", "1 of 12 rows missing"),
+        ("gone", "classification", "no such file"),
+    ],
+)
+def test_what_is_refused_here_is_never_sent(
+    file: str,
+    task: str,
+    words: str,
+    kaggle: Callable,
+    course: CourseData,
+    perfect: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    noted = kaggle("echo sent")
+    lines = perfect["classification"].read_text().splitlines(keepends=True)
+    (tmp_path / "damaged.csv").write_text("".join(lines[:-1]))
+    with pytest.raises(DataError, match=f"not sent: .*{words}"):
+        submit.send(tmp_path / f"{file}.csv", task, course, "m")
+    assert not noted.exists()
 
 
 @pytest.mark.parametrize("redirection", ["", ">&2"])
@@ -461,5 +579,6 @@ def test_without_kaggles_program_it_is_said_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))  # it looks beside Python, too
     with pytest.raises(FacekitError, match=r"pip install 'facekit\[kaggle\]'"):
         submit.send(perfect["verification"], "verification", course, "m")
