@@ -107,7 +107,8 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(302, b"", Location=f"{self.server.address}/{slug}.zip?X-Goog-Signature=secret")
 
     def on_StartSubmissionUpload(self, body: dict) -> None:
-        self.say(token="upload-1", createUrl=f"{self.server.address}/upload/upload-1")
+        token = f"upload-{len(self.server.uploads) + 1}"
+        self.say(token=token, createUrl=f"{self.server.address}/upload/{token}")
 
     def on_CreateSubmission(self, body: dict) -> None:
         self.server.sent.append(body)

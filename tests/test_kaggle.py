@@ -243,11 +243,11 @@ def test_killed_in_a_download_it_goes_on_with_the_bytes_it_has(
     assert server.bytes_out > sent
 
 
-@pytest.mark.parametrize("moment", [1, 30, 60, 61, 75])
+@pytest.mark.parametrize("moment", [1, 62, 80])
 def test_killed_while_unpacking_it_begins_that_zip_anew(
     moment: int, server: FakeKaggle, zips, course: CourseData, run_cli, tmp_path: Path
 ) -> None:
-    """The classification zip has 62 files, the other one 40."""
+    """The classification zip has 62 files, the other one 39."""
     server.files = zips
     code = (
         "import os, signal; from facekit import archives, cli\n"
@@ -277,7 +277,7 @@ def test_ctrl_c_stops_the_client_too(server: FakeKaggle, zips, tmp_path: Path) -
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)  # to this one process alone, as a notebook does
     _, said = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.decode() == "facekit: interrupted; the same command goes on\n"
     while server.busy:
         time.sleep(0.01)
@@ -393,7 +393,7 @@ def test_a_zip_of_something_else_is_told(server: FakeKaggle, zips, refused, tmp_
 
 REFUSALS = {  # what the server answers to which call -> what we say to do
     "rules": ({"DownloadDataFiles": f"403 {RULES}"}, "rules at https://www.kaggle.com/competitions/"),
-    "403": ({"DownloadDataFiles": "403"}, f"competitions/{CLASSES}/rules, then run the same command"),
+    "403": ({"DownloadDataFiles": "403"}, f"/{CLASSES}/rules, then run the same command"),
     "404": ({"DownloadDataFiles": "404 Not found"}, "no such competition, or it is over"),
     "404, bare": ({"DownloadDataFiles": "404"}, "or choose another --term"),
     "401": ({"IntrospectToken": "401 Unauthenticated"}, "Kaggle does not know this access token"),
@@ -776,8 +776,8 @@ def test_no_command_prints_or_writes_a_secret(
     server.answer = {"*": f"403 no {TOKEN} {KEY} {USER}"}
     said += [run_cli("submit", run, "--kaggle"), run_cli(*COMMAND, "--out", tmp_path / "two")]
     shutil.rmtree(tmp_path / "cache" / "kaggle")
-    said += [run_cli(*COMMAND, "--out", tmp_path / "two")]
-    assert said[5].status == said[7].status == 2
+    said += [run_cli(*COMMAND, "--out", tmp_path / "three")]
+    assert [outcome.status for outcome in said[5:]] == [2, 0, 2]
     text = " ".join(outcome.stdout + outcome.stderr for outcome in said)
     assert not any(secret in text for secret in SECRETS)
     assert (run / "best.pt").is_file()
