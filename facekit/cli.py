@@ -62,7 +62,7 @@ def _watched() -> bool:
 def data(
     folder: Annotated[Path | None, typer.Argument(help="Photographs, or another course.")] = None,
     source: Annotated[
-        str, typer.Option(help="synthetic, kaggle, folder, lfw or held-out.")
+        str, typer.Option(help="synthetic, folder, lfw, kaggle or held-out.")
     ] = "synthetic",
     profile: Annotated[str | None, typer.Option(help="smoke, laptop, gpu or homework.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to. [data/ here]")] = None,

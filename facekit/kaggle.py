@@ -139,7 +139,8 @@ def place(archive: Path, task: str, term: Term, out: Path, progress: bool = Fals
         if root is None:
             there = ", ".join(sorted(p.name for p in stage.iterdir())[:6])
             raise DataError(
-                f"{archive}: holds no {', '.join(PARTS[task])} but {there}; is it {term.name}'s?"
+                f"{archive}: holds no {', '.join(PARTS[task])} but {there}; look whether it is "
+                f"{term.name}'s, and delete it to have it fetched anew"
             )
         for path in stage.iterdir():  # a list that lies beside the folder belongs into it
             if path.is_file() and root != stage and not (root / path.name).exists():

@@ -1,4 +1,4 @@
-"""One process at a time on a run's folder. Built in notebook 04."""
+"""One process at a time on a run's folder, or on any other. Built in notebook 04."""
 
 import errno
 import os

@@ -44,7 +44,7 @@ from facekit.plans import Picture, Plan, folder_plan, held_out_plan, synthetic_p
 from facekit.profiles import Profile
 from facekit.tables import write_whole
 
-SOURCES = ("synthetic", "kaggle", "folder", "lfw", "held-out")
+SOURCES = ("synthetic", "folder", "lfw", "kaggle", "held-out")
 MANIFEST = "manifest.json"
 STARTED = ".facekit-setup.json"  # there while a set-up is not finished
 CHUNK = 32  # pictures made together; fixed, so that a picture's neighbours never change

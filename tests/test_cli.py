@@ -228,6 +228,7 @@ def test_every_answer_goes_with_its_file_whatever_the_names(
     assert run_cli(*command).status == 0
     before = dict(rows_of(copy_of_run / "classification.csv")[1:])
     test = CourseData(copy_of_course).classification / "test"
+    (test.parent / "classification_sample_submission.csv").unlink()  # it names the old ones
     new_names = {name: f"{(7 * row) % 12}.jpg" for row, name in enumerate(sorted(before))}
     for old, new in new_names.items():
         (test / old).rename(test / new)

@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -384,7 +385,7 @@ def test_a_zip_that_leads_outside_is_refused(
 def test_a_zip_of_something_else_is_told(server: FakeKaggle, zips, refused, tmp_path: Path) -> None:
     server.files = {CLASSES: zips[FACES], FACES: zips[FACES]}
     said = refused(*COMMAND, "--out", tmp_path / "out")
-    assert f"holds no train, dev, test but {FACES}; is it F23's?" in said
+    assert f"{CLASSES}.zip: holds no train, dev, test but {FACES}; look whether it is F23's" in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".facekit-setup.json"]
 
 
@@ -431,6 +432,28 @@ def test_offline_is_said_with_what_to_do(
     monkeypatch.setenv("KAGGLE_USERNAME", USER)
     monkeypatch.setenv("KAGGLE_KEY", KEY)
     assert "Kaggle cannot be reached" in refused(*COMMAND, "--out", tmp_path / "out")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_is_said_with_what_to_do(
+    server: FakeKaggle, zips, refused, tmp_path: Path
+) -> None:
+    server.files = zips
+    part = tmp_path / "cache" / "kaggle" / f"{CLASSES}.part"
+    part.mkdir(parents=True)
+    (part / f"{CLASSES}.zip").symlink_to("/dev/full")
+    said = refused(*COMMAND, "--out", tmp_path / "out")
+    assert "the disk is full: make room, then run the same command again" in said
+    assert "[Errno 28] No space left on device" in said
+
+
+def test_who_looks_on_sees_how_far_a_download_is(
+    server: FakeKaggle, zips, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.files, server.slow = zips, 0.01
+    kaggle.fetch(TERMS["F23"], ["classification"], progress=True)
+    shown = capsys.readouterr().err
+    assert re.search(rf"{CLASSES}: +[1-9]\d?%", shown), shown
 
 
 def test_without_credentials_it_is_said_where_to_put_them(
