@@ -244,30 +244,47 @@ def test_killed_in_a_download_it_goes_on_with_the_bytes_it_has(
     assert server.bytes_out > sent
 
 
-@pytest.mark.parametrize("moment", [1, 62, 80])
-def test_killed_while_unpacking_it_begins_that_zip_anew(
-    moment: int, server: FakeKaggle, zips, course: CourseData, run_cli, tmp_path: Path
-) -> None:
-    """The classification zip has 62 files, the other one 39."""
-    server.files = zips
+def kill_yourself(place: str, moment: int, out: Path) -> None:
+    """Set the course up in a process that dies as it calls `place` for the so manieth time."""
+    owner, name = place.rsplit(".", 1)
     code = (
-        "import os, signal; from facekit import archives, cli\n"
-        "real, count = archives._write, iter(range(1, 10_000))\n"
-        "def write(*arguments):\n"
+        "import os, signal; from pathlib import Path; from facekit import archives, cli\n"
+        f"real, count = {place}, iter(range(1, 10_000))\n"
+        "def fatal(*arguments):\n"
         f"    if next(count) == {moment}: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    real(*arguments)\n"
-        "archives._write = write; cli.main()\n"
+        "    return real(*arguments)\n"
+        f"{owner}.{name} = fatal; cli.main()\n"
     )
-    command = [sys.executable, "-c", code, *COMMAND, "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", code, *COMMAND, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "moment"),
+    [
+        ("archives._write", 1),
+        ("archives._write", 62),  # the last file of the first zip
+        ("archives._write", 80),
+        ("Path.rename", 3),  # two of five parts of the first zip have their names
+        ("Path.rename", 6),  # they all have, and the folder has not
+        ("Path.rename", 9),
+    ],
+)
+def test_killed_while_unpacking_it_begins_that_zip_anew(
+    place: str, moment: int, server: FakeKaggle, course: CourseData, run_cli, tmp_path: Path
+) -> None:
+    for slug in SLUGS.values():
+        server.files[slug] = zipped(course.root / slug, "", {"filler.bin": FILLER})
+    out = tmp_path / "out"
+    kill_yourself(place, moment, out)
+    assert not (out / "manifest.json").exists()
     fetched = list(server.downloads)
-    outcome = run_cli(*COMMAND, "--out", tmp_path / "out")
+    outcome = run_cli(*COMMAND, "--out", out)
     assert outcome.status == 0, outcome.stderr
     assert server.downloads == fetched, "whole zips are not fetched again"
-    assert tree(tmp_path / "out") == wanted(course)
-    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert tree(out) == wanted(course)
+    names = {path.name for path in out.iterdir()}
     assert names == {*SLUGS.values(), "manifest.json"}, "nothing half is left over"
 
 
@@ -750,6 +767,13 @@ def test_what_the_client_says_is_shown_without_secrets(
         said = f"{error} {error.__cause__} {error.__context__}"
     assert "at first ***" in said
     assert not any(secret in said for secret in (*SECRETS, "X-Goog-Signature"))
+
+
+def test_a_secret_that_looks_like_none_is_hidden_too(home: Path, stub: Callable) -> None:
+    login = {"username": USER, "key": "open-sesame"}
+    write_file(home / ".kaggle" / "kaggle.json", json.dumps(login))
+    stub('echo "it is $KAGGLE_KEY"')
+    assert kaggle.call(["x"], "slug") == "it is ***"
 
 
 def contents(path: Path) -> Iterator[bytes]:
