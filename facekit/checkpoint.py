@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import torch
 
 from facekit.errors import RecipeError, RunError
+from facekit.tables import write_whole
 
 FORMAT = 3  # of a run's state
 PLAIN = (str, int, float, bool, type(None))  # of bytes, torch refuses empty ones
@@ -155,9 +156,9 @@ def _check_sums(path: Path) -> None:
 class Checkpoints:
     """The newest states of a run in a folder, step-00000412.pt, and copies in a mirror folder.
 
-    "Newest" is the highest step in a name: clocks jump, and copying changes times. Nothing is
-    deleted before its successor is verified. The best network, best.pt, lies beside them. Whoever
-    saves must hold the folder (lock.only_one).
+    The mirror also gets the small files beside them. "Newest" is the highest step in a name: clocks
+    jump, and copying changes times. Nothing is deleted before its successor is verified. The best
+    network, best.pt, lies beside them. Whoever saves must hold the folder (lock.only_one).
     """
 
     def __init__(
@@ -267,6 +268,9 @@ class Checkpoints:
             for name in (BEST, path.name):
                 if (self.mirror / name).is_file():
                     _copy(self.mirror / name, self.folder / name)
+            for notes in _notes(self.mirror):
+                if not (self.folder / notes.name).exists():
+                    write_whole(self.folder / notes.name, notes.read_bytes())
         except OSError as error:
             self.warn(f"{self.folder}: cannot copy {path} here ({error.strerror})")
 
@@ -312,6 +316,8 @@ class Checkpoints:
             if not self.best_mirrored and best.is_file():
                 _copy(best, self.mirror / BEST)
             self.best_mirrored = True
+            for notes in _notes(self.folder):
+                write_whole(self.mirror / notes.name, notes.read_bytes())
             _copy(path, self.mirror / path.name)
             self._prune(self.mirror, step)
         except OSError as error:
@@ -340,6 +346,11 @@ def _numbered(folder: Path, name: str = r"step-\d+\.pt") -> list[Path]:
     except FileNotFoundError:
         return []
     return sorted((f for f in files if re.fullmatch(name, f.name)), key=_step, reverse=True)
+
+
+def _notes(folder: Path) -> list[Path]:
+    """What lies beside the states, for people and tables: recipe.json, history.csv and the like."""
+    return [path for path in folder.iterdir() if path.suffix in (".json", ".csv")]
 
 
 def _step(path: Path) -> int:

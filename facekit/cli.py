@@ -104,7 +104,7 @@ def train_(
     term: TermOption = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
     max_hours: Annotated[float | None, typer.Option(help="Save and stop after so long.")] = None,
-    mirror: Annotated[Path | None, typer.Option(help="A folder for copies of the state.")] = None,
+    mirror: Annotated[Path | None, typer.Option(help="Folder of copies. [FACEKIT_MIRROR]")] = None,
     track: Annotated[list[str] | None, typer.Option(help="tensorboard or wandb.")] = None,
     save_minutes: Annotated[float, typer.Option(help="Between two saves in an epoch.")] = 5.0,
     workers: Annotated[int | None, typer.Option(help="Threads that prepare batches.")] = None,

@@ -127,14 +127,21 @@ def judge_dev(run: TrainedRun, data: CourseData, rule: str) -> Verification:
 
 
 def keep_decision(run: TrainedRun, rule: str, threshold: float) -> Path:
-    """Write how the run's open set is decided beside its network; `write_submissions` reads it."""
+    """Write how the run's open set is decided beside its network; `write_submissions` reads it.
+
+    And into the mirror, where the run has a copy there.
+    """
     if rule not in rules.NAMES:
         raise DataError(f"no rule {rule!r}; choose one of: {', '.join(rules.NAMES)}")
     if math.isnan(threshold):
         raise DataError("a threshold is NaN; it must be a number")
     path = run.folder / DECISION
     content = {"rule": rule, "threshold": float(threshold), "network": _network(run.folder)}
-    write_whole(path, json.dumps(content, indent=1).encode())
+    written = json.dumps(content, indent=1).encode()
+    write_whole(path, written)
+    copies = runtime.copy_of(run.folder)
+    if copies and copies.is_dir():
+        write_whole(copies / DECISION, written)
     return path
 
 

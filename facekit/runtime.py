@@ -146,8 +146,9 @@ def workspace() -> Choice:
     if wanted:
         return Choice(Path(wanted), "FACEKIT_HOME")
     here = Path.cwd()
-    if here.name == "notebooks":
-        return Choice(here.parent, "the folder above notebooks/")
+    notebooks = here.parent if here.name in ("exercises", "solutions") else here
+    if notebooks.name == "notebooks":
+        return Choice(notebooks.parent, "the folder above notebooks/")
     return Choice(here, "the current folder")
 
 
@@ -170,3 +171,22 @@ def runs() -> Choice:
     if wanted:
         return Choice(Path(wanted), "FACEKIT_RUNS")
     return Choice(workspace().value / "runs", "in the workspace")
+
+
+def mirror() -> Choice:
+    """The folder of copies of the runs: FACEKIT_MIRROR (in a mounted Drive, say), else None."""
+    wanted = os.environ.get("FACEKIT_MIRROR")
+    if wanted:
+        return Choice(Path(wanted), "FACEKIT_MIRROR")
+    return Choice(None, "FACEKIT_MIRROR is not set")
+
+
+def copy_of(run: str | Path) -> Path | None:
+    """Where copies of a run are kept: under its name in the mirror, for a run directly in runs/.
+
+    None without a mirror, and for the trials in folders further down, which are made anew.
+    """
+    copies, run = mirror().value, Path(run).absolute()
+    if copies is None or run.parent.resolve() != runs().value.resolve():
+        return None
+    return copies / run.name

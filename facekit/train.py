@@ -68,10 +68,10 @@ def fit(
 
     `out` gets the two newest states (step-00000412.pt), best.pt (the network with the best dev
     accuracy), history.csv, recipe.json and environment.json. Where `out`, or else its copy in the
-    `mirror` folder, holds a run already, it goes on from there; a finished run is only read. A
-    state is saved after each epoch and every `save_minutes`. After `max_hours` it saves, says so
-    in `stopped`, and returns. `track`: "tensorboard", "wandb". `workers`: threads that prepare
-    batches. `on_epoch` is called with the history so far.
+    `mirror` folder [FACEKIT_MIRROR], holds a run already, it goes on from there; a finished run is
+    only read. A state is saved after each epoch and every `save_minutes`. After `max_hours` it
+    saves, says so in `stopped`, and returns. `track`: "tensorboard", "wandb". `workers`: threads
+    that prepare batches. `on_epoch` is called with the history so far.
 
     Raises FacekitError on bad input, and Interrupted after Ctrl-C, SIGTERM or SIGUSR1, once the
     state is saved.
@@ -81,7 +81,7 @@ def fit(
         gpu = f"cuda:{world.local_rank}" if world.size > 1 and torch.cuda.is_available() else None
         where = runtime.device(device or gpu).value
         run = Run(recipes.load(recipe), data, Path(out), where, world, workers)
-        checkpoints = Checkpoints(run.out, mirror=mirror and Path(mirror, run.out.name))
+        checkpoints = Checkpoints(run.out, mirror=_copies(run.out, mirror))
         if _is_done(run, checkpoints):
             return History(run.progress.rows)
         shown = progress and world.first
@@ -90,6 +90,11 @@ def fit(
             _begin(run, checkpoints, shown)
             with _named(run), _hooks(run, track, shown, on_epoch) as hooks:
                 return _train(run, stop, checkpoints, save_minutes, hooks)
+
+
+def _copies(out: Path, mirror: str | Path | None) -> Path | None:
+    """Where copies of the run go: into the folder asked for, else where FACEKIT_MIRROR says."""
+    return Path(mirror, out.name) if mirror else runtime.copy_of(out)
 
 
 def _is_done(run: Run, checkpoints: Checkpoints) -> bool:
