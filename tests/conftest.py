@@ -1,6 +1,7 @@
 """What tests share: a tiny course, a run trained on it, and the command line in-process."""
 
 import hashlib
+import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -129,3 +130,17 @@ def unchanged() -> Callable:
         assert snapshot(*folders) == before
 
     return guard
+
+
+@pytest.fixture(scope="session")
+def load_build() -> Callable:
+    """notebooks/build.py as a module, though its folder is no package."""
+
+    def load():
+        path = Path(__file__).parents[1] / "notebooks" / "build.py"
+        spec = importlib.util.spec_from_file_location("notebooks_build", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
