@@ -41,7 +41,15 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-STUDENTS_LACK = ("notebooks/source", "notebooks/solutions", "notebooks/build.py", "tests", ".ci")
+STUDENTS_LACK = (
+    *("notebooks/source", "notebooks/solutions", "notebooks/build.py"),
+    *("tests/", ".ci/", ".github/", "docs/instructors.md"),
+)
+CLONE = re.compile(r"git clone \S+")
+# Of the README: the section for instructors, and the commands that run tests.
+NOT_FOR_STUDENTS = re.compile(
+    r"^## For instructors\n.*?(?=^## )|^(make test|pytest)\b.*\n", re.M | re.S
+)
 
 
 def sources() -> list[Path]:
@@ -125,6 +133,12 @@ def first_cell() -> str:
     return (HERE / "source" / "first_cell.txt").read_text().format(**settings()).rstrip("\n")
 
 
+def readme() -> str:
+    """The README as it should stand on the disk: with the course's own address."""
+    text = (REPOSITORY / "README.md").read_text()
+    return CLONE.sub(f"git clone {settings()['repository']}", text)
+
+
 def code_hash(book: NotebookNode) -> str:
     code = "\0".join(cell.source for cell in book.cells if cell.cell_type == "code")
     return hashlib.sha256(code.encode()).hexdigest()
@@ -206,6 +220,10 @@ def place(source: Path, form: str) -> Path:
 def out_of_step() -> list[str]:
     """What `--check` has to say of the notebooks on the disk; [] if nothing."""
     problems = []
+    if (REPOSITORY / "README.md").read_text() != readme():
+        problems.append(
+            "README.md: has another address than pyproject.toml; run notebooks/build.py"
+        )
     for source in sources():
         for form in FORMS:
             path, book = place(source, form), wanted(source, form)
@@ -223,7 +241,9 @@ def text_of(book: NotebookNode) -> str:
 
 
 def release(folder: Path) -> None:
-    """What is handed to students: the files git knows, without sources and solutions."""
+    """What is handed to students: the files git knows, without sources, solutions and tests."""
+    if folder.exists() and any(folder.iterdir()):
+        sys.exit(f"{folder}: is not empty; choose another folder, or empty it first")
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
@@ -232,6 +252,7 @@ def release(folder: Path) -> None:
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, folder / name)
+    (folder / "README.md").write_text(NOT_FOR_STUDENTS.sub("", readme()))
 
 
 def main() -> None:
@@ -247,6 +268,7 @@ def main() -> None:
         problems = out_of_step()
         sys.exit("\n".join(problems) or 0)
     else:
+        (REPOSITORY / "README.md").write_text(readme())
         for source in sources():
             if asked.names and not source.stem.startswith(tuple(asked.names)):
                 continue
