@@ -48,7 +48,7 @@ STUDENTS_LACK = (
 CLONE = re.compile(r"git clone \S+")
 # Of the README: the section for instructors, and the commands that run tests.
 NOT_FOR_STUDENTS = re.compile(
-    r"^## For instructors\n.*?(?=^## )|^(make test|pytest)\b.*\n", re.M | re.S
+    r"^## For instructors\n.*?(?=^## )|^(make test|pytest)\b[^\n]*\n", re.M | re.S
 )
 
 
@@ -69,6 +69,8 @@ def build(source: Path, form: str) -> NotebookNode:
         cell.source = cell.source.rstrip("\n")
         if cell.cell_type == "markdown":
             cell.source = number_exercises(cell.source, number, cells)
+            if FORMS[form]:  # one folder further down
+                cell.source = cell.source.replace("](../", "](../../")
             if form == "lesson" and cell.source.startswith("### Exercise "):
                 cell.source += f"\n\n*Solve it in [your copy](exercises/{source.stem}.ipynb).*"
         elif "### BEGIN SOLUTION" in cell.source:
