@@ -1,4 +1,4 @@
-"""JupyterLab in a browser without a window: run a notebook there and move its controls by keyboard.
+"""JupyterLab in a browser without a window: run a notebook there and move its controls.
 
 Nothing here knows a notebook: controls are found on the page, and what a control does is whatever
 else changes in its cell, words or pictures. Nothing waits for a fixed time.
@@ -12,9 +12,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
@@ -26,7 +27,8 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 NAMES = "chromium chromium-browser google-chrome google-chrome-stable chrome msedge".split()
 HOST, TOKEN = "127.0.0.1", "facekit"
-PATIENCE = 900_000  # ms for what has to come some day: slow machines are no failure
+PATIENCE = 180_000  # ms for a page to show what it must: a slow machine is no failure
+RUNNING = 900_000  # ms for a notebook to be run
 SETTLE = 2_000  # ms for an answer on the page after the kernel is done; then other keys are tried
 TALLEST = 12_000  # pixels of a screenshot
 FLAGS = [
@@ -38,9 +40,10 @@ FLAGS = [
     "--disable-sync",
     f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {HOST}",  # nothing outside can be reached
 ]
-KEYS = {  # a kind of control: how it is found, and the keys that move it
+KINDS = {  # a kind of control: how it is found, and the keys that move it, by a step at first
     "slider": (".noUi-handle", ("ArrowRight", "ArrowLeft", "End", "Home")),
-    "selector": (".jupyter-widgets select", ("ArrowDown", "ArrowUp", "End", "Home")),
+    # Chosen from as by mouse: JupyterLab takes the arrow keys of a focused <select> for itself.
+    "selector": (".jupyter-widgets select", ()),
     "box": (".jupyter-widgets input[type=checkbox]", ("Space",)),
     "button": ("button.jupyter-button", ("Enter",)),
 }
@@ -70,8 +73,6 @@ window.facekit = {
     if (control.matches("input")) return String(control.checked);
     return control.getAttribute("aria-valuetext");
   },
-  // The keys that go through all options of a selector.
-  walk: select => ["Home", ...Array(select.options.length - 1).fill("ArrowDown")],
   // What a control's cell shows besides its controls.
   answer(control) {
     const shown = control.closest(".jp-Cell-outputArea").cloneNode(true);
@@ -86,14 +87,14 @@ window.facekit = {
   moved: control =>
     control.matches("button") || facekit.value(control) !== control.facekit.value,
   changed: control => facekit.answer(control) !== control.facekit.answer,
-  // The kernel has handled what was sent to it, and its answers are here: twice, since a control
-  // that is moved while the kernel is busy sends its last value when it is idle again.
+  // Twice, since a control that is moved while the kernel is busy sends its last value later.
   async settle() {
     for (const _ of "12") {
       const request = {code: "", silent: true, store_history: false};
       await facekit.kernel().requestExecute(request).done;
       await new Promise(next => requestAnimationFrame(() => requestAnimationFrame(next)));
     }
+    return true;
   },
 };
 """
@@ -293,15 +294,20 @@ def run(page: Page) -> None:
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
     page.wait_for_function("facekit.kernel()?.status === 'idle'")
     page.evaluate("facekit.run()")
-    page.wait_for_function("facekit.done")
-    page.evaluate("facekit.settle()")
+    page.wait_for_function("facekit.done", timeout=RUNNING)
+    wait_for_kernel(page)
+
+
+def wait_for_kernel(page: Page) -> None:
+    """Until it has handled what was sent to it, and the page shows what it answered."""
+    page.wait_for_function("facekit.settle()")
 
 
 def controls(page: Page) -> list[Control]:
     """All that a reader can move."""
     return [
         Control(kind, element.evaluate("facekit.name"), element.evaluate("facekit.cell"), element)
-        for kind, (selector, _) in KEYS.items()
+        for kind, (selector, _) in KINDS.items()
         for element in page.locator(f".jp-Notebook :is({selector})").element_handles()
         if element.is_visible()
     ]
@@ -316,26 +322,35 @@ def move_all(page: Page, settle: float) -> tuple[list[Control], list[Control]]:
     every = controls(page)
     silent = [control for control in every if not answers(page, control, settle)]
     for selector in (control for control in every if control.kind == "selector"):
-        for key in selector.element.evaluate("facekit.walk"):
+        for choose in _moves(selector):
             beside = [control for control in silent if control.cell == selector.cell]
             if not beside:
                 break
-            selector.element.press(key)
+            choose()
             answering = [control for control in beside if answers(page, control, settle)]
             silent = [control for control in silent if control not in answering]
     return [control for control in every if control not in silent], silent
 
 
 def answers(page: Page, control: Control, settle: float) -> bool:
-    """Move a control by keyboard, a step at first: does its cell show anything else then?"""
-    page.evaluate("facekit.settle()")
+    """Move a control, by a step at first: does its cell show anything else then?"""
+    wait_for_kernel(page)
     control.element.evaluate("facekit.remember")
-    for key in KEYS[control.kind][1]:
-        control.element.press(key)
-        page.evaluate("facekit.settle()")
+    for move in _moves(control):
+        move()
+        wait_for_kernel(page)
         if control.element.evaluate("facekit.moved") and _changed(page, control.element, settle):
             return True
     return False
+
+
+def _moves(control: Control) -> list[Callable[[], object]]:
+    """The ways to move a control, one after the other."""
+    element = control.element
+    if control.kind == "selector":
+        options = range(element.evaluate("select => select.options.length"))
+        return [partial(element.select_option, index=option) for option in options]
+    return [partial(element.press, key) for key in KINDS[control.kind][1]]
 
 
 def _changed(page: Page, element: ElementHandle, settle: float) -> bool:

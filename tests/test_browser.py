@@ -7,7 +7,7 @@ the notebooks go to the folder that FACEKIT_SCREENSHOTS names, if it does.
 import os
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import browser
@@ -22,13 +22,17 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["fa
 BADGES = [host["badge"] for host in PROJECT["badges"].values()]
 
 
-@pytest.fixture(scope="module")
-def context() -> Iterator[browser.BrowserContext]:
+def browser_here() -> str:
     path = browser.find()
     if path is None and os.environ.get("FACEKIT_BROWSER") != "required":
         pytest.skip("no browser here; with Chromium or Chrome on the PATH the notebooks are tried")
     assert path, f"FACEKIT_BROWSER=required, and on the PATH is none of {browser.NAMES}"
-    with browser.open_browser(path) as opened:
+    return path
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[browser.BrowserContext]:
+    with browser.open_browser(browser_here()) as opened:
         yield opened
 
 
@@ -58,3 +62,70 @@ def test_a_notebook_runs_in_jupyterlab_and_each_control_answers(context, lab, pi
     assert seen == browser.Visit(answered=seen.answered)
     assert seen.answered or path.name.startswith(WITHOUT_CONTROLS)
     assert (pictures / f"{path.stem}.jpg").stat().st_size > 10_000
+
+
+OUTSIDE = "http://elsewhere.example/picture.png"
+FAULTS = [
+    # The error is nowhere on the page: what is raised has no Output to go to.
+    """import ipywidgets as widgets
+slider = widgets.IntSlider(description="raises")
+def refuse(change):
+    raise ValueError("learned nothing")
+slider.observe(refuse, "value")
+slider""",
+    """@widgets.interact(x=widgets.IntSlider(description="deaf"))
+def show(x):
+    print("always the same")""",
+    # Counts for the last choice only; its text comes a little after the slider was moved.
+    """import time
+def show(far, how):
+    time.sleep(0.2)
+    print(far if how == "by the slider" else 0)
+how = widgets.Dropdown(options=["not at all", "nor so", "by the slider"], description="how")
+widgets.interact(show, far=widgets.FloatSlider(description="seldom"), how=how);""",
+    f"""from IPython.display import HTML
+HTML("<img src='{OUTSIDE}'><img src=x onerror='console.error(`lost`)'>")""",
+    """from urllib.request import urlopen
+try:
+    urlopen("http://elsewhere.example")
+except OSError as error:
+    assert "refused" in str(error), error  # by the proxy that leads nowhere
+1 / 0""",
+    "raise KeyError('cells after an error are not run')",
+]
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    """One that JupyterLab opens without asking for a kernel."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    book = nbformat.v4.new_notebook(metadata=kernel)
+    book.cells = [nbformat.v4.new_code_cell(code) for code in cells]
+    nbformat.write(book, path)
+
+
+def test_what_is_wrong_with_a_notebook_is_seen(context, lab, tmp_path):
+    write_notebook(lab.folder / "faults.ipynb", *FAULTS)
+    seen = browser.visit(context, lab, "faults.ipynb", tmp_path / "faults.jpg")
+    assert {error.split(":")[0] for error in seen.errors} == {"ValueError", "ZeroDivisionError"}
+    assert seen.silent == ["slider raises", "slider deaf"]
+    assert seen.answered == ["slider seldom", "selector how"]
+    assert set(seen.outside) == {OUTSIDE}
+    assert any(said.startswith("lost") for said in seen.console)
+    assert any(OUTSIDE in said for said in seen.console)
+
+
+def test_a_known_address_outside_may_be_asked_for(context, lab, tmp_path):
+    code = f"""from IPython.display import HTML\nHTML("<img src='{OUTSIDE}'>")"""
+    write_notebook(lab.folder / "badge.ipynb", code)
+    seen = browser.visit(context, lab, "badge.ipynb", tmp_path / "badge.jpg", known=[OUTSIDE])
+    assert seen == browser.Visit()
+
+
+def test_without_a_browser_the_tests_are_skipped_unless_it_is_required(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("FACEKIT_BROWSER", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no browser here"):
+        browser_here()
+    monkeypatch.setenv("FACEKIT_BROWSER", "required")
+    with pytest.raises(AssertionError, match="FACEKIT_BROWSER=required"):
+        browser_here()
