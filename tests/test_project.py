@@ -17,7 +17,11 @@ REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 MODULES = sorted((REPOSITORY / "facekit").rglob("*.py"))
 README = (REPOSITORY / "README.md").read_text()
-CONDA_NAMES = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "opencv-python-headless": "py-opencv",
+    "playwright": "playwright-python",
+}
 # What flows only one way: a module may import those before it.
 ORDER = (
     "errors tables archives profiles runtime layout lock credentials kaggle faces plans order "
