@@ -5,10 +5,11 @@ bootstrap), those with a match and those without apart, which keeps the mixture.
 are the homework does not tell: each of their probes counts as a person of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from facekit import openset
 from facekit.errors import DataError
@@ -29,6 +30,7 @@ class CrossValidated:
 class Tuning:
     """A chosen threshold, and how far to believe it and its accuracy."""
 
+    probes: int  # on how many
     chosen: Threshold
     plateau: tuple[float, float]  # low < t <= high decide these probes alike
     threshold_interval: tuple[float, float]  # of what other people would have suggested, 95 %
@@ -174,6 +176,7 @@ def tuning(
 
     values, accuracies, flatteries = bootstrap(study, groups, who != openset.NOBODY, count, seed).T
     return Tuning(
+        probes=len(who),
         chosen=chosen,
         plateau=openset.plateau(few, who),
         threshold_interval=interval(values),
@@ -181,6 +184,24 @@ def tuning(
         cross_validated=_if_possible(few, who, groups, seed),
         optimism=float(flatteries.mean()),
     )
+
+
+def table(tunings: Mapping[str, Tuning]) -> pd.DataFrame:
+    """Thresholds beside each other, a row for each name; "low" and "high" are ends of 95 %."""
+    rows = {
+        name: {
+            "probes": found.probes,
+            "threshold": found.chosen.value,
+            "threshold low": found.threshold_interval[0],
+            "threshold high": found.threshold_interval[1],
+            "accuracy": found.chosen.accuracy,
+            "low": found.accuracy_interval[0],
+            "high": found.accuracy_interval[1],
+            "expected": found.expected,
+        }
+        for name, found in tunings.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _if_possible(

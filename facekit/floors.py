@@ -20,6 +20,11 @@ def grey_vectors(paths: Sequence[Path], size: int = 32) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-6)
 
 
+def grey_similarity(probes: Sequence[Path], gallery: Sequence[Path]) -> np.ndarray:
+    """How alike probes and gallery are pixel by pixel: the cosine of their grey vectors, (P, G)."""
+    return openset.similarity(grey_vectors(probes), grey_vectors(gallery))
+
+
 def nearest_class(data: CourseData, paths: Sequence[Path]) -> np.ndarray:
     """The class of the training image that looks most alike, pixel by pixel: int64 (N,)."""
     nearest = openset.similarity(grey_vectors(paths), grey_vectors(data.train.paths)).argmax(1)

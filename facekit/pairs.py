@@ -49,6 +49,24 @@ def all_pairs(similarity: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np
     return np.asarray(similarity).ravel(), same.ravel()
 
 
+def examples(
+    similarity: np.ndarray, truth: np.ndarray, count: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs to look at, as rows and columns of `similarity` (P, G).
+
+    The first `count` probes with a match, each with its own identity; then the same probes, each
+    with the other identity that is most like it.
+    """
+    _, _, mated = openset.outcomes(similarity, truth)
+    rows = np.flatnonzero(mated)[:count]
+    own = np.asarray(truth)[rows]
+    others = np.array(similarity, np.float64)[rows]
+    if others.shape[1] < 2:
+        raise DataError("a gallery of one identity holds no other to look at")
+    others[np.arange(len(rows)), own] = -np.inf
+    return np.tile(rows, 2), np.concatenate([own, others.argmax(1)])
+
+
 def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
     """The exact curve, with a point for each distinct score."""
     one, two = _kinds(scores, same)
@@ -104,6 +122,18 @@ def tar_at_far(scores: np.ndarray, same: np.ndarray, target: float) -> Point:
     falling = two[::-1]
     threshold = -np.inf if allowed >= len(two) else np.nextafter(falling[allowed], np.inf)
     return roc_at(scores, same, threshold)
+
+
+def summary(scores: np.ndarray, same: np.ndarray, target: float = 0.01) -> dict[str, float]:
+    """The curve in a few numbers: area, equal error rate and its threshold, TAR at a FAR."""
+    error, threshold = eer(scores, same)
+    strict = tar_at_far(scores, same, target)
+    return {
+        "area": auc(scores, same),
+        "equal error rate": error,
+        "threshold there": threshold,
+        f"TAR at FAR {target:.0%}": strict.tar,
+    }
 
 
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> tuple[float, float]:

@@ -72,6 +72,13 @@ class Verification:
         """How sure the chosen threshold and its accuracy are."""
         return certainty.tuning(self.scores, self.truth)
 
+    def judged(self, *names: str) -> dict[str, np.ndarray]:
+        """What several rules make of these probes: the scores (P, G) of each by its name."""
+        return {
+            name: rules.make(name, self.evidence, self.truth)(self.evidence)
+            for name in dict.fromkeys(names)
+        }
+
     def compare_rules(self, target: float = 0.1) -> comparison.Comparison:
         """Every rule on these probes, each judged on people it was not fitted to."""
         return comparison.compare(self.evidence, self.truth, target=target)

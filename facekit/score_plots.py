@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
@@ -20,7 +21,7 @@ from facekit.comparison import Comparison
 from facekit.errors import DataError
 from facekit.images import read_rgb
 from facekit.pairs import Roc
-from facekit.plots import BLUE, COLOURS, GREEN, ORANGE, RED, STYLES, figure
+from facekit.plots import BLUE, COLOURS, GREEN, ORANGE, RED, STYLES, figure, lines
 from facekit.rules import PLAIN
 
 MARKERS = "osv^D*PXh<>d"
@@ -104,6 +105,16 @@ def _styled(named: Mapping):
 
 def _legend_beside(place: Axes) -> None:
     place.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def rank_curves(curves: Mapping[str, Judged], deepest: int = 20) -> Figure:
+    """The share of known probes whose own identity is among the k best, for k up to `deepest`."""
+    identities = min(scores.shape[1] for scores, _ in curves.values())
+    places = np.arange(1, min(deepest, identities) + 1)
+    found = {name: openset.rank_k(*judged, places) for name, judged in curves.items()}
+    found["chance"] = places / identities
+    table = pd.DataFrame(found, pd.Index(places, name="k"))
+    return lines(table, "The right person is among the k best", "share of known probes")
 
 
 def outcomes(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:
