@@ -187,7 +187,7 @@ def tuning(
 
 
 def table(tunings: Mapping[str, Tuning]) -> pd.DataFrame:
-    """Thresholds beside each other, a row for each name; "low" and "high" are ends of 95 %."""
+    """Thresholds beside each other, a row for each name; low and high are the ends of 95 %."""
     rows = {
         name: {
             "probes": found.probes,
@@ -195,8 +195,8 @@ def table(tunings: Mapping[str, Tuning]) -> pd.DataFrame:
             "threshold low": found.threshold_interval[0],
             "threshold high": found.threshold_interval[1],
             "accuracy": found.chosen.accuracy,
-            "low": found.accuracy_interval[0],
-            "high": found.accuracy_interval[1],
+            "accuracy low": found.accuracy_interval[0],
+            "accuracy high": found.accuracy_interval[1],
             "expected": found.expected,
         }
         for name, found in tunings.items()

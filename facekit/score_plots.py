@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
@@ -55,7 +56,7 @@ def roc(curves: Mapping[str, Roc]) -> Figure:
         place.plot(curve.far.clip(least), curve.tar, color=colour, linestyle=style, label=label)
     chance = np.geomspace(least, 1, 100)
     place.plot(chance, chance, color="grey", linestyle=":", label="a coin")
-    place.set_xscale("log")
+    _log_shares(place, "x")
     place.set(title="ROC over pairs", xlim=(least, 1), ylim=(0, 1))
     place.set(xlabel="FAR: two people taken for one", ylabel="TAR: one person recognised")
     _legend_beside(place)
@@ -70,7 +71,7 @@ def dir_fpir(curves: Mapping[str, Judged]) -> Figure:
         curve, area = openset.curve(*judged), openset.area(*judged)
         label = f"{name}, area {area:.3f}"
         place.plot(curve.fpir.clip(least), curve.dir, color=colour, linestyle=style, label=label)
-    place.set_xscale("log")
+    _log_shares(place, "x")
     place.set(title="Known and named right, at what price", xlim=(least, 1), ylim=(0, 1))
     place.set(xlabel="FPIR: strangers who are named", ylabel="DIR: known and named right")
     _legend_beside(place)
@@ -87,7 +88,8 @@ def det(curves: Mapping[str, Judged]) -> Figure:
         fnir = 1 - curve.dir
         lowest = min(lowest, fnir[fnir > 0].min(initial=1.0))
         place.plot(curve.fpir.clip(least), fnir, color=colour, linestyle=style, label=name)
-    place.set(xscale="log", yscale="log", title="Two errors", xlim=(least, 1))
+    _log_shares(place, "xy")
+    place.set(title="Two errors", xlim=(least, 1))
     place.set_ylim(lowest / 1.2, 1.05)
     place.set(xlabel="FPIR: strangers who are named", ylabel="FNIR: known, not named right")
     _legend_beside(place)
@@ -103,6 +105,16 @@ def _styled(named: Mapping):
     return zip(named.items(), cycle(COLOURS), cycle(STYLES), strict=False)
 
 
+def _log_shares(place: Axes, names: str) -> None:
+    """Make the axes of these names logarithmic, with ticks in per cent."""
+    for name in names:
+        place.set(**{f"{name}scale": "log"})
+        axis = getattr(place, f"{name}axis")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+        axis.set_minor_formatter(NullFormatter())
+
+
 def _legend_beside(place: Axes) -> None:
     place.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
@@ -114,7 +126,9 @@ def rank_curves(curves: Mapping[str, Judged], deepest: int = 20) -> Figure:
     found = {name: openset.rank_k(*judged, places) for name, judged in curves.items()}
     found["chance"] = places / identities
     table = pd.DataFrame(found, pd.Index(places, name="k"))
-    return lines(table, "The right person is among the k best", "share of known probes")
+    fig = lines(table, "The right person is among the k best", "share of known probes")
+    fig.axes[0].xaxis.get_major_locator().set_params(integer=True)
+    return fig
 
 
 def outcomes(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:

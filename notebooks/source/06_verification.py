@@ -16,6 +16,7 @@ from facekit import (certainty, floors, openset, pairs, pipeline, plots,
                      recipes, score_plots, sources, train, widgets)
 from facekit.predict import class_means, load_run
 
+%config InlineBackend.figure_formats = ["jpeg"]
 course = sources.open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
 train.fit(recipe, course, pipeline.course_run())  # only read if finished
@@ -45,8 +46,9 @@ pd.DataFrame({"one person": truth[rows] == columns,
 
 # %% [markdown]
 # The first four are pairs of one person, and each probe stands once more above
-# the stranger who is most like it: the hardest wrong pair there is. Cosines of
-# one person are mostly the higher ones, but not of every probe.
+# the other face that is most like it: the hardest wrong pair there is. No cosine
+# here is low, the wrong ones are not far behind, and where one is ahead, that
+# probe is named wrong.
 #
 # One product of two matrices compares every probe with every known face, if
 # the vectors were made one long first. *What would the product be, if not?*
@@ -224,14 +226,14 @@ panel
 
 # %% alt="Best scores by kind of probe; DIR, FPIR and accuracy at every threshold"
 low, high = openset.plateau(similarity, truth)
-print(f"every threshold from {low:.4f} to {high:.4f} decides alike; "
-      f"the middle is {chosen.value:.4f}")
+print(f"every threshold from {low:.4f} to {high:.4f} decides alike")
 score_plots.trade_off(similarity, truth, chosen.value);
 
 # %% [markdown]
-# FPIR falls first, from left to right, and then DIR; the blue line, accuracy,
-# is highest where the dotted one stands, near the left end of the scores if
-# the network is weak.
+# On the left, strangers (dotted bars) should score low, and known people who are
+# named right (plain bars) high. The more they overlap, the less a threshold can
+# do: DIR falls before FPIR does, and accuracy is highest where the dotted line
+# stands, near the left end, where hardly anybody is refused.
 #
 # > **In practice.** Many published solutions of the homework have a threshold
 # > that somebody once guessed: 0.5, 0.4, 0.33, 0.3, 0.27, 0.25. It belongs to
@@ -286,13 +288,6 @@ for value in (-1, chosen.value, fair.value, 1.1):
 # Never refuse; the chosen one; what half strangers at the door would ask for;
 # always refuse. The last earns one ninth for nothing. *By how much is the
 # second better than the first? And which would you want on your door?*
-#
-# The curve of DIR over FPIR shows every threshold at once, and depends on no
-# mixture. The area under it compares two networks whatever the threshold.
-
-# %% alt="DIR over FPIR of the network and of grey pixels, FPIR on a logarithmic axis"
-score_plots.dir_fpir({"network": (similarity, truth),
-                      "grey pixels": (pixels, truth)});
 
 # %% [markdown]
 # ## How sure are we?
@@ -325,6 +320,17 @@ certainty.table({"dev": tuned, "larger": wider}).round(3)
 # %% [markdown]
 # About three times, the root of ten.
 #
+# The curve of DIR over FPIR shows every threshold at once, and depends on no
+# mixture. The area under it compares two networks whatever the threshold. Two
+# sets of probes of one network should have one curve; with few strangers it
+# has few steps. *How far apart are they here, and what does that say of a table
+# in which one network is two points ahead?*
+
+# %% alt="DIR over FPIR of few and of many probes, FPIR on a logarithmic axis"
+score_plots.dir_fpir({"dev": (similarity, truth),
+                      "larger": (larger.similarity, larger.truth)});
+
+# %% [markdown]
 # ## Better rules?
 #
 # One threshold for all cosines is the simplest rule. Others ask how far the
@@ -350,8 +356,8 @@ score_plots.det({name: (found, larger.truth) for name, found in
 # %% [markdown]
 # ## Who is taken for whom?
 #
-# Look at mistakes before you believe a number. The probe is on the left, then
-# its own known face, then the one it was taken for.
+# Look at mistakes before you believe a number. The probe is above, below it its
+# own known face, then the one it was taken for. *Would you have known better?*
 
 # %% alt="Five probes, below each its own known face and the one it was taken for"
 names = dev.identities
