@@ -227,6 +227,19 @@ def test_one_person_cannot_be_left_out():
     assert certainty.tuning(np.eye(3), np.array([0, 1, -1]), count=5).cross_validated is None
 
 
+def test_the_table_has_a_row_for_each_with_both_intervals():
+    tunings = {name: certainty.tuning(*world(i)) for i, name in enumerate(("dev", "larger"))}
+    table = certainty.table(tunings)
+    assert list(table.index) == ["dev", "larger"]
+    for name, found in tunings.items():
+        row = table.loc[name]
+        assert row["probes"] == 60
+        assert (row["threshold"], row["accuracy"]) == found.chosen[:2]
+        assert (row["threshold low"], row["threshold high"]) == found.threshold_interval
+        assert (row["accuracy low"], row["accuracy high"]) == found.accuracy_interval
+        assert row["expected"] == found.expected
+
+
 def test_scores_of_nan_are_refused():
     with pytest.raises(DataError, match="NaN"):
         certainty.tuning(np.full((4, 2), np.nan), np.array([0, 1, -1, -1]))

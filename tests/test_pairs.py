@@ -163,6 +163,39 @@ def test_every_probe_is_paired_with_every_identity():
         pairs.all_pairs(similarity, np.array([0, 1, 2]))
 
 
+@pytest.mark.parametrize("count", [1, 3, 99])
+def test_examples_are_known_probes_with_their_own_and_with_the_most_alike_other(count):
+    numbers = np.random.default_rng(0)
+    similarity, truth = numbers.normal(size=(20, 5)), numbers.integers(-1, 5, size=20)
+    rows, columns = pairs.examples(similarity, truth, count)
+    known = [row for row in range(20) if truth[row] >= 0][:count]
+    assert rows.tolist() == known * 2
+    assert columns[: len(known)].tolist() == truth[known].tolist()
+    for row, column in zip(known, columns[len(known) :], strict=True):
+        others = [score for i, score in enumerate(similarity[row]) if i != truth[row]]
+        assert column != truth[row]
+        assert similarity[row, column] == max(others)
+
+
+def test_a_gallery_of_one_has_no_other_to_look_at():
+    with pytest.raises(DataError, match="no other"):
+        pairs.examples(np.ones((3, 1)), np.zeros(3, int))
+
+
+def test_the_summary_is_of_the_measures():
+    numbers = np.random.default_rng(0)
+    same = np.arange(300) < 60
+    scores = numbers.normal(size=300) + same
+    found = pairs.summary(scores, same, 0.05)
+    error, threshold = pairs.eer(scores, same)
+    assert found == {
+        "area": pairs.auc(scores, same),
+        "equal error rate": error,
+        "threshold there": threshold,
+        "TAR at FAR 5%": pairs.tar_at_far(scores, same, 0.05).tar,
+    }
+
+
 def test_with_one_identity_pairs_and_probes_are_the_same():
     numbers = np.random.default_rng(1)
     scores, same = numbers.normal(size=50), np.arange(50) % 2 == 0

@@ -54,6 +54,15 @@ def test_every_rule_can_judge_the_dev_probes(run, course, name):
     assert openset.accuracy(dev.scores, dev.truth, dev.threshold.value) == dev.threshold.accuracy
 
 
+def test_rules_are_judged_beside_each_other(run, course):
+    dev = pipeline.judge_dev(run, course, "as_norm")
+    found = dev.judged("threshold", "gap", "as_norm", "threshold")
+    assert list(found) == ["threshold", "gap", "as_norm"]
+    np.testing.assert_array_equal(found["threshold"], dev.similarity)
+    np.testing.assert_array_equal(found["as_norm"], dev.scores)
+    np.testing.assert_array_equal(found["gap"], rules.RULES["gap"](dev.evidence))
+
+
 # --- the decision
 
 

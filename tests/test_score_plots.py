@@ -111,6 +111,36 @@ def test_a_perfect_run_has_a_det_curve_too():
     score_plots.det({"x": (np.array([[0.9], [0.1]]), np.array([0, -1]))}).canvas.draw()
 
 
+def test_rank_curves_are_the_shares_within_k():
+    place = score_plots.rank_curves({"one": (SCORES, TRUTH)}, deepest=6).axes[0]
+    lines = lines_of(place)
+    known = [row for row in range(45) if TRUTH[row] >= 0]
+    for k in range(1, 7):
+        within = [TRUTH[row] in np.argsort(-SCORES[row], kind="stable")[:k] for row in known]
+        assert lines["one"].get_data()[0][k - 1] == k
+        assert lines["one"].get_data()[1][k - 1] == pytest.approx(np.mean(within))
+        assert lines["chance"].get_ydata()[k - 1] == pytest.approx(k / 9)
+
+
+def test_rank_curves_go_no_further_than_the_gallery():
+    place = score_plots.rank_curves({"one": (SCORES, TRUTH)}).axes[0]
+    assert lines_of(place)["one"].get_xdata()[-1] == 9
+    assert all(float(tick).is_integer() for tick in place.get_xticks())
+
+
+@pytest.mark.parametrize("draw", [score_plots.dir_fpir, score_plots.det])
+def test_logarithmic_axes_have_few_ticks_in_per_cent(draw):
+    fig = draw({"one": (SCORES, TRUTH)})
+    fig.canvas.draw()
+    low, high = fig.axes[0].get_xlim()
+    ticks = [
+        label.get_text()
+        for label in fig.axes[0].get_xticklabels(which="both")
+        if low * (1 - 1e-9) <= label.get_position()[0] <= high * (1 + 1e-9) and label.get_text()
+    ]
+    assert ticks == ["20 %", "50 %", "100 %"]  # of nine strangers one is 11 %
+
+
 def test_the_roc_is_the_pairs():
     curve = pairs.roc(*pairs.all_pairs(SCORES, TRUTH))
     place = score_plots.roc({"network": curve}).axes[0]

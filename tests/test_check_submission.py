@@ -1,0 +1,73 @@
+"""The exercises of notebook 08 against the package's own files, checks, scores and grades."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from facekit import check, submit
+from facekit.check import submission
+from facekit.tables import write_table
+
+SEEDS = range(6)
+
+
+def cases(name: str, seed: int) -> list[tuple]:
+    """The arguments that an exercise would draw, of another seed than its own."""
+    return list(check.exercises()[name].draw(np.random.default_rng(100 + seed)))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_texts_are_those_of_the_packages_files(seed, tmp_path):
+    for names, predicted, classes, identities in cases("csv_texts", seed):
+        paths = tmp_path / "classification.csv", tmp_path / "verification.csv"
+        labels = [classes.index(name) for name in predicted]
+        submit.write_classification(paths[0], names, labels)
+        submit.write_verification(paths[1], identities)
+        found = submission.csv_texts(names, predicted, classes, identities)
+        assert found == tuple(path.read_text() for path in paths)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_faults_are_counted_as_by_hand_and_found_where_the_check_finds_any(seed, tmp_path):
+    kinds = set()
+    for ids, expected in cases("faults", seed):
+        missing = sum(i not in ids for i in expected)
+        extra = len({i for i in ids if i not in expected})
+        twice = len({i for i in ids if ids.count(i) > 1})
+        shuffled = missing + extra + twice == 0 and ids != expected
+        assert submission.faults(ids, expected) == (missing, extra, twice, shuffled)
+        kinds.add((missing > 0, extra > 0, twice > 0, shuffled))
+        path = tmp_path / "verification.csv"
+        write_table(path, submit.COLUMNS, [(i, "n000000") for i in ids])
+        data = SimpleNamespace(unknown_test=expected, known=SimpleNamespace(labels=[]))
+        found = submit.check(path, data)
+        words = ("missing", "no test image", "more than once", "shuffled")
+        told = tuple(any(word in problem for problem in found) for word in words)
+        assert told == (missing > 0, extra > 0, twice > 0, shuffled)
+    assert len(kinds) >= 5, "every fault is among the cases, and none at all"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_score_by_id_is_the_packages_where_all_rows_are_there(seed, tmp_path):
+    for mine, truth in cases("score_by_id", seed):
+        found = submission.score_by_id(mine, truth)
+        assert found == np.mean([i in mine and mine[i] == truth[i] for i in truth])
+        if set(mine) == set(truth):
+            files = tmp_path / "mine.csv", tmp_path / "truth.csv"
+            for path, labels in zip(files, (mine, truth), strict=True):
+                write_table(path, submit.COLUMNS, labels.items())
+            assert found == submit.score(*files)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_grade_and_its_error_are_the_packages(seed):
+    ours = submit.CUTOFFS["classification"]
+    for right, count, cutoffs in cases("grade", seed):
+        assert cutoffs == {"HIGH": ours.high, "MEDIUM": ours.medium, "LOW": ours.low}
+        accuracy, error, name = submission.grade(right, count, cutoffs)
+        pictures = np.arange(count) < right
+        assert accuracy == pytest.approx(pictures.mean())
+        assert error == pytest.approx(pictures.std() / np.sqrt(count))
+        assert error == pytest.approx(submit.standard_error(accuracy, count))
+        assert name == ours.grade(accuracy)

@@ -1,0 +1,68 @@
+"""The exercises of notebook 06 against scikit-learn, plain loops and the package."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_curve
+from sklearn.metrics.pairwise import cosine_similarity
+
+from facekit import check, openset, pairs
+from facekit.check import verification
+
+SEEDS = range(6)
+
+
+def cases(name: str, seed: int) -> list[tuple]:
+    """The arguments that an exercise would draw, of another seed than its own."""
+    return list(check.exercises()[name].draw(np.random.default_rng(100 + seed)))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cosines_are_scikit_learns_and_the_packages(seed):
+    for probes, gallery in cases("cosines", seed):
+        found = verification.cosines(probes, gallery)
+        np.testing.assert_allclose(found, cosine_similarity(probes, gallery), atol=1e-12)
+        np.testing.assert_allclose(found, openset.similarity(probes, gallery), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_tar_at_far_is_the_highest_of_scikit_learns_curve_within_the_target(seed):
+    for scores, same, target in cases("tar_at_far", seed):
+        false, true, _ = roc_curve(same, scores, drop_intermediate=False)
+        found = verification.tar_at_far(scores, same, target)
+        assert found == pytest.approx(true[false <= target + 1e-12].max())
+        assert found == pairs.tar_at_far(scores, same, target).tar
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_both_rates_are_a_loops_and_the_packages(seed):
+    for similarity, truth, threshold in cases("both_rates", seed):
+        right = wrong = 0
+        for row, own in zip(similarity.tolist(), truth.tolist(), strict=True):
+            named = row.index(max(row)) if max(row) >= threshold else None
+            right += own >= 0 and named == own
+            wrong += own < 0 and named is not None
+        expected = right / sum(truth >= 0), wrong / sum(truth < 0)
+        assert verification.both_rates(similarity, truth, threshold) == pytest.approx(expected)
+        assert openset.dir_fpir(similarity, truth, threshold) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_honest_threshold_is_as_good_on_dev_as_any_and_judged_on_test(seed):
+    for dev, dev_truth, test, test_truth in cases("honest_accuracy", seed):
+        tried = sorted(dev.max(1))
+        accuracies = [openset.accuracy(dev, dev_truth, line) for line in tried]
+        best = tried[accuracies.index(max(accuracies))]
+        found = verification.honest_accuracy(dev, dev_truth, test, test_truth)
+        assert found == pytest.approx(openset.accuracy(test, test_truth, best))
+        assert max(accuracies) == openset.choose_threshold(dev, dev_truth).accuracy
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_test_probes_have_no_say_in_the_threshold(seed):
+    for dev, dev_truth, test, test_truth in cases("honest_accuracy", seed):
+        whole = verification.honest_accuracy(dev, dev_truth, test, test_truth)
+        parts = [
+            verification.honest_accuracy(dev, dev_truth, test[rows], test_truth[rows])
+            for rows in np.arange(len(test)).reshape(-1, 1)
+        ]
+        assert whole == pytest.approx(np.mean(parts))
