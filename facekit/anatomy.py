@@ -5,7 +5,7 @@ linear layer, half of what torch.utils.flop_counter counts.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 import torch
@@ -78,6 +78,12 @@ def describe_block(block: nn.Module, channels: int, size: int) -> pd.DataFrame:
     rows.append(("all", rows[-1][1], *(sum(row[i] for row in rows) for i in (2, 3))))
     columns = ["layer", "output", "parameters", "multiply_adds"]
     return pd.DataFrame(rows, columns=columns).set_index("layer")
+
+
+def compare_blocks(made: Mapping[str, nn.Module], channels: int, size: int) -> pd.DataFrame:
+    """Parameters and multiply-adds of blocks on a map of (channels, size, size), a row each."""
+    rows = {name: describe_block(block, channels, size).loc["all"] for name, block in made.items()}
+    return pd.DataFrame(rows).T[["parameters", "multiply_adds"]].astype(int)
 
 
 def _run(part: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, int]:

@@ -1,10 +1,11 @@
 """Whole networks from blocks: stem, stages, embedding, head. Built in notebook 03."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from inspect import signature
 from itertools import pairwise
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -215,6 +216,15 @@ def build(spec: str | Mapping | NetworkSpec, num_classes: int) -> FaceNet:
     if num_classes < 1:
         raise RecipeError(f"a network needs at least one class, not {num_classes}")
     return FaceNet(as_spec(spec), num_classes)
+
+
+def compare(names: Iterable[str], num_classes: int, size: int) -> pd.DataFrame:
+    """Stride, what a place sees, parameters and multiply-adds of networks of NETWORKS, a row each.
+
+    Of one picture of size x size, with a head for `num_classes`.
+    """
+    rows = {name: describe(build(name, num_classes), size).loc["all"] for name in names}
+    return pd.DataFrame(rows).T.drop(columns="output").astype(int)
 
 
 def as_spec(spec: str | Mapping | NetworkSpec) -> NetworkSpec:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,10 +14,12 @@ import torch
 from matplotlib.figure import Figure
 
 from facekit.images import read_rgb
+from facekit.plane import Faces, Plane
 from facekit.train import History
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+MANY = mpl.color_sequences["petroff10"]  # ten that are told apart, too
 COLOURS = (BLUE, ORANGE, GREEN, RED, "black")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # for readers who see no colour at all
 
@@ -129,7 +132,7 @@ def planes(
     marks = np.zeros(len(labels), bool) if marks is None else marks
     for place, (name, points) in zip(axes, clouds.items(), strict=True):
         for label in np.unique(labels):
-            colour, own = plt.colormaps["tab10"](label % 10), labels == label
+            colour, own = MANY[label % len(MANY)], labels == label
             for kind, sign in ((own & ~marks, "."), (own & marks, "x")):
                 place.plot(*points[kind].T, sign, color=colour, markersize=5)
             place.annotate(str(label), points[own & ~marks].mean(0), weight="bold")
@@ -137,6 +140,14 @@ def planes(
         place.set(title=name, xlabel="first number", ylabel="second number")
         place.set_aspect("equal", "datalim")
     return fig
+
+
+def embeddings(nets: Mapping[str, Plane], seen: Faces, new: Faces) -> Figure:
+    """`planes` of several networks: a dot for each face of `seen`, a cross for each of `new`."""
+    features, labels = (torch.cat(both) for both in zip(seen, new, strict=True))
+    with torch.no_grad():
+        clouds = {name: net.embed(features).numpy() for name, net in nets.items()}
+    return planes(clouds, labels.numpy(), np.arange(len(labels)) >= len(seen.labels))
 
 
 def lines(
@@ -163,6 +174,32 @@ def lines(
         place.set_xscale("log")
     if place.get_legend_handles_labels()[1]:
         place.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return fig
+
+
+def regions(
+    maps: Mapping[str, tuple[np.ndarray, np.ndarray]], vectors: np.ndarray, reach: float
+) -> Figure:
+    """Where a face must lie to be right: a map for each head, and the class vectors (C, 2).
+
+    A map is two arrays (side, side) over -reach ... reach in both directions, the first row below:
+    the class for which a face there is right, -1 for none; and how sure that is, 0 ... 1.
+    """
+    fig, axes = figure(3.1 * len(maps), 3.6, columns=len(maps))
+    extent = (-reach, reach, -reach, reach)
+    colours = np.array([mpl.colors.to_rgb(colour) for colour in COLOURS[: len(vectors)]])
+    for place, (name, (owner, sure)) in zip(axes, maps.items(), strict=True):
+        paint = np.where(owner < 0, 0, sure)[..., None]
+        place.imshow(1 - paint * (1 - colours[owner]), origin="lower", extent=extent)
+        if (owner < 0).any():
+            place.contour(owner < 0, [0.5], extent=extent, colors="black", linewidths=0.5)
+        for number, (x, y) in enumerate(vectors):
+            place.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "lw": 1.5})
+            place.annotate(str(number), (1.13 * x, 1.13 * y), ha="center", va="center")
+        nowhere = (owner < 0).mean()
+        place.set(title=name, xlabel=f"first number\nnobody's: {nowhere:.0%}", xticks=[-1, 0, 1])
+        place.set(yticks=[-1, 0, 1])
+    axes[0].set_ylabel("second number")
     return fig
 
 
@@ -198,6 +235,24 @@ def curves(history: History, chance: float) -> Figure:
     losses.set(title="Cross-entropy", xlabel="epoch", ylabel="nats")
     accuracies.set(title="Accuracy", xlabel="epoch", ylabel="share of images", ylim=(0, 1))
     accuracies.legend()
+    return fig
+
+
+def layers(table: pd.DataFrame, title: str) -> Figure:
+    """Where a block's parameters and multiply-adds are: a table of anatomy.describe_block."""
+    rows = table.drop("all").iloc[::-1]  # the first layer on top
+    fig, axes = figure(9, 1.3 + 0.22 * len(rows), columns=2)
+    for place, column, colour in zip(
+        axes, ("parameters", "multiply_adds"), (BLUE, ORANGE), strict=True
+    ):
+        place.barh(range(len(rows)), rows[column], color=colour)
+        total = f"{table.loc['all', column]:,}"
+        place.set(title=f"{total} {column.replace('_', '-')}", xlabel="count", yticks=[])
+        place.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        place.xaxis.get_major_locator().set_params(nbins=4)
+    names = [f"{name}  {size}" for name, size in rows["output"].items()]
+    axes[0].set_yticks(range(len(rows)), names, fontsize=8)
+    fig.suptitle(title)
     return fig
 
 

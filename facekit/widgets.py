@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
+from typing import NamedTuple
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -154,8 +155,7 @@ def block(size: int = 28) -> ipywidgets.VBox:
     def show(**values) -> None:
         table = block_table(size=size, **values)
         print(table.to_string())
-        layers = table["parameters"].drop("all")
-        plots.bars(layers[layers > 0].to_dict(), "Where the parameters are", "count")
+        plots.layers(table, f"A block {values['name']!r}")
         plt.show()
 
     return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
@@ -167,32 +167,79 @@ MARGINS = {  # head: its margin for a place of the slider in 0 ... 1, and how th
     "cosface": (lambda share: share, "cosine - {:.2f}"),
     "lsoftmax": (lambda share: 1 + round(3 * share), "angle x {}"),
 }
+CORNERS = np.deg2rad([20, 80, 175, 275])  # where four people's class vectors point
+REACH, SIDE = 1.3, 140  # of the map of a plane: half its side, and its pixels
+
+
+class _AngularHead(NamedTuple):
+    name: str
+    head: heads.Head
+    length: float  # of an embedding that is drawn with length 1
+
+
+def _angular_heads(share: float, scale: float, vectors: torch.Tensor) -> list[_AngularHead]:
+    """A head without a margin and one of each of MARGINS, with these class vectors (C, 2).
+
+    `share`, 0 ... 1: of the largest margin; `scale`: of the cosine heads, and the length of the
+    embedding for L-Softmax.
+    """
+    plain = heads.build({"name": "cosface", "scale": scale, "margin": 0.0}, 2, len(vectors))
+    found = [_AngularHead("no margin", plain, 1.0)]
+    for name, (margin, text) in MARGINS.items():
+        options = {"name": name, "margin": margin(share)}
+        hard = {"lambda_start": 0, "lambda_floor": 0}
+        options |= hard if name == "lsoftmax" else {"scale": scale}
+        head = heads.build(options, 2, len(vectors))
+        label = f"{type(head).__name__}: {text.format(options['margin'])}"
+        found.append(_AngularHead(label, head, scale if name == "lsoftmax" else 1.0))
+    for _, head, _ in found:
+        head.double().weight.data.copy_(vectors)
+    return found
 
 
 def own_logits(share: float, scale: float) -> dict[str, np.ndarray]:
     """The logit of the own class at DEGREES, without a margin and with each head's.
 
-    `share`, 0 ... 1: of the largest margin; `scale`: of the cosine heads, and the length of the
-    embedding for L-Softmax.
+    `share` and `scale` as in `margin_regions`.
     """
     angle = torch.deg2rad(torch.from_numpy(DEGREES).double())
     embedding = torch.stack([angle.cos(), angle.sin()], 1)
-    labels, curves = torch.zeros(len(angle), dtype=torch.int64), {"no margin": scale * angle.cos()}
-    for name, (margin, text) in MARGINS.items():
-        options = {"name": name, "margin": margin(share)}
-        hard = {"lambda_start": 0, "lambda_floor": 0}
-        options |= hard if name == "lsoftmax" else {"scale": scale}
-        head = heads.build(options, 2, 1).double()
+    labels, curves = torch.zeros(len(angle), dtype=torch.int64), {}
+    for name, head, length in _angular_heads(share, scale, torch.tensor([[1.0, 0.0]])):
         with torch.no_grad():
-            head.class_vectors.copy_(torch.tensor([[1.0, 0.0]]))
-            length = scale if name == "lsoftmax" else 1.0
-            logits = head(length * embedding, labels)[:, 0]
-        curves[f"{type(head).__name__}: {text.format(options['margin'])}"] = logits
-    return {name: logits.numpy() for name, logits in curves.items()}
+            curves[name] = head(length * embedding, labels)[:, 0].numpy()
+    return curves
+
+
+def class_vectors() -> np.ndarray:
+    """Where the people of `margin_regions` are: four vectors of length 1, (4, 2)."""
+    return np.stack([np.cos(CORNERS), np.sin(CORNERS)], 1)
+
+
+def margin_regions(share: float, scale: float) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Where on a plane a face is right in spite of its margin, and how sure: for each head.
+
+    For `plots.regions`: the class (SIDE, SIDE) for which a face there is right, or -1, and its
+    probability with the margin. `share`, 0 ... 1: of the largest margin; `scale`: of the cosine
+    heads, and the length that an embedding drawn with length 1 has for L-Softmax.
+    """
+    vectors = torch.from_numpy(class_vectors())
+    ticks = torch.linspace(-REACH, REACH, SIDE, dtype=torch.float64)
+    points = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1).reshape(-1, 2)
+    found = {}
+    for name, head, length in _angular_heads(share, scale, vectors):
+        owner, sure = torch.full((len(points),), -1), torch.zeros(len(points)).double()
+        for label in range(len(vectors)):
+            with torch.no_grad():
+                logits = head(length * points, torch.full((len(points),), label))
+            right = logits.argmax(1) == label
+            owner[right], sure[right] = label, logits.softmax(1)[right, label]
+        found[name] = owner.view(SIDE, SIDE).numpy(), sure.view(SIDE, SIDE).numpy()
+    return found
 
 
 def margin() -> ipywidgets.VBox:
-    """Sliders over margin and scale, and what each head makes of the angle to the own class."""
+    """Sliders over margin and scale: the own logit over the angle, and a plane's regions."""
     controls = {
         "share": _slider("margin", 0.2, 0.0, 1.0, 0.05),
         "scale": _slider("scale", 16.0, 1.0, 64.0, 1.0),
@@ -200,6 +247,7 @@ def margin() -> ipywidgets.VBox:
 
     def show(share: float, scale: float) -> None:
         plots.own_logits(own_logits(share, scale), DEGREES)
+        plots.regions(margin_regions(share, scale), class_vectors(), REACH)
         plt.show()
 
     return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])

@@ -28,7 +28,7 @@ ORDER = (
     "images sources augment "
     "changes augment_gpu augment_cpu mixing store feed guards blocks anatomy heads networks losses "
     "fold recipes optim checkpoint tracking watch stopping distributed rehearsal run train "
-    "ablations predict openset pairs certainty rules comparison search health floors submit "
+    "ablations predict plane openset pairs certainty rules comparison search health floors submit "
     "pipeline leaderboard doctor plots score_plots panel widgets check host course cli"
 ).split()
 

@@ -29,7 +29,7 @@ run = load_run(pipeline.course_run())
 # handed in: the name over the picture, or something else?*
 
 # %% alt="Twenty test images, over each the name of the class that is handed in"
-labels = classify(run, course.test.paths)
+labels = pipeline.classify_test(run, course)
 titles = [course.classes[label] for label in labels[:20]]
 plots.montage(course.test.paths[:20], titles, title="What we hand in");
 
