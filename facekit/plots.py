@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from facekit.images import read_rgb
 from facekit.plane import Faces, Plane
@@ -135,7 +136,15 @@ def planes(
             colour, own = MANY[label % len(MANY)], labels == label
             for kind, sign in ((own & ~marks, "."), (own & marks, "x")):
                 place.plot(*points[kind].T, sign, color=colour, markersize=5)
-            place.annotate(str(label), points[own & ~marks].mean(0), weight="bold")
+            middle = points[own & ~marks].mean(0)
+            place.annotate(
+                str(label),
+                middle,
+                (7, 5),
+                textcoords="offset points",
+                weight="bold",
+                path_effects=[withStroke(linewidth=3, foreground="white")],
+            )
         place.plot(0, 0, "+", color="black")
         place.set(title=name, xlabel="first number", ylabel="second number")
         place.set_aspect("equal", "datalim")

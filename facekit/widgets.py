@@ -154,7 +154,8 @@ def block(size: int = 28) -> ipywidgets.VBox:
 
     def show(**values) -> None:
         table = block_table(size=size, **values)
-        print(table.to_string())
+        counts = ("parameters", "multiply_adds")
+        print(table.to_string(formatters=dict.fromkeys(counts, "{:,}".format)))
         plots.layers(table, f"A block {values['name']!r}")
         plt.show()
 
@@ -241,7 +242,7 @@ def margin_regions(share: float, scale: float) -> dict[str, tuple[np.ndarray, np
 def margin() -> ipywidgets.VBox:
     """Sliders over margin and scale: the own logit over the angle, and a plane's regions."""
     controls = {
-        "share": _slider("margin", 0.2, 0.0, 1.0, 0.05),
+        "share": _slider("margin", 0.4, 0.0, 1.0, 0.05),
         "scale": _slider("scale", 16.0, 1.0, 64.0, 1.0),
     }
 

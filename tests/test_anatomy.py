@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from facekit import networks
+from facekit import anatomy, networks
 from facekit.anatomy import count_multiply_adds, count_parameters, describe, describe_block
 from facekit.blocks import BLOCKS, ConvBlock
 from facekit.errors import RecipeError
@@ -157,3 +157,22 @@ def test_the_layers_of_a_block_add_up(name, stride):
     for column in ("parameters", "multiply_adds"):
         assert table[column].drop("all").sum() == table[column]["all"]
     assert not any(kind in " ".join(table.index) for kind in ("DropPath", "Identity", "Sequential"))
+
+
+def test_blocks_are_compared_by_the_last_row_of_their_tables():
+    made = {name: block(8, 8) for name, block in BLOCKS.items()}
+    table = anatomy.compare_blocks(made, 8, 10)
+    assert list(table.index) == list(BLOCKS)
+    for name, block in made.items():
+        assert table["parameters"][name] == count_parameters(block)
+        assert 2 * table["multiply_adds"][name] == flops(block, torch.zeros(1, 8, 10, 10))
+
+
+def test_networks_are_compared_by_the_last_row_of_their_tables():
+    table = networks.compare(["starter", "face-s"], num_classes=11, size=64)
+    assert list(table.index) == ["starter", "face-s"]
+    for name in table.index:
+        net = build(name, 11)
+        assert table["parameters"][name] == count_parameters(net)
+        assert table["multiply_adds"][name] == count_multiply_adds(net, 64)
+        assert table["stride"][name] == net.stride

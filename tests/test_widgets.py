@@ -383,3 +383,93 @@ def test_the_explorer_shows_the_block_that_is_asked_for(name, se):
     assert table["output"]["all"] == "32x4x4"
     excited = any("weigh" in layer for layer in table.index)
     assert excited == (se > 0 and name in ("residual", "bottleneck", "inverted", "fused"))
+
+
+def test_a_blocks_layers_are_drawn_in_their_order_with_their_counts():
+    table = widgets.block_table("residual", 16, 32, 2, 8, 8)
+    for place, column in zip(plots.layers(table, "A block").axes, table.columns[1:], strict=True):
+        widths = [bar.get_width() for bar in place.patches]
+        assert widths == list(table[column].drop("all"))[::-1]
+        assert f"{table.loc['all', column]:,}" in place.get_title()
+    assert "A block" in place.figure.get_suptitle()
+
+
+SHARES = np.linspace(0, 1, 6)
+SCALES = (1.0, 16.0, 64.0)
+
+
+def test_the_margins_sliders_go_over_their_whole_range(monkeypatch):
+    drawn, draw = [], plots.regions
+    monkeypatch.setattr(plots, "regions", lambda maps, *a: (drawn.append(maps), draw(maps, *a)))
+    drive(widgets.margin(), 2)
+    assert len(drawn) >= 5
+    for maps in drawn:
+        assert len(maps) == 1 + len(widgets.MARGINS)
+        for owner, sure in maps.values():
+            assert owner.min() >= -1
+            assert owner.max() <= 3
+            assert ((sure >= 0) & (sure <= 1)).all()
+            assert ((sure == 0) == (owner < 0)).all()
+
+
+def test_the_own_logit_is_that_of_the_papers():
+    share, scale = 0.4, 10.0
+    angle = np.deg2rad(widgets.DEGREES)
+    plain, arc, cos, soft = widgets.own_logits(share, scale).values()
+    margin = share * np.pi / 2
+    inside = angle <= np.pi - margin
+    np.testing.assert_allclose(plain, scale * np.cos(angle), atol=1e-9)
+    np.testing.assert_allclose(arc[inside], scale * np.cos(angle + margin)[inside], atol=1e-3)
+    np.testing.assert_allclose(cos, scale * (np.cos(angle) - share), atol=1e-9)
+    half = angle <= np.pi / 2
+    np.testing.assert_allclose(soft[half], scale * np.cos(2 * angle)[half], atol=1e-9)
+
+
+def away(degrees: np.ndarray) -> np.ndarray:
+    """The angle to each class vector (..., C), 0 ... 180 degrees."""
+    return abs((degrees[..., None] - np.rad2deg(widgets.CORNERS) + 180) % 360 - 180)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_a_face_is_somebodys_where_its_angle_with_the_margin_is_the_least(share):
+    ticks = np.linspace(-widgets.REACH, widgets.REACH, widgets.SIDE)
+    angles = away(np.rad2deg(np.arctan2(ticks[:, None], ticks[None])))  # (SIDE, SIDE, C)
+    nearest = angles.argmin(-1)
+    own, second = np.sort(angles, -1)[..., :2].transpose(2, 0, 1)
+    cosines = np.cos(np.deg2rad(own)), np.cos(np.deg2rad(second))
+    room = {"no margin": second - own, "ArcFace": second - own - share * 90}
+    room["CosFace"] = cosines[0] - share - cosines[1]
+    maps = widgets.margin_regions(share, 16.0)
+    for (head, gap), name in zip(room.items(), list(maps)[:3], strict=True):
+        assert name.startswith(head)
+        clear = abs(gap) > 1e-6  # off the borders, where rounding decides
+        assert clear.mean() > 0.99
+        assert (maps[name][0] == np.where(gap > 0, nearest, -1))[clear].all()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_larger_margin_leaves_less_room_and_a_scale_only_makes_surer(scale):
+    rooms = []
+    for share in SHARES:
+        maps = list(widgets.margin_regions(share, scale).values())
+        rooms.append([(owner >= 0).sum() for owner, _ in maps])
+        other = list(widgets.margin_regions(share, 2 * scale).values())
+        for (owner, sure), (again, surer) in zip(maps[:3], other[:3], strict=True):
+            assert (owner == again).all()
+            assert (surer >= sure - 1e-12).all()
+    rooms = np.array(rooms)
+    assert (np.diff(rooms, axis=0) <= 0).all()
+    assert (rooms[0] == widgets.SIDE**2).all()
+    assert (rooms[-1][1:3] < 0.2 * widgets.SIDE**2).all()
+
+
+def test_regions_are_painted_in_their_owners_colour_and_white_where_there_is_none():
+    owner, sure = np.array([[0, 1], [-1, 1]]), np.array([[1.0, 0.5], [0.0, 1.0]])
+    fig = plots.regions({"a": (owner, sure)}, np.eye(2), 1.0)
+    (place,) = fig.axes
+    picture = place.images[0].get_array()
+    blue, orange = (np.array(mpl.colors.to_rgb(colour)) for colour in plots.COLOURS[:2])
+    np.testing.assert_allclose(picture[0], [blue, (1 + orange) / 2])
+    np.testing.assert_allclose(picture[1], [np.ones(3), orange])
+    assert "25%" in place.get_xlabel()
+    assert place.get_title() == "a"

@@ -227,7 +227,7 @@ plots.layers(layers, "A residual block, 64 to 128 channels, stride 2");
 # too). *What does doubling both channel counts do to the parameters? And what
 # does a stride of 2 do to the work?*
 
-# %%
+# %% alt="Sliders for a block; below them its layers as a table and as bars"
 widgets.block(size=28)
 
 # %% [markdown]

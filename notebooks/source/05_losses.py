@@ -29,8 +29,8 @@ PEOPLE = 8
 # These are the eight people of this notebook. *Which two would you mix up?*
 
 # %% alt="One face of each of eight people, numbered 0 to 7"
-first = [course.train.labels.index(person) for person in range(PEOPLE)]
-plots.montage([course.train.paths[i] for i in first], list("01234567"), 8);
+first = [course.train.paths[course.train.labels.index(p)] for p in range(8)]
+plots.montage(first, list("01234567"), columns=8, title="Eight people");
 
 # %% [markdown]
 # The network of notebook 04 describes a face by a hundred numbers or more. Here
@@ -63,9 +63,9 @@ def learn(head="linear", extra=None, weight=1.0, seed=2):
 #
 # > **In practice.** This is where margin losses fail most often: the class
 # > vectors live in the loss, the optimiser was made from the network, and they
-# > never move. A starter code that thousands began with made *new* class
-# > vectors of length 1 at every step; its optimiser went on holding the old
-# > ones. Compare the class vectors before and after an epoch.
+# > never move. The starter code of one term made *new* class vectors of length
+# > 1 at every step; its optimiser went on holding the old ones. Compare the
+# > class vectors before and after an epoch.
 #
 # ## Cross-entropy alone
 #
@@ -93,8 +93,8 @@ def both(net):
 print("cross-entropy: train {:.4f}, dev {:.4f}".format(*both(plain)))
 
 # %% [markdown]
-# Near 1 nobody would be told apart; here dev is looser than train, many times,
-# because the squeezing knows its training pictures by heart.
+# Near 1 nobody would be told apart; here it is a few hundredths, and dev is some
+# times looser than train, because the squeezing knows its training pictures.
 
 # %% [markdown]
 # ### Exercise: a table of cosines
@@ -187,16 +187,22 @@ maps = widgets.margin_regions(share=0.2, scale=16)
 plots.regions(maps, widgets.class_vectors(), widgets.REACH);
 
 # %% [markdown]
-# Persons 0 and 1 are neighbours, and the margin takes as much from them as from
-# those who have room. Training can help: it may move the class vectors apart.
+# About a quarter of the plane is nobody's, and with L-Softmax more. Persons 0
+# and 1 are neighbours, and the margin takes nearly as much from them as from
+# those who have room. Training may help, by moving the class vectors apart.
 #
-# Move the margin to its end: *who has no place left at all?* And the scale
-# to 4: *how sure can a face in the very middle of its region be?*
+# The slider begins with twice the margin. Move it to its end: *who has no place
+# left at all?* And the scale to 1: *how sure can a face be that lies right on
+# its class vector?*
 
-# %%
+# %% alt="Sliders for margin and scale; logits over the angle, and four maps"
 widgets.margin()
 
 # %% [markdown]
+# Persons 0 and 1: ninety degrees of margin, between vectors sixty degrees
+# apart, are more than there is. And with a scale of 1 even a face on its class
+# vector is hardly half sure, so the cross-entropy would pull at it for ever.
+#
 # Without labels the head has no margin, so that dev accuracy is honest:
 
 # %%
@@ -213,7 +219,7 @@ print(f"labels change the own logit by {harder[own].mean():.2f}, "
 # > dev picture; and a training accuracy counted on logits *with* the margin
 # > looks like a network that has stopped learning. Both have been handed out.
 
-# %% alt="Two planes: with ArcFace and CosFace the people are narrow rays"
+# %% alt="Two planes: ArcFace and CosFace, each person tight in its direction"
 plots.embeddings({"ArcFace": arc, "CosFace": cos}, seen, new);
 
 # %% [markdown]
@@ -373,9 +379,10 @@ print(f"right at step 0: {known:.0%} of the training faces")
 #
 # **On Colab, Kaggle, a laptop.** The network comes from the folder of notebook
 # 04's run. Where there is none (a new Colab session without a Drive, a Kaggle
-# notebook without the last version's output) the cell at the top trains it
-# first, in minutes on a GPU and in a coffee break on a laptop. What is learned
-# here are two numbers for eight people: seconds, on any processor.
+# notebook without the last version's output) the second cell trains it first:
+# some ten minutes on a laptop, up to an hour on Colab's GPU, whose profile has
+# ten times the people. What is learned here are two numbers for eight people:
+# seconds each, on any processor.
 
 # %% [markdown]
 # ## What you should have found
