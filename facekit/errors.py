@@ -1,5 +1,7 @@
 """The errors a user can mend. The command line prints them as one line, without a traceback."""
 
+from collections.abc import Callable
+
 
 def printable(text: str, keep: str = "\n") -> str:
     """The text with what a terminal would obey, or could not show, spelt out: names may hold it."""
@@ -34,3 +36,12 @@ class FaceError(FacekitError, ValueError):
 
 class BatchError(FacekitError, ValueError):
     """A batch of embeddings and labels that cannot be trained on."""
+
+
+def refusal(call: Callable, *arguments, **options) -> str:
+    """What a call is refused with: the text of its FacekitError, or "" where there is none."""
+    try:
+        call(*arguments, **options)
+    except FacekitError as error:
+        return str(error)
+    return ""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,13 @@ class Verification:
 def course_run() -> Path:
     """The folder of the run that the notebooks share."""
     return runtime.runs().value / "course"
+
+
+def fresh_run(name: str) -> Path:
+    """An empty place beside it, for a run of a demonstration: what was there is removed."""
+    folder = runtime.runs().value / name
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def course_recipe(data: CourseData) -> str:

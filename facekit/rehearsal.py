@@ -4,12 +4,14 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
+from facekit.augment import NOTHING
 from facekit.errors import BatchError, RunError
 from facekit.optim import set_learning_rate
 
@@ -34,6 +36,16 @@ class _Trial:
         self.scaler.update()
         right = logits.detach().argmax(1) == batch.labels
         return loss.item(), right.float().mean().item()
+
+
+def plain_batches(run, size: int | None = None) -> Iterator:
+    """The training batches of a prepared run.Run without augmentation, epoch after epoch.
+
+    Of the first `size` pictures of each, where that is given. There is no end to them.
+    """
+    run.feed.augment = NOTHING  # until the run itself goes on: run.batches chooses anew
+    batches = chain.from_iterable(map(run.order, count()))
+    yield from run.feed.batches(keys[:size] for keys in batches)
 
 
 @contextmanager
@@ -114,12 +126,13 @@ def suggest(frame: pd.DataFrame) -> float:
 
 def overfit_one_batch(
     objective: nn.Module, optimizer: torch.optim.Optimizer, batch, steps: int = 60
-) -> list[tuple[float, float]]:
-    """Loss and accuracy of each of so many steps on one and the same batch, on copies.
+) -> pd.DataFrame:
+    """So many steps on one and the same batch, on copies: columns loss and accuracy.
 
     What cannot learn a batch by heart has a fault: in the labels, the loss or the network. The
     rate is the optimiser's; dropout is on, so the accuracy need not reach 1 with much of it.
     """
     trial = _Trial(objective, optimizer)
     with _own_numbers(objective):
-        return [trial.step(batch) for _ in range(steps)]
+        rows = [trial.step(batch) for _ in range(steps)]
+    return pd.DataFrame(rows, columns=["loss", "accuracy"])

@@ -46,6 +46,16 @@ class History:
         """The first epoch with the highest dev accuracy."""
         return max(self.rows, key=lambda row: row["dev_accuracy"])
 
+    def until(self, patience: int) -> "History":
+        """What a run would have been that waits so many epochs for a better one; 0: for ever."""
+        starts = (History(self.rows[:end]) for end in range(1, len(self.rows) + 1))
+        return next((run for run in starts if 0 < patience <= run.waited), History(self.rows))
+
+    @property
+    def waited(self) -> int:
+        """How many epochs ago the best one was."""
+        return self.rows[-1]["epoch"] - self.best["epoch"]
+
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.rows, columns=HISTORY)
 
@@ -418,3 +428,9 @@ def start_process(
     settings = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     settings["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | settings)
+
+
+def wait_for_state(process: subprocess.Popen, out: Path) -> None:
+    """Wait until the process has saved a state of its run, or has ended."""
+    while process.poll() is None and not Checkpoints(out).paths():
+        time.sleep(0.02)

@@ -152,9 +152,9 @@ def test_it_reads_no_more_batches_than_it_needs_and_says_when_they_are_too_few()
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_lower_precision_is_tried_as_it_will_be_trained(precision):
     objective, made = begin(precision=precision)
-    results = overfit_one_batch(objective, made, batches(1)[0], steps=25)
-    assert all(math.isfinite(loss) for loss, _ in results)
-    assert results[-1][0] < results[0][0]
+    losses = overfit_one_batch(objective, made, batches(1)[0], steps=25)["loss"].tolist()
+    assert all(map(math.isfinite, losses))
+    assert losses[-1] < losses[0]
 
 
 class Faint(torch.nn.Module):
@@ -174,8 +174,8 @@ class Faint(torch.nn.Module):
 def test_gradients_of_float16_are_scaled():
     objective = Faint()
     made = torch.optim.SGD(objective.parameters(), lr=1e7)
-    results = overfit_one_batch(objective, made, batches(1)[0], steps=2)
-    assert results[1][0] < results[0][0]
+    first, second = overfit_one_batch(objective, made, batches(1)[0], steps=2)["loss"]
+    assert second < first
 
 
 def curve(loss) -> pd.DataFrame:
@@ -208,7 +208,7 @@ def test_the_suggested_rate_trains_better_than_ones_far_from_it(optimizer):
     last = {}
     for factor in (1e-3, 1, 1e3):
         trial = begin(optimizer, learning_rate=rate * factor)
-        last[factor] = overfit_one_batch(*trial, batches(1)[0], steps=10)[-1][0]
+        last[factor] = overfit_one_batch(*trial, batches(1)[0], steps=10)["loss"].iloc[-1]
     assert last[1] < last[1e-3]
     assert not last[1] >= last[1e3]
 
@@ -217,7 +217,7 @@ def test_one_batch_is_learned_by_heart_and_a_rate_of_nothing_learns_nothing():
     objective, made = begin()
     results = overfit_one_batch(objective, made, batches(1)[0])
     assert len(results) == 60
-    assert results[-1][1] == 1.0
-    assert results[-1][0] < 0.05 * results[0][0]
-    idle = overfit_one_batch(*begin(learning_rate=1e-12), batches(1)[0], steps=5)
-    assert idle[-1][0] == pytest.approx(idle[0][0], rel=1e-3)
+    assert results["accuracy"].iloc[-1] == 1.0
+    assert results["loss"].iloc[-1] < 0.05 * results["loss"][0]
+    idle = overfit_one_batch(*begin(learning_rate=1e-12), batches(1)[0], steps=5)["loss"]
+    assert idle[4] == pytest.approx(idle[0], rel=1e-3)

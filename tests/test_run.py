@@ -19,6 +19,7 @@ from facekit.heads import ArcFace
 from facekit.layout import CourseData
 from facekit.lock import only_one
 from facekit.recipes import Recipe
+from facekit.rehearsal import plain_batches
 from facekit.run import Run
 
 CPU = torch.device("cpu")
@@ -481,3 +482,24 @@ def test_bad_pictures_are_named_before_training(copy_of_course, tmp_path):
     path.write_bytes(b"no image")
     with pytest.raises(DataError, match=path.name):
         fit(small(), CourseData(copy_of_course), tmp_path / "run")
+
+
+def test_a_trials_batches_are_the_runs_own_without_augmentation_and_have_no_end(course):
+    run, other = prepared(small("augment.crop_scale=0.3"), course), prepared(small(), course)
+    steps = len(list(run.order(0)))
+    for size in (None, 3):
+        seen = [next(batches) for batches in [plain_batches(run, size)] for _ in range(2 * steps)]
+        keys = [keys[:size] for epoch in (0, 1) for keys in run.order(epoch)]
+        other.feed.augment = None  # judged as they are
+        for batch, plain in zip(seen, other.feed.batches(keys), strict=True):
+            torch.testing.assert_close(batch.images, plain.images)
+            assert torch.equal(batch.labels, plain.labels)
+
+
+def test_a_run_augments_again_after_a_trial(course):
+    run = prepared(small("augment.crop_scale=0.3"), course)
+    first, _ = next(run.batches())
+    plain = next(plain_batches(run))
+    again, _ = next(run.batches())
+    assert torch.equal(first.images, again.images)
+    assert not torch.allclose(first.images, plain.images)

@@ -495,7 +495,7 @@ def scripted(monkeypatch) -> Callable:
     return plan
 
 
-@pytest.mark.parametrize(
+with_patience = pytest.mark.parametrize(
     ("accuracies", "patience", "epochs", "best"),
     [
         ([0.2, 0.5, 0.4, 0.5, 0.6, 0.7], 2, 4, 2),  # as good is not better
@@ -505,6 +505,24 @@ def scripted(monkeypatch) -> Callable:
         ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 3, 4, 1),
     ],
 )
+
+
+@with_patience
+def test_a_history_shows_where_a_shorter_patience_would_have_ended(
+    accuracies, patience, epochs, best
+):
+    rows = [{"epoch": i, "dev_accuracy": value} for i, value in enumerate(accuracies, start=1)]
+    cut = train.History(rows).until(patience)
+    assert cut.rows == rows[:epochs]
+    assert cut.best["epoch"] == best
+    assert cut.waited == epochs - best
+
+
+def test_a_history_without_epochs_has_no_end():
+    assert train.History().until(3).rows == []
+
+
+@with_patience
 def test_a_run_stops_after_patience_epochs_without_improvement(
     accuracies, patience, epochs, best, course, tmp_path, scripted
 ):
@@ -635,3 +653,18 @@ def test_recipe_and_data_may_be_given_by_name(course, tmp_path):
     path.write_text('network = "tiny"\nimage_size = 32\nepochs = 1\nbatch_size = 36\n')
     history = train.fit(str(path), str(course.root), str(tmp_path / "run"), "cpu", False)
     assert len(history.rows) == 1
+
+
+def test_one_can_wait_for_the_first_state_of_a_process(course, tmp_path):
+    process = train.start_process("smoke", course, tmp_path, ["epochs=400"])
+    train.wait_for_state(process, tmp_path)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert Checkpoints(tmp_path).paths()
+
+
+def test_nobody_waits_for_a_process_that_is_over(course, tmp_path):
+    process = train.start_process("smoke", course, tmp_path, ["epochs=0"])
+    train.wait_for_state(process, tmp_path)
+    assert process.returncode == 2
