@@ -3,11 +3,13 @@
 Built in notebook 07.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from facekit import networks, recipes
@@ -125,6 +127,38 @@ def differences(first: Recipe, second: Recipe) -> dict[str, tuple]:
     """The settings in which two recipes differ, with both values; names apart."""
     one, two = first.as_dict(), second.as_dict()
     return {key: (one[key], two[key]) for key in one if key != "name" and one[key] != two[key]}
+
+
+def one_change(rows: Mapping[str, Mapping]) -> list[tuple[str, str]]:
+    """The pairs of rows whose settings differ in exactly one, the earlier row first.
+
+    `rows`: settings by the row's name, the same settings for each.
+    """
+    return [
+        (one, two)
+        for one, two in combinations(rows, 2)
+        if sum(rows[one][key] != rows[two][key] for key in rows[one]) == 1
+    ]
+
+
+def restarts_seen(epochs: int, restart_epochs: int) -> int:
+    """How often the rate jumps up again in a run of so many epochs: none waits at its end."""
+    return (epochs - 1) // restart_epochs
+
+
+def standard_error(accuracy: float, pictures: int) -> float:
+    """How far an accuracy on so many pictures lies from the true one: its standard deviation."""
+    return float(np.sqrt(accuracy * (1 - accuracy) / pictures))
+
+
+def difference_error(first: np.ndarray, second: np.ndarray) -> float:
+    """The same of the difference of two accuracies on the same pictures.
+
+    first, second: 1 or true where a run is right, (N,). Smaller than on pictures of their own, as
+    far as both are right on the same ones.
+    """
+    apart = np.asarray(first, float) - np.asarray(second, float)
+    return float(apart.std() / np.sqrt(len(apart)))
 
 
 def runs(folder: str | Path) -> pd.DataFrame:

@@ -9,19 +9,23 @@
 
 # %%
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from facekit import ablations, networks, optim, plots, runtime, train, widgets
-from facekit.rehearsal import range_test
+from facekit.predict import classify, load_run
+from facekit.rehearsal import plain_batches, range_test
 from facekit.run import Run
 from facekit.sources import open_course
 
 course = open_course()
 table = ablations.published()
+print(len(table), "published runs, and here", len(course.dev), "dev pictures")
+
+# %%
+# NBVAL_CHECK_OUTPUT
 table
 
 # %% [markdown]
@@ -30,7 +34,7 @@ table
 # training pictures by heart? Which of those is best on new ones? And what
 # happened in row 6?*
 
-# %%
+# %% alt="Two bars a row: right on training pictures, right on dev pictures"
 accuracies = table[["train_accuracy", "dev_accuracy"]]
 plots.bars(accuracies, "The published table", "accuracy");
 
@@ -45,6 +49,7 @@ plots.bars(accuracies, "The published table", "accuracy");
 # learning rate is ten times that of row 7. So it was the learning rate?*
 
 # %%
+# NBVAL_CHECK_OUTPUT
 published = {row: ablations.recipe(row, ablations.FULL) for row in table.index}
 print(ablations.differences(published["row06"], published["row07"]))
 differ = pd.DataFrame({one: {two: len(ablations.differences(
@@ -60,18 +65,40 @@ differ
 # Rows 7 and 8 do. Rows 1, 2 and 5 were trained alike, but their networks differ
 # in blocks, channels, strides and dropout at once. All else in this table is at
 # best a hint. *Which thirteenth row would you ask for?*
+
+# %% [markdown]
+# ### Exercise: what can be compared
 #
+# `rows` is a dict of dicts: the settings of each row by the row's name, all
+# rows with the same settings. Return a list of the pairs `(one, two)` that
+# differ in exactly one setting, the earlier row first, in the order of the
+# rows. *What does a pair show that differs in none?*
+
+# %%
+from facekit import check
+
+
+def one_change(rows):
+    ### BEGIN SOLUTION
+    names = list(rows)
+    return [(one, two) for i, one in enumerate(names) for two in names[i + 1:]
+            if sum(rows[one][key] != rows[two][key] for key in rows[one]) == 1]
+    ### END SOLUTION
+
+
+check.exercise("one_change", one_change)
+
+# %% [markdown]
 # ## Which rates did the rows see?
 #
 # With warm restarts the rate falls along a cosine and jumps up again every so
 # many epochs. *Before you look: how often did rows 9, 10 and 11 restart?*
 
-# %%
+# %% alt="Learning rates: rows 5, 8 and 12 jump up again and again, 9 and 11 never"
 rates = {row: [optim.rate(published[row], step, 4)
                for step in range(4 * published[row].epochs)]
          for row in ("row05", "row08", "row09", "row11", "row12")}
 plots.schedules(rates, 4);
-
 
 # %% [markdown]
 # Never: rows 9, 10 and 11 were over before the first restart. They are plain
@@ -80,22 +107,64 @@ plots.schedules(rates, 4);
 # again what it shook loose; row 8 stopped half-way down. *Row 12 restarts every
 # 20 epochs and is the best of all. Does it contradict this? What about its
 # rate? And does the table say where its weights began?*
+
+# %% [markdown]
+# ### Exercise: count the restarts
 #
+# Write how often the rate jumps up again in a run of `epochs` epochs with a
+# restart every `restart_epochs`. A restart counts if an epoch is trained with
+# it. *A run of 60 epochs, restarts every 20: two or three?*
+
+# %%
+from facekit import check
+
+
+def restarts_seen(epochs, restart_epochs):
+    ### BEGIN SOLUTION
+    return (epochs - 1) // restart_epochs
+    ### END SOLUTION
+
+
+check.exercise("restarts_seen", restarts_seen)
+
+# %% [markdown]
 # ## How far can a difference be luck?
 #
 # The dev set is a sample, too. With `n` pictures and an accuracy of `p`, the
-# standard error is the root of p (1 - p) / n. *With 35,005 dev pictures: are
+# standard error is the root of p (1 - p) / n: two of three times the true value
+# lies no further off. *With 35,005 dev pictures: are
 # rows 10, 11 and 12 different? With the dev set of your course, how far apart
 # must two runs be?*
 
 # %%
-def error(accuracy, pictures):
-    return np.sqrt(accuracy * (1 - accuracy) / pictures)
+# NBVAL_CHECK_OUTPUT
+theirs = ablations.standard_error(0.872, 35_005)
+print(f"published: {theirs:.2%} at 87 % of 35,005 pictures")
+
+# %%
+ours = ablations.standard_error(0.5, len(course.dev))
+print(f"here, with {len(course.dev)} pictures: {ours:.1%} at 50 %")
+
+# %% [markdown]
+# ### Exercise: the luck of the pictures
+#
+# Write the standard error of an `accuracy` (0 to 1) that was found on so many
+# `pictures`. *How many pictures for half the error? And what is the error of a
+# network that is always right?*
+
+# %%
+import math
+
+from facekit import check
 
 
-theirs, ours = error(0.872, 35_005), error(0.5, len(course.dev))
-print(f"published: {theirs:.2%} at 87 %; here, with {len(course.dev)} "
-      f"pictures: {ours:.1%} at 50 %")
+def standard_error(accuracy, pictures):
+    ### BEGIN SOLUTION
+    return math.sqrt(accuracy * (1 - accuracy) / pictures)
+    ### END SOLUTION
+
+
+check.exercise("standard_error", standard_error)
 
 # %% [markdown]
 # Two standard errors of a *difference* are nearly three of one row. And that is
@@ -119,11 +188,11 @@ thin = replace(ablations.recipe("row06", scale), image_size=48, batch_size=16,
 run = Run(thin, course, Path("nowhere"), runtime.device().value)
 run.prepare()
 
-# %%
+# %% alt="Loss of forty steps: with rate 0.1 it climbs above that of guessing"
 first = {"guessing": np.full(40, np.log(len(course.classes)))}
 for rate in (0.01, 0.1):
-    batches = run.feed.batches(chain.from_iterable(map(run.order, range(9))))
-    steps = range_test(run.objective, run.optimizer, batches, rate, rate, 40)
+    steps = range_test(run.objective, run.optimizer, plain_batches(run),
+                       rate, rate, 40)
     first[f"rate {rate}"] = steps["smoothed"]
 first = pd.DataFrame(first).rename_axis("step")
 plots.lines(first, "The first steps", "smoothed loss");
@@ -159,7 +228,7 @@ mine.round(3)
 # *Is row 6 the worst here, too? May one compare the heights of the two colours
 # below?*
 
-# %%
+# %% alt="Dev accuracy of each row, published and here"
 both = pd.DataFrame({"published": table["dev_accuracy"],
                      "here": mine["dev_accuracy"]}).loc[list(plan)]
 plots.bars(both, "Accuracy on dev pictures", "accuracy");
@@ -172,26 +241,75 @@ plots.bars(both, "Accuracy on dev pictures", "accuracy");
 # stand a rate that ruins a long run of a deep one. **An ablation holds at the
 # scale at which it was made.**
 #
-# ## Look at the runs
+# ## The same recipe twice
 #
-# Choose runs and a curve. Every run of your workspace is in the list, and each
-# run's folder has the recipe that repeats it.
+# Two runs of row 11 differ in their seed alone. *Their accuracies will be
+# close. Will they be wrong on the same pictures?*
 
 # %%
+twins = ["row11", "row11-seed=1"]
+one, two = (classify(load_run(folder / name), course.dev.paths)
+            == np.array(course.dev.labels) for name in twins)
+print(f"right: {one.mean():.1%} and {two.mean():.1%}; "
+      f"one right, one wrong: {(one != two).mean():.1%} of the pictures")
+luck = ablations.difference_error(one, two)
+print(f"standard error of the difference: {luck:.1%}")
+
+# %% [markdown]
+# They disagree on far more pictures than their accuracies tell. Where both are
+# right or both wrong, nothing is learnt about which is better: only the
+# pictures on which they disagree count. That is why two runs on the *same*
+# pictures can be told apart sooner than on different ones.
+
+# %% [markdown]
+# ### Exercise: the luck of a difference
+#
+# `first` and `second` are arrays of 1.0 (right) and 0.0 (wrong), of two runs on
+# the same `n` pictures. Return the standard error of the difference of their
+# accuracies: that difference is a mean over `n` pictures of what? Its error is
+# the standard deviation of that (over all `n`, as numpy has it) by the root of
+# `n`.
+
+# %%
+from facekit import check
+
+
+def difference_error(first, second):
+    ### BEGIN SOLUTION
+    return (first - second).std() / len(first) ** 0.5
+    ### END SOLUTION
+
+
+check.exercise("difference_error", difference_error)
+
+# %% [markdown]
+# > **In practice.** A table is read for its best row, and the best of twelve
+# > rows is partly the luckiest: choose on dev, and let the test set judge the
+# > one that you chose, once. Train what you want to claim with three seeds. Two
+# > settings changed at once, a run that was stopped early beside one that was
+# > not, a row that was given a better start: each turns a comparison into a
+# > story. And write the runs down when they end, also those that failed; a table
+# > without failures was swept.
+#
+# ## Look at the runs
+#
+# Below, the rows by epoch; then choose runs and a curve yourself. Every run of your workspace is in the list, and each
+# run's folder has the recipe that repeats it.
+
+# %% alt="Dev accuracy over the epochs of this notebook's runs"
 plots.lines(ablations.curves(folder, scale.rows), "Runs", "dev accuracy");
 
 # %%
-panel = widgets.runs(runtime.runs().value)
-panel
+widgets.runs(runtime.runs().value)
 
 # %% [markdown]
 # ## What you should have found
 
 # %%
-pairs = {(one, two) for one in differ for two in differ
-         if one < two and differ.loc[one, two] == 1}
-assert pairs == {("row07", "row08"), ("row01", "row02"),
-                 ("row01", "row05"), ("row02", "row05")}
+settings = {row: published[row].as_dict() | {"name": ""} for row in published}
+assert ablations.one_change(settings) == [
+    ("row01", "row02"), ("row01", "row05"), ("row02", "row05"),
+    ("row07", "row08")]
 never = table.index[table["epochs"] < table["restart_epochs"]]
 assert list(never) == ["row09", "row10", "row11"]
 best = accuracies["dev_accuracy"]
@@ -200,14 +318,18 @@ assert best["row02"] - best["row03"] > 6 * theirs, "no luck"
 worst = first.max()
 assert worst["rate 0.1"] > worst["rate 0.01"], "the longer the step"
 assert worst["rate 0.1"] > worst["guessing"], "worse than no answer"
-chance = 1 / len(course.classes)
 assert set(plan) == set(mine.index)
-assert mine["dev_accuracy"].max() > 3 * chance, "something was learnt"
+assert mine["dev_accuracy"].max() > 3 / len(course.classes), "learnt"
+assert (one != two).mean() >= abs(one.mean() - two.mean())
 again = train.fit(recipe, course, folder / name, progress=False)
 assert len(again.rows) == recipe.epochs, "a finished run is only read"
 host.took()
 
 # %% [markdown]
-# **On other machines.** `ablations.SCALES` says how much each profile can
-# afford; the homework's has the published networks.
+# **On Colab, Kaggle, a laptop.** `ablations.SCALES` says how many rows each
+# profile trains, and how much of them: three at `smoke`, five on a laptop, all
+# twelve on a GPU; the homework's has the published networks. Runs that are done
+# are only read when you come back, if `FACEKIT_HOME` is kept: a folder of your
+# Drive on Colab, `/kaggle/working` on Kaggle.
+#
 # Next: [08, hand it in](08_kaggle_submission.ipynb).
