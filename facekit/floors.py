@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import ImageOps
 from sklearn.metrics import roc_auc_score
 
@@ -15,8 +16,12 @@ from facekit.layout import CourseData
 def grey_vectors(paths: Sequence[Path], size: int = 32) -> np.ndarray:
     """Each image as its grey pixels, brightness and contrast taken out: float32 (N, size^2)."""
     pictures = [ImageOps.fit(read_rgb(path).convert("L"), (size, size)) for path in paths]
-    vectors = np.stack([np.asarray(picture, np.float32).ravel() for picture in pictures])
-    vectors -= vectors.mean(1, keepdims=True)
+    return _plain(np.stack([np.asarray(picture, np.float32).ravel() for picture in pictures]))
+
+
+def _plain(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (N, D) less their means, of length 1."""
+    vectors = vectors - vectors.mean(1, keepdims=True)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-6)
 
 
@@ -29,6 +34,26 @@ def nearest_class(data: CourseData, paths: Sequence[Path]) -> np.ndarray:
     """The class of the training image that looks most alike, pixel by pixel: int64 (N,)."""
     nearest = openset.similarity(grey_vectors(paths), grey_vectors(data.train.paths)).argmax(1)
     return np.array(data.train.labels)[nearest]
+
+
+def nearest_other(vectors: np.ndarray) -> np.ndarray:
+    """For each of the vectors (N, D) the place of the one most like it, itself apart: int64 (N,).
+
+    Alike by the cosine of the angle between them.
+    """
+    alike = openset.similarity(vectors, vectors)
+    np.fill_diagonal(alike, -np.inf)
+    return alike.argmax(1)
+
+
+def rank_1(pictures: torch.Tensor, person: Sequence[int]) -> float:
+    """How often the picture (N, 3, H, W) that is most alike, itself apart, is of the same person.
+
+    Compared as in `grey_vectors`, pixel by pixel.
+    """
+    person = np.asarray(person)
+    nearest = nearest_other(_plain(pictures.float().mean(1).flatten(1).numpy()))
+    return float((person[nearest] == person).mean())
 
 
 def pair_auc(first: np.ndarray, second: np.ndarray, same: Sequence[int]) -> float:

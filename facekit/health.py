@@ -5,6 +5,8 @@ grey pictures, is for whoever knows where the data came from.
 """
 
 import hashlib
+import shutil
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from tqdm.auto import tqdm
 from facekit import layout, search
 from facekit.errors import DataError, printable
 from facekit.images import FORMATS, read_rgb
-from facekit.layout import Term
+from facekit.layout import CourseData, Term
 
 TINY = 32  # pixels of the shorter side, below which there is hardly a face
 SIDE = 16  # of the print by which near duplicates are found: 256 signs
@@ -136,6 +138,25 @@ def examine(root: str | Path, term: str | None = None, progress: bool = False) -
     _find_twins(parts, looks, found)
     _find_odd_folders(root, spec, found)
     return _table(found)
+
+
+def demonstrate(data: CourseData) -> pd.DataFrame:
+    """What `examine` says of copies of four training images, of which three are spoilt.
+
+    One is there twice, one is cut off after 500 bytes, one is grey, and a note lies beside them.
+    """
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root, data.term.classification, "train", "n1")
+        folder.mkdir(parents=True)
+        twin, cut, grey, _ = (
+            shutil.copy(path, folder / f"{place}{path.suffix}")
+            for place, path in enumerate(data.train.paths[:4])
+        )
+        shutil.copy(twin, folder / "copy.jpg")
+        cut.write_bytes(cut.read_bytes()[:500])
+        read_rgb(grey).convert("L").save(grey)
+        (folder / "notes.txt").touch()
+        return examine(root, data.term.name)
 
 
 def _find_twins(

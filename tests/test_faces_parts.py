@@ -22,7 +22,7 @@ from facekit.faces import (
     render,
 )
 from facekit.faces.draws import Draws
-from facekit.faces.sheet import portrait
+from facekit.faces.sheet import portrait, puzzle, shots
 from facekit.faces.skin import brow_colour
 from facekit.faces.surface import Surface, box_mean, facts, normals, slices, spline, unit
 
@@ -421,3 +421,13 @@ def test_exposure_is_monotone_and_mono_is_grey() -> None:
     assert (grey.amax(1) - grey.amin(1)).max() <= 1
     assert (coloured.amax(1) - coloured.amin(1)).mean() > 5
     assert (photo(contrast=1.4).std((1, 2, 3)) > photo(contrast=0.7).std((1, 2, 3))).all()
+
+
+def test_a_puzzle_is_the_shots_in_another_order_with_its_solution():
+    pictures, person = puzzle(3, 2, first=5, size=32)
+    whole = shots(3, 2, first=5, size=32).view(3, 2, -1)
+    assert sorted(person.tolist()) == [0, 0, 1, 1, 2, 2] != person.tolist()
+    for picture, whom in zip(pictures.flatten(1), person, strict=True):
+        assert (picture == whole[whom]).all(1).any()
+    assert len(pictures.flatten(1).unique(dim=0)) == 6
+    assert torch.equal(puzzle(3, 2, first=5, size=32)[1], person)

@@ -1,6 +1,8 @@
-"""What can be had without learning."""
+"""What pixels tell without learning, against loops."""
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image, ImageOps
 
 from facekit import floors
@@ -14,3 +16,34 @@ def test_grey_similarity_is_the_correlation_of_the_pixels(course):
     ]
     expected = np.corrcoef(pixels)[:5, 5:]
     np.testing.assert_allclose(floors.grey_similarity(probes, gallery), expected, atol=1e-4)
+
+
+def test_the_nearest_other_is_that_of_a_loop():
+    vectors = np.random.default_rng(0).normal(size=(12, 5)) * np.arange(1, 13)[:, None]
+    for place, nearest in enumerate(floors.nearest_other(vectors)):
+        cosines = {
+            other: vectors[place] @ vectors[other] / np.linalg.norm(vectors[other])
+            for other in range(12)
+            if other != place
+        }
+        assert nearest == max(cosines, key=cosines.get)
+
+
+def test_twins_are_found_whatever_their_light():
+    picture = torch.randint(0, 100, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    pictures = torch.cat([picture, 2 * picture + 30])
+    assert floors.rank_1(pictures, [0, 1, 2, 3, 0, 1, 2, 3]) == 1
+    assert floors.rank_1(pictures, range(8)) == 0, "itself does not count"
+    assert floors.rank_1(pictures, [0, 1, 2, 3, 0, 1, 5, 6]) == 0.5
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_brightness_and_contrast_are_taken_out(course, size):
+    vectors = floors.grey_vectors(course.train.paths[:5], size)
+    assert vectors.shape == (5, size**2)
+    np.testing.assert_allclose(vectors.mean(1), 0, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+
+
+def test_training_pictures_are_told_as_what_they_are(course):
+    assert (floors.nearest_class(course, course.train.paths) == course.train.labels).all()

@@ -200,3 +200,10 @@ def test_every_finding_has_a_severity_and_an_advice():
         assert len(advice) > 10
     order = [severity for severity, _ in health.FINDINGS.values()]
     assert order == sorted(order, key=["error", "warning", "note"].index)
+
+
+def test_the_demonstration_shows_what_was_spoilt_and_leaves_the_course_alone(course, unchanged):
+    with unchanged(course.root):
+        table = health.demonstrate(course)
+    counts = dict(zip(table["what"], table["count"], strict=True))
+    assert counts == {"unreadable": 1, "duplicate": 1, "grey": 1, "stray": 1}

@@ -53,6 +53,17 @@ def shots(
     return faces.render(person, shot, size, seed=seed, difficulty=difficulty)
 
 
+def puzzle(
+    count: int = 4, each: int = 3, first: int = 0, size: int = 160, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """`each` shots of `count` people, shuffled the same way every time, and who is in each.
+
+    Returns uint8 (count * each, 3, size, size) and int64 (count * each,), 0 ... count - 1.
+    """
+    order = torch.randperm(count * each, generator=torch.Generator().manual_seed(1))
+    return shots(count, each, first, size, seed)[order], order // each
+
+
 def sweep(knob: str, steps: int = 9, person: int = 0, size: int = 160, seed: int = 0) -> Tensor:
     """One person while a knob of KNOBS or TRAITS is turned: uint8 (steps, 3, size, size).
 
