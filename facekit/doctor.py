@@ -11,7 +11,7 @@ import facekit
 from facekit import credentials, runtime
 from facekit.errors import DataError, FacekitError
 from facekit.feed import choose_workers
-from facekit.layout import CourseData, find_term
+from facekit.layout import SPLITS, CourseData, find_term
 from facekit.runtime import Choice
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "pillow", "scikit-learn")
@@ -84,8 +84,7 @@ def _data(root: Path) -> Choice:
     """A word on the data; every split is read, so half a data folder is noticed here."""
     try:
         data = CourseData(root, find_term(root))
-        splits = "train", "dev", "test", "known", "unknown_dev", "unknown_test"
-        counts = ", ".join(f"{split} {len(getattr(data, split))}" for split in splits)
+        counts = ", ".join(f"{split} {len(getattr(data, split))}" for split in SPLITS)
     except DataError as error:
         return Choice("not usable", str(error))
     return Choice(f"{len(data.classes)} classes", f"{root}: {counts}")

@@ -20,6 +20,7 @@ from facekit.errors import DataError
 from facekit.tables import read_table
 
 NO_MATCH = "n000000"
+SPLITS = ("train", "dev", "test", "known", "unknown_dev", "unknown_test")
 IDENTITY = re.compile(r"n\d{6}")
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif"}
 

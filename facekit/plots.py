@@ -218,16 +218,29 @@ def own_logits(curves: dict[str, np.ndarray], degrees: np.ndarray) -> Figure:
     return lines(pd.DataFrame(curves, angle), "The own class's logit", "logit")
 
 
-def bars(counts: Mapping[str, float] | pd.DataFrame, title: str, label: str) -> Figure:
-    """One bar for each name, or for each row of a table one beside the other for its columns."""
+def bars(
+    counts: Mapping[str, float] | pd.DataFrame,
+    title: str,
+    label: str,
+    chance: float | None = None,
+) -> Figure:
+    """One bar for each name, or for each row of a table one beside the other for its columns.
+
+    `chance`: where a dotted line is drawn across.
+    """
     fig, (place,) = figure()
+    if chance is not None:
+        place.axhline(chance, color="black", linestyle=":", label="chance")
     if isinstance(counts, pd.DataFrame):
         counts.plot.bar(ax=place, color=list(COLOURS), width=0.8)
         plt.setp(place.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
         place.set_xlabel("")
-        place.legend(loc="upper left", bbox_to_anchor=(1, 1))
     else:
         place.bar(list(counts), list(counts.values()), color=BLUE)
+        if len(counts) > 6:
+            plt.setp(place.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    if place.get_legend_handles_labels()[1]:
+        place.legend(loc="upper left", bbox_to_anchor=(1, 1))
     place.set(title=title, ylabel=label)
     return fig
 

@@ -31,6 +31,7 @@ from facekit import faces, kaggle, runtime
 from facekit.errors import DataError
 from facekit.images import check_readable, read_rgb
 from facekit.layout import (
+    SPLITS,
     TERMS,
     CourseData,
     Term,
@@ -304,8 +305,7 @@ def _photographs(folder: Path) -> dict[str, str]:
 
 def _counts(course: CourseData) -> dict[str, int]:
     """How much there is of each part of a course; DataError unless every part is there."""
-    parts = ("classes", "train", "dev", "test", "known", "unknown_dev", "unknown_test")
-    return {part: len(getattr(course, part)) for part in parts}
+    return {part: len(getattr(course, part)) for part in ("classes", *SPLITS)}
 
 
 def _is_course(folder: Path) -> bool:

@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps
 
-from facekit import ablations, anatomy, augment_gpu, blocks, heads, optim, plots
+from facekit import ablations, anatomy, augment_gpu, blocks, heads, layout, optim, plots
 from facekit.augment import NOTHING, Augment, Preprocess
 from facekit.changes import draw
+from facekit.layout import CourseData
 from facekit.panel import describe_threshold as describe_threshold
 from facekit.panel import threshold as threshold
 from facekit.recipes import CHOICES, Recipe
@@ -28,6 +29,70 @@ def _slider(
     return kind(
         value=value, min=low, max=high, step=step, description=name, continuous_update=False
     )
+
+
+EACH = 20  # pictures of a page
+
+
+def montage_pages(course: CourseData, split: str, by: str) -> list[np.ndarray]:
+    """The pages of a montage of a split, each the places of EACH of its pictures at most.
+
+    `by` "page": the files in sorted order. `by` "person": a page for each person; where nobody
+    says who is on the pictures, in sorted order again.
+    """
+    who = _who(course, split)
+    if by == "page" or who is None:
+        places = np.arange(len(getattr(course, split)))
+        return np.split(places, range(EACH, len(places), EACH))
+    order = np.argsort(who, kind="stable")
+    starts = np.flatnonzero(np.diff(np.unique(who, return_inverse=True)[1][order])) + 1
+    return [places[:EACH] for places in np.split(order, starts)]
+
+
+def _who(course: CourseData, split: str) -> np.ndarray | None:
+    """The name of whoever is on each picture, where that is handed out."""
+    labels = getattr(course, split).labels
+    if labels is None or isinstance(labels[0], str):
+        return labels and np.array(labels)
+    return np.array(course.classes)[list(labels)]
+
+
+def montage_page(
+    course: CourseData, split: str, by: str, number: int
+) -> tuple[list[Path], list[str], str]:
+    """One of `montage_pages`: its files, who each is (or its name) and a title.
+
+    A number beyond the last stands for the last.
+    """
+    pages, pictures = montage_pages(course, split, by), getattr(course, split)
+    number, who = min(number, len(pages) - 1), _who(course, split)
+    names = pictures.names if who is None else who
+    places = pages[number]
+    title = f"{split}: {by} {number} of 0 ... {len(pages) - 1}"
+    return [pictures.paths[i] for i in places], [str(names[i]) for i in places], title
+
+
+def montages(course: CourseData) -> ipywidgets.VBox:
+    """Every picture of the course: a choice of split, and a slider over its people or pages."""
+    controls = {
+        "split": ipywidgets.Dropdown(options=layout.SPLITS, description="split"),
+        "by": ipywidgets.Dropdown(options=["person", "page"], description="by"),
+        "number": _slider("number", 0, 0, 0, 1),
+    }
+
+    def adapt(_: object = None) -> None:
+        pages = montage_pages(course, controls["split"].value, controls["by"].value)
+        controls["number"].max = len(pages) - 1
+
+    def show(**chosen) -> None:
+        paths, names, title = montage_page(course, **chosen)
+        plots.montage(paths, names, title=title)
+        plt.show()
+
+    adapt()
+    for name in ("split", "by"):
+        controls[name].observe(adapt, "value")
+    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
 
 
 STRENGTHS = {  # setting: least, most, step

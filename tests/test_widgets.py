@@ -20,7 +20,8 @@ import torch
 from PIL import Image
 
 from facekit import ablations, blocks, openset, plots, widgets
-from facekit.augment import NOTHING, Augment, Preprocess
+from facekit.augment import Preprocess, only
+from facekit.layout import NO_MATCH, SPLITS, ImageSet
 from facekit.recipes import CHOICES
 from facekit.train import History
 
@@ -116,10 +117,6 @@ def test_every_strength_can_be_moved_over_its_range(monkeypatch):
         assert 0 <= pictures.min() <= pictures.max() <= 1
 
 
-def only(**settings: float) -> Augment:
-    return Augment(**vars(NOTHING) | settings)
-
-
 def some_picture() -> Image.Image:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 24, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
@@ -147,6 +144,61 @@ def test_a_stronger_setting_is_the_same_change_and_more_of_it():
     assert (strong != plain).flatten(1).any(1).sum() > 40
     weak, strong = changed(60, rotation=5.0), changed(60, rotation=20.0)
     assert ((weak - plain).abs().mean((1, 2, 3)) <= (strong - plain).abs().mean((1, 2, 3))).all()
+
+
+@pytest.mark.parametrize("by", ["person", "page"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_pages_of_a_split_show_every_picture_once(course, split, by):
+    pages = widgets.montage_pages(course, split, by)
+    count = len(getattr(course, split))
+    assert sorted(np.concatenate(pages)) == list(range(count))
+    assert 1 <= min(map(len, pages)) <= max(map(len, pages)) <= widgets.EACH
+    if by == "page" or split in ("test", "unknown_test"):
+        assert len(pages) == -(-count // widgets.EACH)
+
+
+def test_a_persons_page_shows_that_person_and_who_it_is(course):
+    for number, name in enumerate(course.classes):
+        paths, names, title = widgets.montage_page(course, "train", "person", number)
+        assert {path.parent.name for path in paths} == set(names) == {name}
+        assert f"person {number} " in title
+    strangers, names, _ = widgets.montage_page(course, "unknown_dev", "person", 0)
+    assert set(names) == {NO_MATCH}
+    assert len(strangers) == course.unknown_dev.labels.count(NO_MATCH)
+
+
+def test_where_nobody_is_named_the_files_are(course):
+    paths, names, _ = widgets.montage_page(course, "test", "person", 0)
+    assert names == [path.name for path in paths]
+    assert paths == list(course.test.paths[: widgets.EACH])
+
+
+def test_a_person_of_many_pictures_has_one_page():
+    paths = [Path(f"{number}.jpg") for number in range(50)]
+    one = SimpleNamespace(
+        train=ImageSet(Path(), tuple(paths), (0,) * 45 + (1,) * 5), classes=["a", "b"]
+    )
+    assert [len(page) for page in widgets.montage_pages(one, "train", "person")] == [20, 5]
+    assert [len(page) for page in widgets.montage_pages(one, "train", "page")] == [20, 20, 10]
+
+
+def test_the_montage_slider_goes_over_its_whole_range(course, monkeypatch):
+    shown, draw = [], plots.montage
+
+    def noting(paths, names, title):
+        shown.append((title, tuple(paths)))
+        return draw(paths, names, title=title)
+
+    monkeypatch.setattr(plots, "montage", noting)
+    split, by, number, _ = widgets.montages(course).children
+    for name, kind in itertools.product(split.options, by.options):
+        split.value, by.value = name, kind
+        assert number.max == len(widgets.montage_pages(course, name, kind)) - 1
+        for place in range(number.max + 1):
+            number.value = place
+            assert shown[-1][0] == f"{name}: {kind} {place} of 0 ... {number.max}"
+    everything = {path for _, paths in shown for path in paths}
+    assert everything == {path for name in SPLITS for path in getattr(course, name)}
 
 
 def test_the_imagined_plateau_is_cut_from_a_third_on():
@@ -290,6 +342,23 @@ def test_a_table_has_a_bar_for_each_number():
     heights = [[bar.get_height() for bar in group] for group in place.containers]
     assert heights == [[1, 2], [3, 4]]
     assert [label.get_text() for label in place.get_xticklabels()] == ["x", "y"]
+
+
+def test_chance_is_a_line_across_with_a_name():
+    for counts in ({"x": 1.0, "y": 2.0}, pd.DataFrame({"a": {"x": 1.0, "y": 2.0}})):
+        (place,) = plots.bars(counts, "Right", "share", chance=0.25).axes
+        (line,) = place.lines
+        assert set(line.get_ydata()) == {0.25}
+        assert "chance" in [text.get_text() for text in place.get_legend().get_texts()]
+    assert plots.bars({"x": 1.0}, "Right", "share").axes[0].get_legend() is None
+
+
+def test_many_names_do_not_lie_on_each_other():
+    names = [f"a rather long name {number}" for number in range(10)]
+    fig = plots.bars(dict.fromkeys(names, 1.0), "Many", "count")
+    fig.canvas.draw()
+    angles = {label.get_rotation() for label in fig.axes[0].get_xticklabels()}
+    assert angles == {45}
 
 
 class Page:
