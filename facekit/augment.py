@@ -4,7 +4,7 @@ One `Preprocess` serves training, evaluation, classification and verification, a
 the trained network: nobody types a mean twice.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from PIL import Image
@@ -106,6 +106,11 @@ class Augment:
 
 # Every change switched off: what is left is the plain resize.
 NOTHING = Augment(crop_scale=1.0, flip=0, rotation=0, jitter=0, grey=0, erasing=0)
+
+
+def only(**settings: float) -> Augment:
+    """These changes and no other."""
+    return replace(NOTHING, **settings)
 
 
 def preview(

@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from facekit import augment_cpu, augment_gpu
-from facekit.augment import GREY_LEVEL, MEAN, NOTHING, STD, Augment, Preprocess, preview
+from facekit.augment import GREY_LEVEL, MEAN, NOTHING, STD, Augment, Preprocess, only, preview
 from facekit.changes import Changes, draw
 from facekit.order import random_numbers
 
@@ -23,11 +23,6 @@ def picture(width: int = 48, height: int = 48) -> Image.Image:
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     planes = (x, y**2, 0.5 + 0.5 * np.sin(5 * x + 3 * y))
     return Image.fromarray((np.stack(planes, axis=-1) * 255).round().astype(np.uint8))
-
-
-def only(**settings_) -> Augment:
-    """Everything off but what is named."""
-    return Augment(**NOTHING.__dict__ | settings_)
 
 
 def plain(image: Image.Image, size: int) -> np.ndarray:

@@ -11,18 +11,13 @@ from scipy import stats
 from torchvision.transforms.functional import _get_inverse_affine_matrix
 from torchvision.transforms.v2 import functional as F
 
-from facekit.augment import NOTHING, Augment, Preprocess
+from facekit.augment import NOTHING, Augment, Preprocess, only
 from facekit.changes import STEPS, Changes, _ranges, _step, draw, symmetric_beta
 from facekit.faces.draws import Draws
 
 ALL = Augment(shift=0.1, shear=5, random_steps=2, blur=0.5, mixup=0.3, cutmix=1.0)
 SIZE = 40
 MANY = [(1, index) for index in range(4000)]
-
-
-def only(**settings_) -> Augment:
-    """Everything off but what is named."""
-    return Augment(**NOTHING.__dict__ | settings_)
 
 
 def drawn(augment: Augment, keys=MANY, side: int = 48, size: int = SIZE, seed: int = 5) -> Changes:

@@ -1,0 +1,69 @@
+"""What a change of a picture costs, by each way of carrying it out. Built in notebook 02."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageOps
+
+from facekit import augment_cpu, augment_gpu
+from facekit.augment import Augment, Preprocess, preview
+from facekit.changes import draw
+
+ROUNDS = 3  # the first time is slow, the quickest counts
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """What one call costs of a core, on however many it runs."""
+    took = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        work()
+        took.append(time.process_time() - began)
+    return 1000 * min(took)
+
+
+def ways(
+    picture: Image.Image, preprocess: Preprocess, side: int, count: int
+) -> dict[str, Callable[[Augment], torch.Tensor]]:
+    """Three ways to change `count` copies of a picture, all on the processor.
+
+    "v2, one by one" begins with the picture as it was opened, the others with pixels that were
+    brought to side x side before.
+    """
+    pixels = np.asarray(ImageOps.fit(picture, (side, side)))
+    stored = np.tile(pixels, (count, 1, 1, 1))  # uint8 (B, side, side, 3)
+    keys = [(0, index) for index in range(count)]
+
+    def drawn(back_end, pictures):
+        return lambda augment: back_end.apply(
+            pictures, draw(augment, preprocess, side, 0, keys), preprocess
+        )
+
+    return {
+        "v2, one by one": lambda augment: preview(picture, preprocess, augment, count),
+        "OpenCV": drawn(augment_cpu, stored),
+        "tensors": drawn(augment_gpu, torch.from_numpy(stored)),
+    }
+
+
+def table(
+    picture: Image.Image,
+    preprocess: Preprocess,
+    side: int,
+    changes: Mapping[str, Augment],
+    count: int = 32,
+) -> pd.DataFrame:
+    """Milliseconds of a core for one picture: a row for each change, a column for each way."""
+    return pd.DataFrame(
+        {
+            name: {
+                change: milliseconds(partial(way, augment)) / count
+                for change, augment in changes.items()
+            }
+            for name, way in ways(picture, preprocess, side, count).items()
+        }
+    )
