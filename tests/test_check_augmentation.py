@@ -1,0 +1,66 @@
+"""The references of notebook 02's exercises against torchvision, and against the kit's own way."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as F
+
+from facekit import check
+from facekit.augment import Preprocess, only
+from facekit.changes import draw
+from facekit.check import augmentation
+from facekit.mixing import mix
+
+
+def drawn(name: str) -> list[tuple]:
+    """Arguments that students' answers are judged on."""
+    rng = np.random.default_rng(0)
+    return [case for _ in range(4) for case in check.exercises()[name].draw(rng)]
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_true_colours_undo_what_torchvision_does(case):
+    batch, mean, std = drawn("true_colours")[case]
+    found = augmentation.true_colours(batch, mean, std)
+    torch.testing.assert_close(F.normalize(found, mean.tolist(), std.tolist()), batch)
+    own = Preprocess(batch.shape[-1], tuple(mean.tolist()), tuple(std.tolist())).invert(batch)
+    torch.testing.assert_close(found, own)
+
+
+def test_the_unchanged_are_as_many_as_the_draws_leave_alone():
+    chances, count = [0.5, 0.25, 0.3], 20_000
+    augment = only(flip=chances[0], erasing=chances[1], blur=chances[2])
+    changes = draw(augment, Preprocess(16), 16, 0, [(0, index) for index in range(count)])
+    alone = (changes.matrix[:, 0, 0] > 0) & (changes.erase == 0).all(1) & (changes.blur == 0)
+    share = augmentation.unchanged_share(chances)
+    error = (share * (1 - share) / count) ** 0.5
+    assert alone.float().mean().item() == pytest.approx(share, abs=4 * error)
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_a_flip_is_that_of_torchvision(case):
+    pictures, chosen = drawn("flip_some")[case]
+    assert chosen.any()
+    assert not chosen.all()
+    wanted = [
+        F.horizontal_flip(picture) if flip else picture
+        for picture, flip in zip(pictures, chosen, strict=True)
+    ]
+    assert torch.equal(augmentation.flip_some(pictures, chosen), torch.stack(wanted))
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_mixing_is_that_of_training(case):
+    pictures, answers, share = drawn("mix_up")[case]
+    pictures = pictures[..., :3, :3]  # training's are square
+    changes = draw(
+        only(mixup=1.0), Preprocess(16), 16, 0, [(0, index) for index in range(len(share))]
+    )
+    labels = answers.argmax(1)
+    images, labels, others, share = mix(pictures, labels, changes._replace(share=share))
+    found, mixed = augmentation.mix_up(pictures, answers, share)
+    torch.testing.assert_close(found, images)
+    one_hot = torch.eye(answers.shape[1])
+    wanted = share[:, None] * one_hot[labels] + (1 - share)[:, None] * one_hot[others]
+    torch.testing.assert_close(mixed, wanted)
+    torch.testing.assert_close(mixed.sum(1), torch.ones(len(share)))
