@@ -56,6 +56,13 @@ def rank_1(pictures: torch.Tensor, person: Sequence[int]) -> float:
     return float((person[nearest] == person).mean())
 
 
+def nearest_known(data: CourseData) -> np.ndarray:
+    """Whether the most similar gallery picture is right, for each dev probe with a match: (M,)."""
+    probes, gallery = (grey_vectors(part.paths) for part in (data.unknown_dev, data.known))
+    truth = openset.truth_indices(data.unknown_dev.labels, data.known.labels)
+    return (openset.similarity(probes, gallery).argmax(1) == truth)[truth >= 0]
+
+
 def pair_auc(first: np.ndarray, second: np.ndarray, same: Sequence[int]) -> float:
     """How often a pair of one person is more alike than a pair of two: area under the ROC.
 

@@ -22,7 +22,7 @@ from facekit.faces import (
     render,
 )
 from facekit.faces.draws import Draws
-from facekit.faces.sheet import portrait, puzzle, shots
+from facekit.faces.sheet import close_ups, portrait, puzzle, shots, sweep
 from facekit.faces.skin import brow_colour
 from facekit.faces.surface import Surface, box_mean, facts, normals, slices, spline, unit
 
@@ -431,3 +431,11 @@ def test_a_puzzle_is_the_shots_in_another_order_with_its_solution():
         assert (picture == whole[whom]).all(1).any()
     assert len(pictures.flatten(1).unique(dim=0)) == 6
     assert torch.equal(puzzle(3, 2, first=5, size=32)[1], person)
+
+
+def test_close_ups_are_sweeps_without_their_surroundings():
+    found = close_ups(["yaw", "jaw_width"], person=2, steps=2)
+    assert list(found) == ["yaw", "jaw_width"]
+    for knob, pictures in found.items():
+        whole = sweep(knob, 2, person=2, size=160)
+        assert torch.equal(pictures, whole[..., 34:142, 26:134])

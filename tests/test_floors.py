@@ -45,5 +45,15 @@ def test_brightness_and_contrast_are_taken_out(course, size):
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 
 
+def test_the_nearest_known_is_right_where_a_loop_finds_it(course):
+    gallery = floors.grey_vectors(course.known.paths)
+    right = []
+    for path, name in zip(course.unknown_dev.paths, course.unknown_dev.labels, strict=True):
+        scores = gallery @ floors.grey_vectors([path])[0]
+        if name in course.known.labels:
+            right.append(course.known.labels[scores.argmax()] == name)
+    assert floors.nearest_known(course).tolist() == right
+
+
 def test_training_pictures_are_told_as_what_they_are(course):
     assert (floors.nearest_class(course, course.train.paths) == course.train.labels).all()

@@ -187,7 +187,7 @@ def test_the_montage_slider_goes_over_its_whole_range(course, monkeypatch):
 
     def noting(paths, names, title):
         shown.append((title, tuple(paths)))
-        return draw(paths, names, title=title)
+        return draw(paths[:2], names[:2], title=title)  # twenty take their time
 
     monkeypatch.setattr(plots, "montage", noting)
     split, by, number, _ = widgets.montages(course).children

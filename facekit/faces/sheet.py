@@ -84,6 +84,14 @@ def sweep(knob: str, steps: int = 9, person: int = 0, size: int = 160, seed: int
     return faces.render(whom, torch.zeros_like(whom), size, seed=seed, changes=changes)
 
 
+def close_ups(
+    knobs: Sequence[str], person: int = 0, steps: int = 6, seed: int = 0
+) -> dict[str, Tensor]:
+    """A `sweep` of each knob, cut out round the head: uint8 (steps, 3, 108, 108) for each."""
+    head = (..., slice(34, 142), slice(26, 134))
+    return {knob: sweep(knob, steps, person, 160, seed)[head] for knob in knobs}
+
+
 def grid(pictures: Tensor, columns: int) -> Tensor:
     """Lay pictures (N, 3, size, size) out in rows of `columns`: uint8 (height, width, 3)."""
     rows = -(-len(pictures) // columns)

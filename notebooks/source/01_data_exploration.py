@@ -16,25 +16,18 @@
 # photographed for it, and since we made the test sets we know the answers.
 
 # %%
-import shutil
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-import torch
-from PIL import Image
 
-from facekit import faces, floors, health, images, openset, plots, runtime
+from facekit import faces, floors, health, images, plots, runtime, widgets
 from facekit.faces import sheet
-from facekit.layout import NO_MATCH
+from facekit.layout import NO_MATCH, SPLITS
 from facekit.sources import open_course
 
 # %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
 course = open_course()
-print(course)
-print("profile of this machine:", runtime.profile().value.name)
+print(course, "profile: " + runtime.profile().value.name, sep="\n")
 
 # %% [markdown]
 # ## Look first
@@ -42,7 +35,7 @@ print("profile of this machine:", runtime.profile().value.name)
 # One training picture of each of the first twenty people. *Which of them
 # would you confuse?*
 
-# %%
+# %% alt="Twenty faces in two rows, each of another person, names above"
 by_class = pd.Series(course.train.paths).groupby(list(course.train.labels))
 first = by_class.first().head(20)
 names = [course.classes[label] for label in first.index]
@@ -53,9 +46,19 @@ plots.montage(list(first), names, title="One picture of each person");
 # picture to picture, and what stays? A program must ignore the first and
 # find the second.*
 
-# %%
+# %% alt="Two rows of ten faces: one person above, another below"
 two = [*by_class.get_group(0)[:10], *by_class.get_group(1)[:10]]
 plots.montage(two, columns=10, title=f"{names[0]} above, {names[1]} below");
+
+# %% [markdown]
+# The same for everybody: choose a split, then go through its people or its
+# pages. For `train` and `dev` the number of a person is the *label* that a
+# network will be asked for. *In which splits can you not go by person, and
+# why? How many faces of `unknown_dev` has person 0?* (Where sliders do not
+# work, such as on GitHub, the picture above shows the first two people.)
+
+# %% alt="A page of faces of one person, chosen with a slider"
+widgets.montages(course)
 
 # %% [markdown]
 # ## People who do not exist
@@ -73,19 +76,19 @@ plots.montage(two, columns=10, title=f"{names[0]} above, {names[1]} below");
 # of them in a sentence, so that somebody else can point at the right one.
 # Which words did you need?*
 
-# %%
+# %% alt="Twenty-four plain portraits, all from the front in the same light"
 world = 1  # the course's people live in world 0
 portraits = sheet.people(24, size=112, seed=world)
-plots.montage(portraits, columns=8);
+plots.montage(portraits, columns=8, title="As for a passport");
 
 # %% [markdown]
 # Now the first four of them on eight occasions, a row a person. *Which words
 # of your sentence still hold in every picture of the row? Would you have
 # called it one person, without being told?*
 
-# %%
+# %% alt="Four rows of eight faces, a person a row, with varied pose and light"
 occasions = sheet.shots(4, 8, size=112, seed=world)
-plots.montage(occasions, columns=8);
+plots.montage(occasions, columns=8, title="A row a person");
 
 # %% [markdown]
 # We need not guess what stays, we can ask. Here are a few numbers behind the
@@ -93,8 +96,7 @@ plots.montage(occasions, columns=8);
 # will be constant?*
 
 # %%
-shot = torch.arange(8)
-who, how = faces.parameters(torch.zeros_like(shot), shot, seed=world)
+who, how = faces.parameters([0] * 8, range(8), seed=world)
 some = ["age", "tone", "jaw_width", "nose_tip",  # the person
         "yaw", "smile", "exposure", "blur"]  # the shot
 print(f"{len(who)} numbers make a person, {len(how)} a shot")
@@ -105,20 +107,17 @@ pd.DataFrame({name: (who | how)[name] for name in some}).T.round(2)
 # them, and write your four groups of letters down, before you go on. What
 # did you look at? What misled you?*
 
-# %%
-shuffle = torch.randperm(12, generator=torch.Generator().manual_seed(1))
-person = torch.arange(24, 28).repeat_interleave(3)[shuffle]
-shot = torch.arange(3).repeat(4)[shuffle]
-puzzle = faces.render(person, shot, size=112, seed=world)
-plots.montage(puzzle, list("ABCDEFGHIJKL"), columns=6, title="Who is who?");
+# %% alt="Twelve faces, lettered A to L, four people in a shuffled order"
+puzzle, person = sheet.puzzle(4, 3, first=24, size=112, seed=world)
+plots.montage(puzzle, "ABCDEFGHIJKL", columns=6, title="Who is who?");
 
 # %% [markdown]
-# A row a person:
+# The solution, a row a person:
 
-# %%
+# %% alt="The same twelve faces in four rows, three of one person in each"
 rows = person.argsort(stable=True)
 letters = ["ABCDEFGHIJKL"[row] for row in rows]
-plots.montage(puzzle[rows], letters, columns=3);
+plots.montage(puzzle[rows], letters, columns=3, title="Who was who");
 
 # %% [markdown]
 # ## One knob at a time
@@ -129,24 +128,20 @@ plots.montage(puzzle[rows], letters, columns=3);
 # show one person. In which row would a program that compares pixels find that
 # hardest to believe?*
 
-# %%
-shot_knobs = ["yaw", "key_x", "exposure", "smile", "mouth_open"]
-near = (..., slice(34, 142), slice(26, 134))  # cut out the head
-turned = {knob: sheet.sweep(knob, 6, person=3, size=160, seed=world)[near]
-          for knob in shot_knobs}
-plots.rows_of_pictures(turned, "Always one person", side=1.4);
+# %% alt="Five rows of six faces; in each row one thing about the shot changes"
+shots = sheet.close_ups(
+    ["yaw", "key_x", "exposure", "smile", "mouth_open"], 3, seed=world)
+plots.rows_of_pictures(shots, "Always one person", side=1.4);
 
 # %% [markdown]
 # Now some of the person's, from one end of the range to the other; `nose_tip`
 # is how far the nose stands out. *Where in a row does somebody else begin?
 # Which of these numbers could you read off a photograph, and which not?*
 
-# %%
-person_knobs = ["age", "tone", "jaw_width", "mouth_width", "nose_tip"]
-turned |= {knob: sheet.sweep(knob, 6, person=3, size=160, seed=world)[near]
-           for knob in person_knobs}
-plots.rows_of_pictures({knob: turned[knob] for knob in person_knobs},
-                       "Somebody else at each end", side=1.4);
+# %% alt="Five rows of six faces; in each row one trait of the person changes"
+people = sheet.close_ups(
+    ["age", "tone", "jaw_width", "mouth_width", "nose_tip"], 3, seed=world)
+plots.rows_of_pictures(people, "Somebody else at each end", side=1.4);
 
 # %% [markdown]
 # How much does each knob change the *picture*? The bars compare the two ends
@@ -154,12 +149,10 @@ plots.rows_of_pictures({knob: turned[knob] for knob in person_knobs},
 # shot's have the longer bars? What does that mean for a program that compares
 # pixels?*
 
-# %%
+# %% alt="Ten bars, the longest for yaw and light, the shortest for nose_tip"
 moved = {knob: (row[-1].float() - row[0].float()).abs().mean().item()
-         for knob, row in turned.items()}
-figure = plots.bars(moved, "From one end of a knob to the other",
-                    "grey levels")
-figure.axes[0].tick_params(axis="x", rotation=45)
+         for knob, row in (shots | people).items()}
+plots.bars(moved, "From one end of a knob to the other", "grey levels");
 
 # %% [markdown]
 # Turning the head changes far more pixels than another jaw or nose does, and
@@ -178,7 +171,7 @@ figure.axes[0].tick_params(axis="x", rotation=45)
 # each pixel shows. *One eye is hidden when a head is turned far. Where should
 # its point be?*
 
-# %%
+# %% alt="Five faces with points on eyes, nose, mouth and chin; coloured parts"
 which = {"person": [0, 0, 2, 3, 6], "shot": [2, 6, 4, 1, 3],
          "size": 112, "seed": world}
 points, parts = faces.landmarks(**which), faces.parts(**which)
@@ -201,8 +194,7 @@ plots.answers(faces.render(**which), points, parts, faces.PARTS);
 #   of them, or say `n000000`: nobody I know.
 
 # %%
-splits = ["train", "dev", "test", "known", "unknown_dev", "unknown_test"]
-counts = {name: len(getattr(course, name)) for name in splits}
+counts = {name: len(getattr(course, name)) for name in SPLITS}
 pd.Series(counts, name="images").to_frame().T
 
 # %%
@@ -210,6 +202,38 @@ per_class = pd.Series(course.train.labels).value_counts()
 print(f"{len(course.classes)} classes, {per_class.min()} to "
       f"{per_class.max()} training images each")
 print("label 0 is the folder", course.classes[0])
+
+# %% [markdown]
+# ### Exercise: from a folder to a label
+#
+# *Folders `n2` and `n10`: which is class 0?* Write the labels of some files.
+# `paths` is a list of paths such as `train/n10/7.jpg`, in any order; a path's
+# folder is named `path.parent.name`. The label is the place of that name
+# among all the names that occur, sorted as text. Return a list of integers,
+# one for each path.
+
+# %%
+from facekit import check
+
+
+def class_indices(paths):
+    ### BEGIN SOLUTION
+    classes = sorted({path.parent.name for path in paths})
+    return [classes.index(path.parent.name) for path in paths]
+    ### END SOLUTION
+
+
+check.exercise("class_indices", class_indices)
+
+# %% [markdown]
+# > **In practice.** Every network ends in numbers, and somebody must know
+# > which number was whom. Homework code often takes names from the order of a
+# > `glob`, test ids from a `range`, and an identity from `split("/")[-2]`.
+# > That works until there is a `.ipynb_checkpoints` in the folder (it becomes
+# > class 0 and moves every label by one), a gap in the numbers, or Windows
+# > with its other slash. The loss curve looks healthy all the while; the
+# > submission scores like chance. facekit reads names from the files that
+# > are there and checks row *i* of each table against file *i*.
 
 # %% [markdown]
 # ## Can the files be trusted?
@@ -224,23 +248,15 @@ odd = health.examine(course.root)
 odd
 
 # %% [markdown]
-# An empty table is a good one. Four pictures of one person, each spoilt in
-# another way, show what it would say. *Which of these would have stopped your
-# training, and which would have slipped through?*
+# An empty table is a good one. To see what it would say, here are copies of
+# four pictures: one is there twice, one is cut off after 500 bytes, one was
+# saved as grey, and a text file lies beside them. That gives four lines. *Which
+# would have stopped your training, and which would have slipped through?*
 
 # %%
-folder = Path(tempfile.mkdtemp()) / course.classification.name / "train/n1"
-folder.mkdir(parents=True)
-for place, path in enumerate(course.train.paths[:4]):
-    shutil.copy(path, folder / f"{place}.jpg")
-shutil.copy(folder / "0.jpg", folder / "copy.jpg")
-cut = (folder / "1.jpg").read_bytes()[:500]
-(folder / "1.jpg").write_bytes(cut)
-Image.open(folder / "2.jpg").convert("L").save(folder / "2.jpg")
-(folder / "notes.txt").touch()
-spoilt = health.examine(folder.parents[2], course.term.name)
-shutil.rmtree(folder.parents[2])
-spoilt[["severity", "what", "count", "advice"]]
+# NBVAL_CHECK_OUTPUT
+spoilt = health.demonstrate(course)
+print(spoilt.drop(columns="example").to_string(index=False))
 
 # %% [markdown]
 # ## Numbers for the normalisation
@@ -256,24 +272,67 @@ statistics = images.channel_statistics(course.train.paths[:500])
 pd.DataFrame(statistics, index=["red", "green", "blue"]).T.round(4)
 
 # %% [markdown]
+# ### Exercise: the spread of all pixels
+#
+# *A black picture and a white one: how large is the spread within each, and
+# how large over both?* `pictures` are `uint8` of shape (N, H, W, 3). Return
+# the mean and the standard deviation of each channel over all pixels of all
+# pictures, with grey levels scaled to 0 ... 1: two arrays of shape (3,).
+
+# %%
+from facekit import check
+
+
+def channel_moments(pictures):
+    ### BEGIN SOLUTION
+    pixels = pictures.reshape(-1, 3) / 255
+    return pixels.mean(0), pixels.std(0)
+    ### END SOLUTION
+
+
+check.exercise("channel_moments", channel_moments)
+
+# %% [markdown]
 # ## Nobody I know
 #
 # Twelve faces of `unknown_dev` with their truth. Row *i* of
 # `verification_dev.csv` is about the *i*-th file in sorted order. *Roughly
 # what share is `n000000`?*
 
-# %%
+# %% alt="Twelve faces with their identities above; some say n000000"
 plots.montage(course.unknown_dev.paths[:12], course.unknown_dev.labels[:12],
               columns=6, title="Unknown faces and who they are");
 
 # %%
+# NBVAL_CHECK_OUTPUT
 truth = np.array(course.unknown_dev.labels)
 strangers = (truth == NO_MATCH).mean()
 print(f"{strangers:.1%} of the unknown faces match nobody")
 
 # %% [markdown]
-# So a program that always says `n000000` scores about 11 %, and one that
-# never says it cannot score over 89 %.
+# ### Exercise: two bounds without a face
+#
+# *What does a program score that always says `n000000`? And how much can one
+# score at best that never says it?* `truth` is a list of names. Return both
+# accuracies, as shares of all faces.
+
+# %%
+from facekit import check
+
+
+def bounds(truth):
+    ### BEGIN SOLUTION
+    strangers = truth.count("n000000") / len(truth)
+    return strangers, 1 - strangers
+    ### END SOLUTION
+
+
+check.exercise("bounds", bounds)
+
+# %% [markdown]
+# Here these are 11 % and 89 %: one face in nine is a stranger, as in the
+# homework. A score between the two tells little until one knows which kind of
+# mistake is behind it (notebook 06).
 #
 # ## How far does one get without learning?
 #
@@ -292,7 +351,7 @@ print(f"nearest neighbour {floor:.1%}, chance {chance:.1%}")
 # as the bars above foretold. Here are some mistakes: each dev face above, a
 # picture of the person that it was taken for below.
 
-# %%
+# %% alt="Ten dev faces above, below each the person it was taken for"
 wrong = np.flatnonzero(guesses != course.dev.labels)[:10]
 lookalike = [by_class.get_group(label).iloc[0] for label in guesses[wrong]]
 asked = [course.dev.paths[row] for row in wrong]
@@ -303,11 +362,8 @@ plots.montage([*asked, *lookalike], columns=len(wrong),
 # The same for the open set: pixels, one gallery picture a person.
 
 # %%
-alike = openset.similarity(floors.grey_vectors(course.unknown_dev.paths),
-                           floors.grey_vectors(course.known.paths))
-place = openset.truth_indices(truth, course.known.labels)
-rank_1 = (alike.argmax(1) == place)[place >= 0].mean()
-print(f"right identity first: {rank_1:.1%} of {np.sum(place >= 0)} probes, "
+right = floors.nearest_known(course)
+print(f"right identity first: {right.mean():.1%} of {len(right)} probes, "
       f"chance {1 / len(course.known):.1%}")
 
 # %% [markdown]
@@ -319,27 +375,52 @@ print(f"right identity first: {rank_1:.1%} of {np.sum(place >= 0)} probes, "
 # the same person on the same eight occasions. *What is turned up from row to
 # row?*
 
-# %%
+# %% alt="Three rows of eight faces of one person, harder from row to row"
 rows = {level: sheet.shots(1, 8, 3, 112, world, difficulty=level)
         for level in faces.DIFFICULTIES}
 plots.rows_of_pictures(rows, "The same person, the same occasions");
 
 # %% [markdown]
 # Take ten people and eight shots of each, 32 x 32 grey pixels as before: how
-# often is the most similar other picture one of the same person? *Sketch the
-# three bars before you run it. Where is chance?*
+# often is the most similar *other* picture one of the same person? This
+# measure needs neither a training set nor labels before the last step, and
+# you will need it for embeddings again.
+
+# %% [markdown]
+# ### Exercise: the nearest other
+#
+# *What is most similar to a picture, if you leave nothing out?* `vectors` is
+# an array (N, D). Return for each vector the index of the other vector at the
+# smallest angle, an integer array (N,). The cosine of the angle between two
+# vectors is their product after both were brought to length 1.
 
 # %%
-person = torch.arange(10).repeat_interleave(8)
-shot = torch.arange(8).repeat(10)
-pixel_floor = {}
-for level in faces.DIFFICULTIES:
-    small = faces.render(person, shot, 32, seed=world, difficulty=level)
-    alike = torch.corrcoef(small.float().mean(1).flatten(1))
-    nearest = person[alike.fill_diagonal_(-1).argmax(1)]  # not with itself
-    pixel_floor[level] = (nearest == person).float().mean().item()
-figure = plots.bars(pixel_floor, "Right by pixels alone", "share of pictures")
-figure.axes[0].axhline(7 / 79, color="black", linestyle=":");
+import numpy as np
+
+from facekit import check
+
+
+def nearest_other(vectors):
+    ### BEGIN SOLUTION
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosine = (vectors / lengths) @ (vectors / lengths).T
+    np.fill_diagonal(cosine, -np.inf)
+    return cosine.argmax(1)
+    ### END SOLUTION
+
+
+check.exercise("nearest_other", nearest_other)
+
+# %% [markdown]
+# `floors.rank_1` does that with the pixels and counts. *Sketch the three bars
+# before you run it. Where is chance?*
+
+# %% alt="Three bars falling from easy to hard, above a dotted line of chance"
+pixel_floor = {
+    level: floors.rank_1(sheet.shots(10, 8, 0, 32, world, level),
+                         np.arange(80) // 8)
+    for level in faces.DIFFICULTIES}
+plots.bars(pixel_floor, "Right by pixels alone", "share", chance=7 / 79);
 
 # %% [markdown]
 # The dotted line is chance: 7 of the 79 other pictures are right. The people
@@ -370,33 +451,33 @@ figure.axes[0].axhline(7 / 79, color="black", linestyle=":");
 # write down one group of people whom it leaves out and does not mention.*
 
 # %% [markdown]
+# **On Colab, Kaggle, a laptop.** The people are the same, only their number
+# and their pixels differ: a Colab T4 makes 1,000 people of 112 pixels where a
+# laptop makes 100 of 96, and takes a few minutes for it; on Kaggle switch the
+# session's internet on first. `./data_setup.sh --profile homework` makes the
+# full 7,001 on any of them (`FACEKIT_PROFILE=homework` then chooses them).
+# With the real data of your class unpacked in `data/`, this notebook runs as
+# it is. Looking at every file for oddities takes longest then; it is worth it.
+#
 # ## What you should have found
 #
 # These lines fail when your data is not what this notebook describes, or when
 # the rendered people do not behave as it says.
 
 # %%
-assert len(course.classes) == len(set(course.classes)) >= 2
 assert set(course.train.labels) == set(range(len(course.classes)))
-assert len(course.known.labels) == len(set(course.known.labels))
-assert set(truth) <= {*course.known.labels, NO_MATCH}
 assert 0.05 < strangers < 0.2, "about one ninth match nobody"
 assert not set(course.known.labels) & set(course.classes)
 assert "error" not in set(odd["severity"]), "training would stop, or lie"
 assert {"unreadable", "duplicate", "grey", "stray"} <= set(spoilt["what"])
 assert (statistics["std"] >= statistics["std within"]).all()
-assert floor > 1.5 * chance, "pixels should beat chance"
-assert floor < 0.9, "and leave something to learn"
+assert 1.5 * chance < floor < 0.9, "pixels help, and leave much to learn"
 assert all((kept == kept[0]).all() for kept in who.values()), "one person"
 assert (how["yaw"] != how["yaw"][0]).any(), "but not one picture"
 assert moved["yaw"] > moved["nose_tip"] > 0, "the shot outweighs the person"
 assert pixel_floor["easy"] > pixel_floor["hard"] > 0.5 * 7 / 79
 assert points.shape == (5, len(faces.LANDMARKS), 2)
-assert parts.max() < len(faces.PARTS)
 host.took()
 
 # %% [markdown]
-# **On other machines.** A Colab T4 makes 1,000 people instead of a laptop's
-# 100; `./data_setup.sh --profile homework` makes the full 7,001. With the
-# real data of your class unpacked in `data/`, this notebook runs as it is.
 # Next: [02, what training gets to see](02_augmentation_previews.ipynb).
