@@ -30,7 +30,7 @@ HOST, TOKEN = "127.0.0.1", "facekit"
 PATIENCE = 180_000  # ms for a page to show what it must: a slow machine is no failure
 RUNNING = 900_000  # ms for a notebook to be run
 SETTLE = 2_000  # ms for an answer on the page after the kernel is done; then other keys are tried
-TALLEST = 12_000  # pixels of a screenshot
+WIDTH, TALLEST = 1280, 16_000  # pixels of a picture of a notebook
 FLAGS = [
     "--disable-gpu",
     "--disable-quic",
@@ -87,6 +87,15 @@ window.facekit = {
   moved: control =>
     control.matches("button") || facekit.value(control) !== control.facekit.value,
   changed: control => facekit.answer(control) !== control.facekit.answer,
+  // Where the notebook ends, when it begins at the top: cells that were out of sight get drawn.
+  async bottom() {
+    for (const _ of "12") {
+      document.querySelector(".jp-WindowedPanel-outer")?.scrollTo(0, 0);
+      await new Promise(next => requestAnimationFrame(() => requestAnimationFrame(next)));
+    }
+    const cells = [...document.querySelectorAll(".jp-Cell")];
+    return Math.ceil(Math.max(400, ...cells.map(c => c.getBoundingClientRect().bottom))) + 40;
+  },
   // Twice, since a control that is moved while the kernel is busy sends its last value later.
   async settle() {
     for (const _ of "12") {
@@ -211,7 +220,7 @@ def _stop(server: subprocess.Popen) -> None:
 def open_browser(path: str) -> Iterator[BrowserContext]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        context = browser.new_context(viewport={"width": 1280, "height": 1400})
+        context = browser.new_context(viewport={"width": WIDTH, "height": 1400})
         context.set_default_timeout(PATIENCE)
         context.add_init_script(SCRIPT)
         yield context
@@ -367,11 +376,9 @@ def _errors(page: Page) -> list[str]:
 
 
 def photograph(page: Page, picture: Path) -> None:
-    """The whole notebook, as far as a picture goes."""
-    tall = page.evaluate(
-        "Math.max(0, ...[...document.querySelectorAll('.jp-WindowedPanel-outer')]"
-        ".map(part => part.scrollHeight))"
-    )
-    page.set_viewport_size({"width": 1280, "height": min(TALLEST, max(1400, tall + 200))})
+    """The whole notebook, in a window as tall as it, as far as that goes."""
+    page.set_viewport_size({"width": WIDTH, "height": TALLEST})
+    bottom = page.evaluate("facekit.bottom()")
     picture.parent.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=picture, type="jpeg", quality=60)
+    part = {"x": 0, "y": 0, "width": WIDTH, "height": min(bottom, TALLEST)}
+    page.screenshot(path=picture, clip=part, type="jpeg", quality=60)
