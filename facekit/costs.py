@@ -50,7 +50,7 @@ def ways(
     }
 
 
-def table(
+def cost_table(
     picture: Image.Image,
     preprocess: Preprocess,
     side: int,

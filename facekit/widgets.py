@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from facekit import ablations, anatomy, augment_gpu, blocks, heads, layout, optim, plots
-from facekit.augment import NOTHING, Augment, Preprocess
+from facekit.augment import NOTHING, Augment, Preprocess, only
 from facekit.changes import draw
 from facekit.layout import CourseData
 from facekit.panel import describe_threshold as describe_threshold
@@ -66,9 +66,9 @@ def montage_page(
     """
     pages, pictures = montage_pages(course, split, by), getattr(course, split)
     number, who = min(number, len(pages) - 1), _who(course, split)
-    names = pictures.names if who is None else who
+    names, kind = (pictures.names, "page") if who is None else (who, by)
     places = pages[number]
-    title = f"{split}: {by} {number} of 0 ... {len(pages) - 1}"
+    title = f"{split}: {kind} {number} of 0 ... {len(pages) - 1}"
     return [pictures.paths[i] for i in places], [str(names[i]) for i in places], title
 
 
@@ -123,6 +123,16 @@ def changed(
     return preprocess.invert(
         augment_gpu.apply(stored.expand(epochs, size, size, 3), changes, preprocess)
     )
+
+
+def strengths(picture: Image.Image, preprocess: Preprocess, name: str) -> dict[str, torch.Tensor]:
+    """`changed` with a slider of STRENGTHS at its least, in the middle and at its most."""
+    low, high, _ = STRENGTHS[name]
+    places = {f"{name} {value:g}": value for value in (low, (low + high) / 2, high)}
+    return {
+        label: changed(picture, preprocess, only(**{name: value}))
+        for label, value in places.items()
+    }
 
 
 def augmentation(picture: Image.Image, preprocess: Preprocess) -> ipywidgets.VBox:

@@ -27,16 +27,6 @@ def test_true_colours_undo_what_torchvision_does(case):
     torch.testing.assert_close(found, own)
 
 
-def test_the_unchanged_are_as_many_as_the_draws_leave_alone():
-    chances, count = [0.5, 0.25, 0.3], 20_000
-    augment = only(flip=chances[0], erasing=chances[1], blur=chances[2])
-    changes = draw(augment, Preprocess(16), 16, 0, [(0, index) for index in range(count)])
-    alone = (changes.matrix[:, 0, 0] > 0) & (changes.erase == 0).all(1) & (changes.blur == 0)
-    share = augmentation.unchanged_share(chances)
-    error = (share * (1 - share) / count) ** 0.5
-    assert alone.float().mean().item() == pytest.approx(share, abs=4 * error)
-
-
 @pytest.mark.parametrize("case", range(4))
 def test_a_flip_is_that_of_torchvision(case):
     pictures, chosen = drawn("flip_some")[case]

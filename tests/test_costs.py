@@ -12,7 +12,7 @@ PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 32, 3),
 
 def test_there_is_a_time_for_each_change_and_way():
     changes = {"none": NOTHING, "blur": only(blur=1.0)}
-    table = costs.table(PICTURE, Preprocess(16), 20, changes, count=4)
+    table = costs.cost_table(PICTURE, Preprocess(16), 20, changes, count=4)
     assert list(table.index) == list(changes)
     assert list(table.columns) == ["v2, one by one", "OpenCV", "tensors"]
     assert (table > 0).all(axis=None)

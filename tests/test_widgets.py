@@ -131,6 +131,15 @@ def test_without_changes_every_epoch_shows_the_picture():
     torch.testing.assert_close(changed(), middle.expand(8, 3, 24, 24))
 
 
+@pytest.mark.parametrize("name", ["crop_scale", "rotation", "erasing"])
+def test_three_places_of_a_slider_can_be_seen_without_it(name):
+    low, high, _ = widgets.STRENGTHS[name]
+    rows = widgets.strengths(some_picture(), Preprocess(24), name)
+    for (label, row), value in zip(rows.items(), (low, (low + high) / 2, high), strict=True):
+        assert label == f"{name} {value:g}"
+        assert torch.equal(row, changed(**{name: value}))
+
+
 def test_an_epochs_change_is_the_same_however_many_are_shown():
     assert torch.equal(changed(3, crop_scale=0.5), changed(8, crop_scale=0.5)[:3])
     assert not torch.equal(*changed(2, crop_scale=0.5))
@@ -168,7 +177,8 @@ def test_a_persons_page_shows_that_person_and_who_it_is(course):
 
 
 def test_where_nobody_is_named_the_files_are(course):
-    paths, names, _ = widgets.montage_page(course, "test", "person", 0)
+    paths, names, title = widgets.montage_page(course, "test", "person", 0)
+    assert title.startswith("test: page 0")
     assert names == [path.name for path in paths]
     assert paths == list(course.test.paths[: widgets.EACH])
 
@@ -196,7 +206,8 @@ def test_the_montage_slider_goes_over_its_whole_range(course, monkeypatch):
         assert number.max == len(widgets.montage_pages(course, name, kind)) - 1
         for place in range(number.max + 1):
             number.value = place
-            assert shown[-1][0] == f"{name}: {kind} {place} of 0 ... {number.max}"
+            one = "page" if "test" in name else kind
+            assert shown[-1][0] == f"{name}: {one} {place} of 0 ... {number.max}"
     everything = {path for _, paths in shown for path in paths}
     assert everything == {path for name in SPLITS for path in getattr(course, name)}
 

@@ -1,6 +1,6 @@
-"""The exercises of notebook 02: colours, chances, flips, mixing. Built in notebook 02."""
+"""The exercises of notebook 02: colours, flips, mixing. Built in notebook 02."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -49,38 +49,6 @@ def _all_channels(batch, mean, std):
 def true_colours(batch: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """A normalised batch (B, 3, H, W) as it was before, in 0 ... 1."""
     return batch * _each(std) + _each(mean)
-
-
-def _chances(rng: np.random.Generator) -> Iterator[tuple[list[float]]]:
-    """Of some changes, each drawn by itself."""
-    yield ([0.5, 0.5],)
-    yield (rng.uniform(0.05, 0.95, size=rng.integers(2, 6)).tolist(),)
-
-
-def _summed(chances):
-    """Ten changes of 20 % each: are less than no pictures left? One may meet several."""
-    return 1 - sum(chances)
-
-
-def _largest(chances):
-    """A picture that the likeliest change spares may still meet another one."""
-    return 1 - max(chances)
-
-
-def _all_at_once(chances):
-    """That is the share of pictures that meet every change; asked are those that meet none."""
-    return np.prod(chances)
-
-
-def _any(chances):
-    """That is the share of pictures that are changed."""
-    return 1 - np.prod([1 - chance for chance in chances])
-
-
-@asked(_chances, summed=_summed, largest=_largest, all_at_once=_all_at_once, any=_any)
-def unchanged_share(chances: Sequence[float]) -> float:
-    """The expected share of pictures that meet none of some independent changes."""
-    return float(np.prod([1 - chance for chance in chances]))
 
 
 def _batches(rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:

@@ -53,9 +53,9 @@ plots.montage(two, columns=10, title=f"{names[0]} above, {names[1]} below");
 # %% [markdown]
 # The same for everybody: choose a split, then go through its people or its
 # pages. For `train` and `dev` the number of a person is the *label* that a
-# network will be asked for. *In which splits can you not go by person, and
-# why? How many faces of `unknown_dev` has person 0?* (Where sliders do not
-# work, such as on GitHub, the picture above shows the first two people.)
+# network will be asked for. *In which splits can you only go by page, and
+# why? Who is person 0 of `unknown_dev`?* (Where sliders do not work, such as
+# on GitHub, the picture above shows the first two people.)
 
 # %% alt="A page of faces of one person, chosen with a slider"
 widgets.montages(course)
@@ -131,7 +131,7 @@ plots.montage(puzzle[rows], letters, columns=3, title="Who was who");
 # %% alt="Five rows of six faces; in each row one thing about the shot changes"
 shots = sheet.close_ups(
     ["yaw", "key_x", "exposure", "smile", "mouth_open"], 3, seed=world)
-plots.rows_of_pictures(shots, "Always one person", side=1.4);
+plots.rows_of_pictures(shots, "Always one person", side=1.2);
 
 # %% [markdown]
 # Now some of the person's, from one end of the range to the other; `nose_tip`
@@ -141,7 +141,7 @@ plots.rows_of_pictures(shots, "Always one person", side=1.4);
 # %% alt="Five rows of six faces; in each row one trait of the person changes"
 people = sheet.close_ups(
     ["age", "tone", "jaw_width", "mouth_width", "nose_tip"], 3, seed=world)
-plots.rows_of_pictures(people, "Somebody else at each end", side=1.4);
+plots.rows_of_pictures(people, "Somebody else at each end", side=1.2);
 
 # %% [markdown]
 # How much does each knob change the *picture*? The bars compare the two ends
@@ -256,7 +256,7 @@ odd
 # %%
 # NBVAL_CHECK_OUTPUT
 spoilt = health.demonstrate(course)
-print(spoilt.drop(columns="example").to_string(index=False))
+spoilt.drop(columns="example")
 
 # %% [markdown]
 # ## Numbers for the normalisation
@@ -451,13 +451,14 @@ plots.bars(pixel_floor, "Right by pixels alone", "share", chance=7 / 79);
 # write down one group of people whom it leaves out and does not mention.*
 
 # %% [markdown]
-# **On Colab, Kaggle, a laptop.** The people are the same, only their number
-# and their pixels differ: a Colab T4 makes 1,000 people of 112 pixels where a
-# laptop makes 100 of 96, and takes a few minutes for it; on Kaggle switch the
-# session's internet on first. `./data_setup.sh --profile homework` makes the
-# full 7,001 on any of them (`FACEKIT_PROFILE=homework` then chooses them).
-# With the real data of your class unpacked in `data/`, this notebook runs as
-# it is. Looking at every file for oddities takes longest then; it is worth it.
+# **On Colab, Kaggle, a laptop.** Only the number of people and of pixels
+# differs: with a GPU the course has 1,000 people of 112 pixels, without one
+# 100 of 96, and rendering them takes minutes. On Kaggle switch the session's
+# internet on, or the first cell cannot fetch the kit. `./data_setup.sh
+# --profile homework` makes the full 7,001 anywhere; set
+# `FACEKIT_PROFILE=homework` for the notebooks, too. With the real data of
+# your class unpacked in `data/`, this notebook runs as it is, and looking at
+# every file for oddities is what it spends its time on.
 #
 # ## What you should have found
 #

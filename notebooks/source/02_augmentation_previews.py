@@ -7,17 +7,16 @@
 # *There are twenty pictures of a person. How could they become a thousand
 # without another photograph, and without becoming another person?*
 
-# %%
-import time
-
+# %% alt="A training picture: the face that is changed in all that follows"
 import numpy as np
 import pandas as pd
 import torch
 from torchvision.transforms import v2
 
 from facekit import augment_cpu, augment_gpu, pipeline, plots, recipes, widgets
-from facekit.augment import NOTHING, Augment, Preprocess, preview
+from facekit.augment import NOTHING, Preprocess, only, preview
 from facekit.changes import draw
+from facekit.costs import cost_table
 from facekit.feed import Feed
 from facekit.images import read_rgb
 from facekit.mixing import mix
@@ -44,34 +43,60 @@ face.resize((192, 192))
 #
 # *What does a plot of that tensor look like?*
 
-# %%
+# %% alt="The tensor drawn as it is, mostly black, above the true colours"
 x = preprocess.transform()(face)
 print(tuple(x.shape), x.dtype, f"from {x.min():.2f} to {x.max():.2f}")
 plots.rows_of_pictures({"drawn as it is": x[None],
-                        "scaling undone": preprocess.invert(x[None])});
+                        "scaling undone": preprocess.invert(x[None])},
+                       "One picture, twice", side=1.4);
 
 # %% [markdown]
 # Half of its values lie below zero, and a plot clips them to black. A preview
 # must undo the scaling first; many a student has debugged a picture that was
 # only drawn wrong.
+
+# %% [markdown]
+# ### Exercise: true colours
 #
+# *Scaling subtracts the mean, then divides by the spread. What must be undone
+# first?* `batch` is a normalised tensor (B, 3, H, W); `mean` and `std` are
+# tensors (3,), one number a channel. Return the batch as it was before, in
+# 0 ... 1.
+
+# %%
+from facekit import check
+
+
+def true_colours(batch, mean, std):
+    ### BEGIN SOLUTION
+    return batch * std[:, None, None] + mean[:, None, None]
+    ### END SOLUTION
+
+
+check.exercise("true_colours", true_colours)
+
+# %% [markdown]
+# > **In practice.** The homework's starter reads the verification pictures in
+# > a cell of their own, with `ToTensor` and nothing else. Whoever adds
+# > `Normalize` to the training transforms, far above, now trains on one kind
+# > of numbers and verifies on another. No error is raised, the classification
+# > score is fine, and the verification score drops for no visible reason. The
+# > opposite happens, too: normalised in the data set *and* again in the
+# > training loop. One object for all four uses, kept in the checkpoint, makes
+# > both impossible.
+
+# %% [markdown]
 # ## One change at a time
 #
 # Each row has one change switched on, more strongly than usual, eight times.
 # *Which rows could still be the same person? Which one would hurt a program
 # that has to tell skin and hair colours apart?*
 
-# %%
-strong = {
-    "crop": {"crop_scale": 0.3}, "flip": {"flip": 0.5},
-    "rotation": {"rotation": 20.0}, "shift": {"shift": 0.2},
-    "shear": {"shear": 20.0}, "jitter": {"jitter": 0.6},
-    "grey": {"grey": 0.5}, "blur": {"blur": 1.0},
-    "erasing": {"erasing": 1.0},
-    "RandAugment": {"random_steps": 2, "random_strength": 0.5},
-}
-changes = {name: Augment(**vars(NOTHING) | setting)
-           for name, setting in strong.items()}
+# %% alt="Ten rows of eight faces, each row changed in one way, such as crop"
+strong = {"crop_scale": 0.3, "flip": 0.5, "rotation": 20, "shift": 0.2,
+          "shear": 20, "jitter": 0.6, "grey": 0.5, "blur": 1, "erasing": 1}
+changes = {name: only(**{name: value}) for name, value in strong.items()}
+changes["RandAugment"] = only(random_steps=2, random_strength=0.5)
 rows = {name: preview(face, preprocess, change, 8)
         for name, change in changes.items()}
 plots.rows_of_pictures(rows, "One change at a time");
@@ -85,6 +110,12 @@ plots.rows_of_pictures(rows, "One change at a time");
 # numbers are left to choose: how many, and how strong. *Which of its pictures
 # would you not let a network learn from?*
 #
+# In training a picture meets several of them, each drawn by itself. *Flipped
+# with a chance of 50 %, erased in part with 25 %, made grey with 10 %: does a
+# third of all pictures escape all three, more, or fewer?* The chances of
+# escaping multiply, 0.5 x 0.75 x 0.9: 34 %. But crop and rotation draw a
+# strength for every picture, and hardly ever nothing.
+#
 # ## Draw first, change later
 #
 # The rows above are the teaching path: torchvision's transforms draw a number
@@ -94,15 +125,21 @@ plots.rows_of_pictures(rows, "One change at a time");
 # them out on pictures that a `Feed` has decoded once and for all.
 
 # %%
-where = device().value
-feed = Feed(course.train.paths, course.train.labels, preprocess, where,
-            augment=usual)
-print("the pictures are kept in:", *feed.tier, sep=" | ")
+# NBVAL_CHECK_OUTPUT
+feed = Feed(course.train.paths, course.train.labels, preprocess,
+            device().value, augment=usual)
 people = range(0, len(feed), len(feed) // 8)[:8]
 keys = [(0, index) for index in people]  # (epoch, picture)
 drawn = draw(usual, preprocess, feed.side, seed=0, keys=keys)
 print({name: tuple(part.shape) for name, part in drawn._asdict().items()})
-print("where an output pixel (x, y, 1) comes from:")
+
+# %% [markdown]
+# So many numbers for each of eight pictures. Here is the first one's matrix:
+# its two rows give the *x* and the *y* of the stored pixel which an output
+# pixel (*x*, *y*, 1) is taken from. *Is this picture flipped? Is it turned?*
+
+# %%
+print("the pictures are kept in:", *feed.tier, sep=" | ")
 print(drawn.matrix[0].numpy().round(3))
 
 # %% [markdown]
@@ -115,7 +152,7 @@ print(drawn.matrix[0].numpy().round(3))
 # processor, and by tensor operations, which run on any GPU. *How far may the
 # two be apart, in grey levels of 255?*
 
-# %%
+# %% alt="Eight faces stored, changed by OpenCV and by tensors; difference grey"
 stored = np.stack([fit_picture(course.train.paths[index], feed.side)
                    for index in people])  # uint8 (8, side, side, 3)
 by_cv = augment_cpu.apply(stored, drawn, preprocess)
@@ -126,34 +163,33 @@ plots.rows_of_pictures({
     "stored": torch.from_numpy(stored).permute(0, 3, 1, 2),
     "OpenCV": preprocess.invert(by_cv),
     "tensors": preprocess.invert(by_tensors),
-    "20 x difference": 0.5 + 20 * apart,
-})
+    "20 x difference": 0.5 + 20 * apart}, "One draw, carried out twice")
 print(f"apart by {levels.mean():.2f} grey levels on average, "
       f"{levels.max():.1f} at most")
 
 
 # %% [markdown]
-# OpenCV rounds to whole grey levels and to a 32nd of a pixel on the way. The
-# network will not notice.
+# Apart by less than one grey level on average: OpenCV rounds to whole levels
+# and to a 32nd of a pixel on the way. The network will not notice.
 #
 # ## The same draw, again
 #
 # *Tomorrow the run goes on after a power cut: with other batches, in another
-# process. Will a picture of epoch 5 be changed as it would have been?*
+# process. Will a picture of epoch 5 be changed as it would have been?* Here is
+# what training sees of the fourth picture above in the first eight epochs.
 
-# %%
-def seen(keys, seed=0):
-    """What training sees of pictures 0 ... 7 above, as (epoch, picture)."""
+# %% alt="Eight epochs of a face, the same in single batches; another seed"
+def seen(epochs, seed=0):
+    keys, rows = [(epoch, 3) for epoch in epochs], stored[[3] * len(epochs)]
     change = draw(usual, preprocess, feed.side, seed, keys)
-    rows = stored[[index for _, index in keys]]
     return preprocess.invert(augment_cpu.apply(rows, change, preprocess))
 
 
-epochs = [(epoch, 3) for epoch in range(8)]
-again = torch.cat([seen([key]) for key in epochs])  # batches of one
-plots.rows_of_pictures({"epochs 0 to 7": seen(epochs),
+again = torch.cat([seen([epoch]) for epoch in range(8)])  # batches of one
+plots.rows_of_pictures({"epochs 0 to 7": seen(range(8)),
                         "batches of one": again,
-                        "another seed": seen(epochs, seed=1)});
+                        "another seed": seen(range(8), seed=1)},
+                       "One picture in eight epochs");
 
 # %% [markdown]
 # It will: nothing has to be drawn before it. That is why an interrupted run can
@@ -165,30 +201,66 @@ plots.rows_of_pictures({"epochs 0 to 7": seen(epochs),
 # all its pictures at once. Below, the same face eight times. *What is wrong in
 # the second row, and would you see it in a loss curve?*
 
-# %%
-both = Augment(**vars(NOTHING) | {"crop_scale": 0.3, "flip": 0.5})
-crop = v2.Compose(both.on_picture(size))
+# %% alt="Eight different crops of a face above eight equal ones"
+crop = v2.Compose(only(crop_scale=0.3, flip=0.5).on_picture(size))
 copies = v2.functional.pil_to_tensor(face)[None].repeat(8, 1, 1, 1)
 with torch.random.fork_rng():
     torch.manual_seed(0)
     single = torch.stack([crop(copy) for copy in copies])
     whole = crop(copies)
-plots.rows_of_pictures({"one by one": single, "the whole batch": whole});
+plots.rows_of_pictures({"one by one": single, "the whole batch": whole},
+                       "The same face, eight times");
+
+# %% [markdown]
+# So many different pictures are in the first row, and in the second:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+print(len(single.unique(dim=0)), "against", len(whole.unique(dim=0)))
 
 # %% [markdown]
 # A transform draws once for each *call*, so every picture of a batch gets the
 # same crop. Nothing fails; the network merely sees less variety, and learns
 # less. That is why facekit draws for each picture by itself.
+
+# %% [markdown]
+# ### Exercise: flip some
 #
+# *Which axis of a batch runs from left to right?* `pictures` is a tensor
+# (B, C, H, W), and `chosen` a tensor of B truth values, one a picture. Return
+# a new batch in which the chosen pictures are seen as in a mirror and the
+# others as they were. `torch.where` saves you the loop.
+
+# %%
+import torch
+
+from facekit import check
+
+
+def flip_some(pictures, chosen):
+    ### BEGIN SOLUTION
+    which = chosen[:, None, None, None]
+    return torch.where(which, pictures.flip(3), pictures)
+    ### END SOLUTION
+
+
+check.exercise("flip_some", flip_some)
+
+# %% [markdown]
 # ## Sliders
 #
 # Because a picture's draw stays, a stronger setting is the *same* change, only
 # more of it. *At which strength do you yourself stop recognising the face?*
-# (Where sliders do not work, such as on GitHub, the rows above show the same.)
+# First the slider for rotation at its least, in the middle and at its most, a
+# column a draw; then all sliders. (Where these do not work, such as on
+# GitHub, the rows must do.)
 
-# %%
-panel = widgets.augmentation(face, preprocess)
-panel
+# %% alt="Eight faces unturned, turned a little, and turned far the same way"
+plots.rows_of_pictures(widgets.strengths(face, preprocess, "rotation"),
+                       "The same draws, and more of them");
+
+# %% alt="Eight previews of a face, changed as ten sliders say"
+widgets.augmentation(face, preprocess)
 
 # %% [markdown]
 # ## Two pictures in one
@@ -196,16 +268,15 @@ panel
 # **MixUp** (2018) lets the next picture of the batch shine through; **CutMix**
 # (2019) shows a window of it. *What is the right answer for such a picture?*
 
-# %%
+# %% alt="Eight faces alone, shining through each other, with windows"
 alone = torch.from_numpy(stored).permute(0, 3, 1, 2) / 255
 labels = torch.tensor(course.train.labels)[list(people)]
-mixed = {}
-for name in ("mixup", "cutmix"):
-    change = draw(Augment(**{name: 1.0}), Preprocess(feed.side), feed.side,
-                  0, keys)
-    mixed[name] = mix(alone, labels, change)
+mixed = {name: mix(alone, labels, draw(
+    only(**{name: 1.0}), Preprocess(feed.side), feed.side, 0, keys))
+    for name in ("mixup", "cutmix")}
 plots.rows_of_pictures({"alone": alone} | {
-    name: pictures for name, (pictures, *_) in mixed.items()})
+    name: pictures for name, (pictures, *_) in mixed.items()},
+    "Each picture with the next")
 pd.DataFrame({name: share for name, (*_, share) in mixed.items()}).T.round(2)
 
 # %% [markdown]
@@ -214,47 +285,55 @@ pd.DataFrame({name: share for name, (*_, share) in mixed.items()}).T.round(2)
 # where it learns its pictures by heart. *Would you use it for an embedding
 # that has to tell two people apart?* It is off unless a recipe asks for
 # it, or you do: `--set augment.mixup=0.2`.
+
+# %% [markdown]
+# ### Exercise: MixUp
 #
+# *A picture is three parts Ada and one part Bob. What should the network
+# say?* `pictures` is (B, C, H, W); `answers` is (B, K), a row for each
+# picture with a 1 at its class; `share` is (B,), how much of each picture
+# stays. Mix each picture with the *next* one of the batch, the last with the
+# first, and its answer likewise. Return pictures and answers, in the shapes
+# they came in.
+
+# %%
+from facekit import check
+
+
+def mix_up(pictures, answers, share):
+    ### BEGIN SOLUTION
+    own = share[:, None, None, None]
+    mixed = own * pictures + (1 - own) * pictures.roll(-1, 0)
+    own = share[:, None]
+    return mixed, own * answers + (1 - own) * answers.roll(-1, 0)
+    ### END SOLUTION
+
+
+check.exercise("mix_up", mix_up)
+
+# %% [markdown]
 # ## What does it cost?
 #
 # Every picture is changed anew in every epoch, so each millisecond counts many
 # thousandfold. *Which change do you expect to be the dearest? Which way of
 # carrying it out the quickest?*
 
-# %%
-batch, many = np.tile(stored, (4, 1, 1, 1)), [(0, i) for i in range(32)]
-
-
-def milliseconds(way, augment):
-    took = []
-    for _ in range(3):  # the first time is slow
-        began = time.process_time()
-        way(augment)
-        took.append(time.process_time() - began)
-    return 1000 * min(took) / len(batch)
-
-
-def drawing(back_end, pictures):
-    return lambda augment: back_end.apply(
-        pictures, draw(augment, preprocess, feed.side, 0, many), preprocess)
-
-
-ways = {"v2, one by one": lambda augment: preview(
-            face, preprocess, augment, len(batch)),
-        "OpenCV": drawing(augment_cpu, batch),
-        "tensors": drawing(augment_gpu, torch.from_numpy(batch))}
-
-# %%
-costs = pd.DataFrame({
-    name: {change: milliseconds(way, augment) for change, augment
-           in {"none": NOTHING, **changes, "usual": usual}.items()}
-    for name, way in ways.items()})
+# %% alt="Groups of three bars, a group a change; the tallest are those of v2"
+timed = {"none": NOTHING, **changes, "usual": usual}
+costs = cost_table(face, preprocess, feed.side, timed)
 plots.bars(costs, "Cost of a picture", "ms of a core");
 
 # %% [markdown]
 # *How many pictures a second does the quickest way make on one core? And how
 # many does the network take (notebook 04)?* If it takes more, the processor
 # keeps it waiting; a GPU then changes the pictures itself, by the tensor way.
+#
+# **On Colab, Kaggle, a laptop.** Beside a quick GPU stand few processor cores,
+# on Colab two, so pictures that fit into the GPU's memory stay in it and are
+# changed there, nothing copied. A laptop without a GPU keeps them in a file
+# and changes them by OpenCV while the network works. `facekit doctor` says
+# what was chosen and why. The draws are the same everywhere; the times above
+# are not.
 #
 # ## What you should have found
 
@@ -266,19 +345,14 @@ assert torch.allclose(preprocess.invert(x[None])[0], original, atol=0.02)
 for name, row in rows.items():
     assert (row - original).abs().mean() > 0.005, f"{name} does something"
 assert levels.mean() < 1, "one draw, two back ends, the same picture"
-assert torch.equal(seen(epochs), again), "in whatever batch"
-assert not torch.equal(seen(epochs), seen(epochs, seed=1))
-if where.type == "cpu":  # training sees just what was made by hand
+assert torch.equal(seen(range(8)), again), "in whatever batch"
+assert not torch.equal(again, seen(range(8), seed=1))
+if device().value.type == "cpu":  # training sees just what was made by hand
     assert torch.equal(next(feed.batches([keys])).images, by_cv)
-assert all(torch.equal(picture, whole[0]) for picture in whole), "the trap"
-assert not torch.equal(single[0], single[1])
-assert all(share.min() >= 0 and share.max() <= 1
-           for *_, share in mixed.values())
+assert len(whole.unique(dim=0)) == 1 < len(single.unique(dim=0)), "the trap"
+assert all(0 <= s.min() <= s.max() <= 1 for *_, s in mixed.values())
 assert costs["OpenCV"]["usual"] < costs["v2, one by one"]["usual"]
-assert panel.children[0].value == NOTHING.crop_scale
 host.took()
 
 # %% [markdown]
-# **On other machines.** Where the pictures fit into a GPU's memory, they stay
-# there and nothing is copied; `facekit doctor` says what was chosen.
 # Next: [03, what is inside the network](03_model_building.ipynb).
