@@ -249,9 +249,10 @@ def curves(history: History, chance: float) -> Figure:
     """Loss and accuracy of each epoch, on the training and the dev images; the best epoch."""
     frame, best = history.frame(), history.best
     fig, (losses, accuracies) = figure(9, 3.5, columns=2)
-    for split, colour in (("train", ORANGE), ("dev", BLUE)):
-        losses.plot(frame["epoch"], frame[f"{split}_loss"], color=colour, label=split)
-        accuracies.plot(frame["epoch"], frame[f"{split}_accuracy"], color=colour, label=split)
+    for split, colour, style in (("train", ORANGE, "--"), ("dev", BLUE, "-")):
+        look = {"color": colour, "linestyle": style, "label": split}
+        losses.plot(frame["epoch"], frame[f"{split}_loss"], **look)
+        accuracies.plot(frame["epoch"], frame[f"{split}_accuracy"], **look)
     accuracies.plot(best["epoch"], best["dev_accuracy"], "o", color=BLUE, label="best dev")
     accuracies.axhline(chance, color="black", linestyle=":", label="chance")
     losses.set(title="Cross-entropy", xlabel="epoch", ylabel="nats")

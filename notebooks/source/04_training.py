@@ -25,7 +25,7 @@ from facekit.watch import Watch
 course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
 print((recipes.FOLDER / f"{recipe.name}.toml").read_text())
-print("pictures seen:", recipe.epochs * len(course.train))
+print("pictures to look at, in all epochs:", recipe.epochs * len(course.train))
 
 # %% [markdown]
 # A **recipe** is all that one decides (what it does not mention stays as it
@@ -117,8 +117,9 @@ rates = {name: widgets.schedule_rates(name, warmup_epochs=3)
 plots.schedules(rates, 10);
 
 # %% [markdown]
-# All but two end near zero; `restarts` has climbed back twice, and `plateau`
-# has been halved after a wait. Choose one and move its sliders. *Which settings make `restarts` the same as
+# `cosine` and `onecycle` end at zero, and `plateau` near it, halved every six
+# epochs once nothing gets better; `restarts` has jumped up twice, and `constant`
+# never falls. Choose one and move its sliders. *Which settings make `restarts` the same as
 # `cosine`? And `plateau` the same as `constant`?*
 
 # %%
@@ -220,7 +221,7 @@ history.frame().tail(3).round(3)
 # Dev pictures come in batches, too, and the last batch has what is left. The
 # homework has 35,005 of them. Suppose a network knows 90 % and you divide by
 # the number of batches times their size, as many a loop does. *Which accuracy
-# do you print? The cut-off for full marks was 90 %.*
+# do you print? And what if a cut-off lies at 90 %?*
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -263,9 +264,9 @@ check.exercise("accuracy", accuracy)
 
 # %%
 cut = {patience: history.until(patience) for patience in (1, 3, 5, 10, 20)}
-stops = pd.DataFrame({patience: short.best | {"stops after": len(short.rows)}
-                      for patience, short in cut.items()}).T
-stops[["stops after", "epoch", "dev_accuracy"]].round(3)
+stops = pd.DataFrame([short.best | {"stops after": len(short.rows)}
+                      for short in cut.values()], index=list(cut)).round(3)
+stops[["stops after", "epoch", "dev_accuracy"]].rename_axis("patience")
 
 # %% [markdown]
 # A cosine is meant to be run to its end: most is gained while the rate falls.
@@ -330,7 +331,7 @@ demo = pipeline.fresh_run("killed")
 process = train.start_process("smoke", course, demo / "a", settings)
 train.wait_for_state(process, demo / "a")
 process.kill()  # SIGKILL: nobody is asked
-print(process.wait(), *sorted(path.name for path in (demo / "a").iterdir()))
+print("exit", process.wait(), *sorted(p.name for p in (demo / "a").iterdir()))
 
 # %%
 short = recipes.load("smoke", settings)

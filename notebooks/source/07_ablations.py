@@ -167,8 +167,9 @@ def standard_error(accuracy, pictures):
 check.exercise("standard_error", standard_error)
 
 # %% [markdown]
-# Two standard errors of a *difference* are nearly three of one row. And that is
-# only the luck of the pictures; another seed gives another network.
+# Two standard errors of a *difference* are nearly three of one row, or less on
+# the same pictures: more of that below, with runs of your own. And that is only
+# the luck of the pictures; another seed gives another network.
 #
 # ## Why 0.1 is too much for this network
 #
@@ -222,7 +223,7 @@ for name, recipe in plan.items():
 
 # %%
 mine = ablations.runs(folder)
-mine.round(3)
+mine.drop(columns="schedule").round(3)
 
 # %% [markdown]
 # *Is row 6 the worst here, too? May one compare the heights of the two colours
@@ -243,8 +244,8 @@ plots.bars(both, "Accuracy on dev pictures", "accuracy");
 #
 # ## The same recipe twice
 #
-# Two runs of row 11 differ in their seed alone. *Their accuracies will be
-# close. Will they be wrong on the same pictures?*
+# Two runs of row 11 differ in their seed alone. *How far apart will their
+# accuracies be? Will they be wrong on the same pictures?*
 
 # %%
 twins = ["row11", "row11-seed=1"]
@@ -253,13 +254,17 @@ one, two = (classify(load_run(folder / name), course.dev.paths)
 print(f"right: {one.mean():.1%} and {two.mean():.1%}; "
       f"one right, one wrong: {(one != two).mean():.1%} of the pictures")
 luck = ablations.difference_error(one, two)
-print(f"standard error of the difference: {luck:.1%}")
+alone = np.hypot(*(ablations.standard_error(run.mean(), len(run))
+                   for run in (one, two)))
+print(f"standard error of the difference: {luck:.1%}; on different pictures "
+      f"it would be {alone:.1%}")
 
 # %% [markdown]
-# They disagree on far more pictures than their accuracies tell. Where both are
+# They disagree on more pictures than their accuracies tell. Where both are
 # right or both wrong, nothing is learnt about which is better: only the
 # pictures on which they disagree count. That is why two runs on the *same*
-# pictures can be told apart sooner than on different ones.
+# pictures can be told apart sooner than on different ones, as the two errors
+# show. *Is the difference of the two seeds more than twice its error?*
 
 # %% [markdown]
 # ### Exercise: the luck of a difference
@@ -321,6 +326,7 @@ assert worst["rate 0.1"] > worst["guessing"], "worse than no answer"
 assert set(plan) == set(mine.index)
 assert mine["dev_accuracy"].max() > 3 / len(course.classes), "learnt"
 assert (one != two).mean() >= abs(one.mean() - two.mean())
+assert 0 < luck < alone, "what is hard for one is hard for the other"
 again = train.fit(recipe, course, folder / name, progress=False)
 assert len(again.rows) == recipe.epochs, "a finished run is only read"
 host.took()
