@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[1]
 PAGE = (REPOSITORY / "docs" / "instructors.md").read_text()
 ABOUT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["facekit"]
 TRAINING = re.compile(r"^facekit train .*", re.M)
-SHORT = "--set epochs=1 --set image_size=32 --set small_epochs=0"  # to see that it starts and ends
+SHORT = "--set epochs=1"  # to see that it starts and ends
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 
 
@@ -89,7 +89,8 @@ def test_every_command_for_instructors_runs_in_the_order_of_the_page(checkout, t
     assert [line.split(":")[0] for line in graded] == [
         f"handed-in/ann/{task}.csv" for task in ("classification", "verification")
     ]
-    assert all("7" in line and "profile smoke's" in line for line in graded)
+    right = re.compile(r" [78]\d\.\d\d% -> .* \(profile smoke's ")  # three quarters and by luck
+    assert all(right.search(line) for line in graded), graded
     assert "mine" in next(text for script, text in said.items() if "--all" in script)
     data = CourseData(checkout / "data")
     assert data.answers is None and len(data.classes) == 16
