@@ -119,10 +119,10 @@ plots.schedules(rates, 10);
 # %% [markdown]
 # `cosine` and `onecycle` end at zero, and `plateau` near it, halved every six
 # epochs once nothing gets better; `restarts` has jumped up twice, and `constant`
-# never falls. Choose one and move its sliders. *Which settings make `restarts` the same as
-# `cosine`? And `plateau` the same as `constant`?*
+# never falls. Choose one and move its sliders. *Which settings make `restarts`
+# the same as `cosine`? And `plateau` the same as `constant`?*
 
-# %%
+# %% alt="The learning rate over 60 epochs with two warm restarts"
 widgets.schedule()
 
 # %% [markdown]

@@ -298,13 +298,14 @@ check.exercise("difference_error", difference_error)
 #
 # ## Look at the runs
 #
-# Below, the rows by epoch; then choose runs and a curve yourself. Every run of your workspace is in the list, and each
-# run's folder has the recipe that repeats it.
+# Below, the rows by epoch; then choose runs and a curve yourself. Every run of
+# your workspace is in the list, and each run's folder has the recipe that
+# repeats it.
 
 # %% alt="Dev accuracy over the epochs of this notebook's runs"
 plots.lines(ablations.curves(folder, scale.rows), "Runs", "dev accuracy");
 
-# %%
+# %% alt="Dev accuracy over the epochs of the first runs in the list"
 widgets.runs(runtime.runs().value)
 
 # %% [markdown]
