@@ -198,16 +198,18 @@ def regions(
     extent = (-reach, reach, -reach, reach)
     colours = np.array([mpl.colors.to_rgb(colour) for colour in COLOURS[: len(vectors)]])
     for place, (name, (owner, sure)) in zip(axes, maps.items(), strict=True):
-        paint = np.where(owner < 0, 0, sure)[..., None]
-        place.imshow(1 - paint * (1 - colours[owner]), origin="lower", extent=extent)
+        paint = np.where(owner < 0, 0, sure.round(1))[..., None]  # ten tints, for a small file
+        picture = 1 - paint * (1 - colours[owner])
+        place.imshow(picture, origin="lower", extent=extent, interpolation="nearest")
         if (owner < 0).any():
             place.contour(owner < 0, [0.5], extent=extent, colors="black", linewidths=0.5)
         for number, (x, y) in enumerate(vectors):
             place.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "lw": 1.5})
             place.annotate(str(number), (1.13 * x, 1.13 * y), ha="center", va="center")
         nowhere = (owner < 0).mean()
-        place.set(title=name, xlabel=f"first number\nnobody's: {nowhere:.0%}", xticks=[-1, 0, 1])
-        place.set(yticks=[-1, 0, 1])
+        place.set_title(name, fontsize=10)
+        place.set(xlabel=f"first number\nnobody's: {nowhere:.0%}")
+        place.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     axes[0].set_ylabel("second number")
     return fig
 

@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from facekit import (heads, losses, pipeline, plane, plots, recipes, train,
-                     widgets)
+from facekit import heads, losses, pipeline, plots, recipes, train, widgets
+from facekit.plane import Plane, faces, looseness
 from facekit.predict import load_run
 from facekit.sources import open_course
 
@@ -39,14 +39,14 @@ plots.montage(first, list("01234567"), columns=8, title="Eight people");
 # never seen.
 
 # %%
-seen, new = plane.faces(run, [course.train, course.dev], PEOPLE)
+seen, new = faces(run, [course.train, course.dev], PEOPLE)
 print(len(seen.labels), "faces, each", seen.features.shape[1], "numbers")
 
 
 def learn(head="linear", extra=None, weight=1.0, seed=2):
     torch.manual_seed(seed)
     loss = losses.build(extra, 2, PEOPLE) if extra else None
-    net = plane.Plane(seen.features.shape[1], head, PEOPLE)
+    net = Plane(seen.features.shape[1], head, PEOPLE)
     objective = losses.Objective(net, loss, weight)
     optimizer = torch.optim.Adam(objective.parameters(), 0.01)
     for _ in range(500):
@@ -87,7 +87,7 @@ plots.embeddings({"cross-entropy": plain}, seen, new);
 
 # %%
 def both(net):
-    return plane.looseness(net, seen), plane.looseness(net, new)
+    return looseness(net, seen), looseness(net, new)
 
 
 print("cross-entropy: train {:.4f}, dev {:.4f}".format(*both(plain)))
@@ -180,7 +180,7 @@ asked.loc[[0, 30, 60, 90, 180]].round(2)
 #
 # Four people have the class vectors 0 to 3. *Where may a face of person 0 lie,
 # so that its logit is the largest in spite of the margin? And who has least
-# room?* White is nobody's, and paler is less sure:
+# room?* White is nobody's; each tint is a tenth surer:
 
 # %% alt="Four maps of a plane; a margin leaves white wedges between people"
 maps = widgets.margin_regions(share=0.2, scale=16)
@@ -201,7 +201,7 @@ widgets.margin()
 # %% [markdown]
 # Persons 0 and 1: ninety degrees of margin, between vectors sixty degrees
 # apart, are more than there is. And with a scale of 1 even a face on its class
-# vector is hardly half sure, so the cross-entropy would pull at it for ever.
+# vector is about half sure, so the cross-entropy would pull at it for ever.
 #
 # Without labels the head has no margin, so that dev accuracy is honest:
 
