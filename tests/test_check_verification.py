@@ -18,8 +18,8 @@ def cases(name: str, seed: int) -> list[tuple]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_cosines_are_scikit_learns_and_the_packages(seed):
-    for probes, gallery in cases("cosines", seed):
-        found = verification.cosines(probes, gallery)
+    for probes, gallery in cases("gallery_cosines", seed):
+        found = verification.gallery_cosines(probes, gallery)
         np.testing.assert_allclose(found, cosine_similarity(probes, gallery), atol=1e-12)
         np.testing.assert_allclose(found, openset.similarity(probes, gallery), atol=1e-6)
 

@@ -48,7 +48,7 @@ def _turned(probes, gallery):
     wrong_axis=_wrong_axis,
     turned=_turned,
 )
-def cosines(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+def gallery_cosines(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """The cosine of the angle between each probe (P, D) and each face of the gallery (G, D)."""
     return _unit(probes) @ _unit(gallery).T  # (P, G)
 
