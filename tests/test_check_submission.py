@@ -40,7 +40,8 @@ def test_faults_are_counted_as_by_hand_and_found_where_the_check_finds_any(seed,
         kinds.add((missing > 0, extra > 0, twice > 0, shuffled))
         path = tmp_path / "verification.csv"
         write_table(path, submit.COLUMNS, [(i, "n000000") for i in ids])
-        data = SimpleNamespace(unknown_test=expected, known=SimpleNamespace(labels=[]))
+        known = SimpleNamespace(labels=[])
+        data = SimpleNamespace(verification=tmp_path, unknown_test=expected, known=known)
         found = submit.check(path, data)
         words = ("missing", "no test image", "more than once", "shuffled")
         told = tuple(any(word in problem for problem in found) for word in words)
