@@ -20,7 +20,7 @@ lab: $(READY)
 
 test: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Each writes benchmarks/results/<name>.json and prints its tables; about two hours in all.
 bench: $(READY)

@@ -36,6 +36,7 @@ FORMS = {"lesson": "", "exercises": "exercises", "solutions": "solutions"}
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.M | re.S)
 STUB = "...  # your code\n"
 KEPT = ("image/png", "image/jpeg", "text/html", "text/plain")
+PLACE = "~/facekit"
 BUDGET = 1_000_000  # bytes of a notebook with its outputs
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -197,7 +198,24 @@ def run(source: Path) -> NotebookNode:
             course.run_notebook(plain, copy)
         finally:
             plain.unlink(missing_ok=True)
-        return nbformat.read(copy, as_version=4)
+        return without_places(nbformat.read(copy, as_version=4), runtime.workspace().value)
+
+
+def without_places(done: NotebookNode, workspace: Path) -> NotebookNode:
+    """The workspace's and the kit's folder become PLACE in every text: where is nobody's matter."""
+    folders = sorted({str(workspace.resolve()), str(REPOSITORY.resolve())}, key=len, reverse=True)
+
+    def hide(text: str) -> str:
+        for folder in folders:
+            text = text.replace(folder, PLACE)
+        return text
+
+    for output in (output for cell in done.cells for output in cell.get("outputs", [])):
+        if "text" in output:
+            output.text = hide(output.text)
+        for kind in [kind for kind in output.get("data", {}) if kind.startswith("text/")]:
+            output.data[kind] = hide(output.data[kind])
+    return done
 
 
 # --- the command

@@ -198,6 +198,14 @@ def test_an_unknown_name_is_told_with_those_there_are():
         check.exercise("side", lambda *a: None)
 
 
+def test_no_two_exercises_share_a_name():
+    def output_side(size, window, stride, padding):
+        return 0
+
+    with pytest.raises(ValueError, match="two exercises are called output_side"):
+        check.asked(_pairs)(output_side)
+
+
 # --- the builder
 
 
@@ -281,6 +289,22 @@ def test_what_a_lesson_shows_is_kept_and_what_only_a_kernel_shows_is_not(tmp_pat
     assert output.data == {"image/png": "aGk="}
     assert output.metadata == {"image/png": {"alt": "A line"}}
     assert output.execution_count == 2
+
+
+def test_outputs_do_not_tell_where_the_workspace_is(tmp_path):
+    new, kit = build.nbformat.v4, build.REPOSITORY
+    told = f"{tmp_path}/data and {kit}/notebooks"
+    data = {"text/html": f"<td>{tmp_path}/runs</td>", "image/png": "aGk="}
+    cell = new.new_code_cell(
+        "1",
+        outputs=[
+            new.new_output("stream", name="stdout", text=told),
+            new.new_output("display_data", data=data),
+        ],
+    )
+    [done] = build.without_places(new.new_notebook(cells=[cell]), tmp_path).cells
+    assert done.outputs[0].text == "~/facekit/data and ~/facekit/notebooks"
+    assert done.outputs[1].data == {"text/html": "<td>~/facekit/runs</td>", "image/png": "aGk="}
 
 
 def test_outputs_go_when_the_code_changes_and_stay_when_words_do(tmp_path, monkeypatch):

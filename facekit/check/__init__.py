@@ -116,6 +116,8 @@ def asked(
 
     def register(reference: Callable) -> Callable:
         name = reference.__name__
+        if name in _known and _known[name].reference.__module__ != reference.__module__:
+            raise ValueError(f"two exercises are called {name}")
         known = tuple(Mistake(" ".join(m.__doc__.split()), m) for m in mistakes.values())
         _known[name] = Exercise(name, reference, draw, known)
         return reference
