@@ -142,7 +142,8 @@ def augmentation(picture: Image.Image, preprocess: Preprocess) -> ipywidgets.VBo
     }
 
     def show(**strengths: float) -> None:
-        plots.montage(changed(picture, preprocess, Augment(flip=0.5, **strengths)), columns=8)
+        pictures = changed(picture, preprocess, Augment(flip=0.5, **strengths))
+        plots.montage(pictures, columns=8, title="One picture in eight epochs")
         plt.show()
 
     return ipywidgets.VBox([*sliders.values(), ipywidgets.interactive_output(show, sliders)])

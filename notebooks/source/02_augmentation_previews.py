@@ -125,9 +125,12 @@ plots.rows_of_pictures(rows, "One change at a time");
 # them out on pictures that a `Feed` has decoded once and for all.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 feed = Feed(course.train.paths, course.train.labels, preprocess,
             device().value, augment=usual)
+print("the pictures are kept in:", *feed.tier, sep=" | ")
+
+# %%
+# NBVAL_CHECK_OUTPUT
 people = range(0, len(feed), len(feed) // 8)[:8]
 keys = [(0, index) for index in people]  # (epoch, picture)
 drawn = draw(usual, preprocess, feed.side, seed=0, keys=keys)
@@ -139,7 +142,6 @@ print({name: tuple(part.shape) for name, part in drawn._asdict().items()})
 # pixel (*x*, *y*, 1) is taken from. *Is this picture flipped? Is it turned?*
 
 # %%
-print("the pictures are kept in:", *feed.tier, sep=" | ")
 print(drawn.matrix[0].numpy().round(3))
 
 # %% [markdown]
