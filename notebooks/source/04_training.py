@@ -369,7 +369,7 @@ host.took()
 
 # %% [markdown]
 # **On Colab, Kaggle, a laptop.** On Colab the disk is lost with the session:
-# mount your Drive and give `train.fit` a folder there as `mirror`; on Kaggle
+# write `host.start(drive=True)` in the first cell, and it comes back; on Kaggle
 # `/kaggle/working` is kept with a saved version. With a GPU the recipe has a
 # larger network and more people, and `precision` and `compile` are chosen for
 # it; on a laptop set `FACEKIT_PROFILE=smoke` and this notebook takes about a
