@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from facekit import kaggle
+from facekit.ablations import standard_error as standard_error
 from facekit.errors import DataError
 from facekit.layout import IDENTITY, NO_MATCH, CourseData, is_image
 from facekit.tables import read_table, write_table
@@ -285,11 +286,6 @@ def report(
     if count:
         beside += f", standard error {standard_error(accuracy, count):.1%} on {count}"
     return f"{task} {accuracy:.2%} -> {cutoffs.grade(accuracy)} ({whose} {cutoffs}{beside})"
-
-
-def standard_error(accuracy: float, count: int) -> float:
-    """By how much an accuracy on `count` pictures would vary over others like them."""
-    return math.sqrt(accuracy * (1 - accuracy) / count)
 
 
 def send(path: str | Path, task: str, data: CourseData, message: str) -> str:
