@@ -18,9 +18,11 @@ course: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
+# A file's tests share what they prepare. In the order of their names the few long ones, in a
+# browser, come early: by number of tests they would come last, with nothing to run beside them.
 test: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Each writes benchmarks/results/<name>.json and prints its tables; about two hours in all.
 bench: $(READY)

@@ -35,9 +35,15 @@ def snapshot(*folders: Path) -> dict[Path, tuple[str, int]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_threads() -> None:
-    """Tiny tensors are quicker on one thread, and the sums keep their order."""
+def few_threads() -> Iterator[None]:
+    """Tiny tensors are quicker on one thread, and the sums keep their order.
+
+    Sub-processes too: two of two threads each on two cores wait for each other most of the time.
+    """
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -129,7 +129,7 @@ def start(root: Path, out: Path, launcher: tuple = (), *changes: str) -> subproc
     command = [*launcher, "-m", "facekit", "train", "smoke", "--data", root, "--out", out]
     return subprocess.Popen(
         [sys.executable, *map(str, command), "--device=cpu", "--save-minutes=0", *words],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

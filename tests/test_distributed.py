@@ -36,7 +36,7 @@ def start(course, out: Path, *options: str) -> subprocess.Popen:
     sets = [word for change in SETTINGS for word in ("--set", change)]
     return subprocess.Popen(
         [*launcher, *command, *sets, "--device=cpu", *options],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -58,7 +58,6 @@ def shell(script: str, folder: Path) -> str:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(folder),
         "FACEKIT_PROFILE": "smoke",
-        "OMP_NUM_THREADS": "2",
     }
     command = ["sh", "-euc", script]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

@@ -209,7 +209,7 @@ recipe = recipes.load("smoke", {SHORT!r})
 train.fit(recipe, {str(course.root)!r}, pipeline.course_run(), device="cpu", progress=False)
 """
     )
-    settings = {"FACEKIT_PROFILE": "smoke", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    settings = {"FACEKIT_PROFILE": "smoke", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=folder,

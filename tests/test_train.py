@@ -220,7 +220,6 @@ def start(course: CourseData, out: Path) -> subprocess.Popen:
     where = ["--data", str(course.root), "--out", str(out), "--device", "cpu"]
     return subprocess.Popen(
         [sys.executable, "-m", "facekit", "train", "smoke", *where, *changes],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
