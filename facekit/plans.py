@@ -127,14 +127,16 @@ def folder_plan(folder: Path, seed: int = 0) -> Plan:
     able = [i for i, pictures in enumerate(people) if len(pictures) >= 6]
     classes = able[: math.ceil(len(able) * 3 / 4)]
     others = [i for i in range(len(people)) if i not in set(classes)]
-    pairs = [i for i in others if len(people[i]) > 1]
+    found = [i for i in others if len(people[i]) > 1]
     singles = [i for i in others if len(people[i]) == 1]
     spare = max(0, 2 - len(singles))  # a stranger for each of dev and test
-    singles, pairs = singles + pairs[:spare], pairs[spare:]
+    singles, pairs = singles + found[:spare], found[spare:]
     if len(classes) < 2 or len(pairs) < 2:
         raise DataError(
-            f"{folder}: needs at least 3 identities with 6 images each, and 4 more with 2 images; "
-            f"it has {len(able)} with 6 and {sum(len(p) > 1 for p in people)} with 2"
+            f"{folder}: too few people; a course needs 2 classes and, besides, 2 people to know, "
+            f"with 2 images each, and 2 strangers. Three quarters of its {len(able)} identities "
+            f"with 6 images or more are {len(classes)} classes; besides, {len(found)} have 2 "
+            f"images or more and {len(others) - len(found)} have one"
         )
     return _folder_plan(people, classes, pairs, singles, rng)
 

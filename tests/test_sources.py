@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import random
 import signal
@@ -428,7 +429,7 @@ def test_too_few_people_are_refused_with_the_numbers(tmp_path: Path) -> None:
     for person in range(3):
         for shot in range(7):
             photograph(9 * person + shot, tmp_path / "album" / f"p{person}" / f"{shot}")
-    with pytest.raises(DataError, match="it has 3 with 6 and 3 with 2"):
+    with pytest.raises(DataError, match=r"3 identities .* 3 classes; besides, 0 have 2"):
         set_up_album(tmp_path / "album", tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
@@ -558,15 +559,20 @@ def test_every_plan_of_photographs_is_sound(
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=9))
 def test_any_other_folder_gives_a_sound_plan_or_a_reason(counts: list[int]) -> None:
+    able, paired, there = (sum(n >= least for n in counts) for least in (6, 2, 1))
+    classes = math.ceil(able * 3 / 4)
+    enough = classes >= 2 and paired - classes >= 2 and there - classes >= 4
     with tempfile.TemporaryDirectory() as folder:
         touch_album(Path(folder), counts)
         try:
             plan = folder_plan(Path(folder))
         except DataError as error:
-            able, paired = (sum(n >= least for n in counts) for least in (6, 2))
-            assert f"it has {able} with 6 and {paired} with 2" in str(error)
-            assert able < 3 or paired < able + 4
+            assert not enough
+            assert f"its {able} identities with 6" in str(error)
+            assert f"{classes} classes; besides, {paired - classes} have 2" in str(error)
+            assert f"and {there - paired} have one" in str(error)
             return
+    assert enough
     assert_sound(plan, counts)
 
 
