@@ -138,6 +138,12 @@ def test_what_is_wrong_is_said(answer, words):
     assert words in said
 
 
+def test_arguments_are_told_by_what_they_are():
+    batches = [torch.ones(3, 2), torch.ones(1, 2)]
+    told = "([Tensor of shape (3, 2), Tensor of shape (1, 2)], [3, 1], ndarray of shape (4,), sum)"
+    assert check.show((batches, [3, 1], np.zeros(4), sum)) == told
+
+
 def not_implemented(values):
     raise NotImplementedError
 

@@ -205,9 +205,15 @@ def show(arguments: tuple) -> str:
     return "(" + ", ".join(_in_words(value) for value in arguments) + ")"
 
 
+def _is_array(value: Any) -> bool:
+    return isinstance(value, torch.Tensor | np.ndarray)
+
+
 def _in_words(value: Any) -> str:
-    if isinstance(value, torch.Tensor | np.ndarray):
+    if _is_array(value):
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    if isinstance(value, list | tuple) and any(map(_is_array, value)):
+        return f"[{', '.join(map(_in_words, value))}]"
     if callable(value):
         return getattr(value, "__name__", _kind(value))
     text = repr(value)
