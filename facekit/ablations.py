@@ -9,7 +9,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from facekit import networks, recipes
@@ -144,21 +143,6 @@ def one_change(rows: Mapping[str, Mapping]) -> list[tuple[str, str]]:
 def restarts_seen(epochs: int, restart_epochs: int) -> int:
     """How often the rate jumps up again in a run of so many epochs: none waits at its end."""
     return (epochs - 1) // restart_epochs
-
-
-def standard_error(accuracy: float, pictures: int) -> float:
-    """How far an accuracy on so many pictures lies from the true one: its standard deviation."""
-    return float(np.sqrt(accuracy * (1 - accuracy) / pictures))
-
-
-def difference_error(first: np.ndarray, second: np.ndarray) -> float:
-    """The same of the difference of two accuracies on the same pictures.
-
-    first, second: 1 or true where a run is right, (N,). Smaller than on pictures of their own, as
-    far as both are right on the same ones.
-    """
-    apart = np.asarray(first, float) - np.asarray(second, float)
-    return float(apart.std() / np.sqrt(len(apart)))
 
 
 def runs(folder: str | Path) -> pd.DataFrame:

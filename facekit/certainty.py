@@ -1,4 +1,4 @@
-"""How sure a few hundred probes let one be. Built in notebook 06.
+"""How sure a few hundred pictures let one be. Built in notebooks 06, 07 and 08.
 
 Probes of one person stand and fall together, so people are drawn again and not probes (subject
 bootstrap), those with a match and those without apart, which keeps the mixture. Who the strangers
@@ -42,6 +42,21 @@ class Tuning:
     def expected(self) -> float:
         """The accuracy to expect on new probes."""
         return self.chosen.accuracy - self.optimism
+
+
+def standard_error(accuracy: float, pictures: int) -> float:
+    """How far an accuracy on so many pictures lies from the true one: its standard deviation."""
+    return float(np.sqrt(accuracy * (1 - accuracy) / pictures))
+
+
+def difference_error(first: np.ndarray, second: np.ndarray) -> float:
+    """The same of the difference of two accuracies on the same pictures.
+
+    first, second: 1 or true where a run is right, (N,). Smaller than on pictures of their own, as
+    far as both are right on the same ones.
+    """
+    apart = np.asarray(first, float) - np.asarray(second, float)
+    return float(apart.std() / np.sqrt(len(apart)))
 
 
 def groups_of(truth: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from facekit import kaggle
-from facekit.ablations import standard_error as standard_error
+from facekit.certainty import standard_error
 from facekit.errors import DataError
 from facekit.layout import IDENTITY, NO_MATCH, CourseData, is_image
 from facekit.tables import read_table, write_table

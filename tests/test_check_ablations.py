@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from facekit import ablations, optim
+from facekit import ablations, certainty, optim
 from facekit.ablations import FULL, PUBLISHED
 from facekit.check import exercises
 from facekit.check.ablations import difference_error, one_change, restarts_seen, standard_error
@@ -74,9 +74,9 @@ def test_the_error_of_a_difference_is_the_spread_over_drawn_pictures():
 
 def test_beside_one_that_is_never_right_it_is_the_error_of_the_other():
     first = np.array([1.0] * 7 + [0.0] * 13)
-    alone = ablations.standard_error(7 / 20, 20)
-    assert ablations.difference_error(first, np.zeros(20)) == pytest.approx(alone)
-    assert ablations.difference_error(first > 0, first > 0) == 0
+    alone = certainty.standard_error(7 / 20, 20)
+    assert certainty.difference_error(first, np.zeros(20)) == pytest.approx(alone)
+    assert certainty.difference_error(first > 0, first > 0) == 0
 
 
 def test_on_the_same_pictures_luck_is_partly_shared():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from facekit import check, submit
+from facekit import certainty, check, submit
 from facekit.check import submission
 from facekit.tables import write_table
 
@@ -70,5 +70,5 @@ def test_the_grade_and_its_error_are_the_packages(seed):
         pictures = np.arange(count) < right
         assert accuracy == pytest.approx(pictures.mean())
         assert error == pytest.approx(pictures.std() / np.sqrt(count))
-        assert error == pytest.approx(submit.standard_error(accuracy, count))
+        assert error == pytest.approx(certainty.standard_error(accuracy, count))
         assert name == ours.grade(accuracy)

@@ -90,4 +90,3 @@ def test_a_score_tells_how_sure_it_is(runs, course, run_cli):
     share = submit.score(runs / "nobody" / "verification.csv", course.answers.verification)
     error = math.sqrt(share * (1 - share) / count)
     assert f"standard error {error:.1%} on {count}" in lines[-1]
-    assert submit.standard_error(0.5, 100) == 0.05

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from facekit import ablations
+from facekit import ablations, certainty
 from facekit.check import asked
 
 # ------------------------------------------------------------------ what can be compared
@@ -131,7 +131,7 @@ def _outside_the_root(accuracy, pictures):
 )
 def standard_error(accuracy: float, pictures: int) -> float:
     """How far an accuracy on so many pictures lies from the true one, usually."""
-    return ablations.standard_error(accuracy, pictures)
+    return certainty.standard_error(accuracy, pictures)
 
 
 def _judged(rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -181,4 +181,4 @@ def _one_less(first, second):
 )
 def difference_error(first: np.ndarray, second: np.ndarray) -> float:
     """The standard error of the difference of two runs' accuracies on the same pictures."""
-    return ablations.difference_error(first, second)
+    return certainty.difference_error(first, second)

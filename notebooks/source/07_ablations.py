@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekit import ablations, networks, optim, plots, runtime, train, widgets
+from facekit import ablations, certainty, networks, optim, plots, runtime, train, widgets
 from facekit.predict import classify, load_run
 from facekit.rehearsal import plain_batches, range_test
 from facekit.run import Run
@@ -138,11 +138,11 @@ check.exercise("restarts_seen", restarts_seen)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-theirs = ablations.standard_error(0.872, 35_005)
+theirs = certainty.standard_error(0.872, 35_005)
 print(f"published: {theirs:.2%} at 87 % of 35,005 pictures")
 
 # %%
-ours = ablations.standard_error(0.5, len(course.dev))
+ours = certainty.standard_error(0.5, len(course.dev))
 print(f"here, with {len(course.dev)} pictures: {ours:.1%} at 50 %")
 
 # %% [markdown]
@@ -253,8 +253,8 @@ one, two = (classify(load_run(folder / name), course.dev.paths)
             == np.array(course.dev.labels) for name in twins)
 print(f"right: {one.mean():.1%} and {two.mean():.1%}; "
       f"one right, one wrong: {(one != two).mean():.1%} of the pictures")
-luck = ablations.difference_error(one, two)
-alone = np.hypot(*(ablations.standard_error(run.mean(), len(run))
+luck = certainty.difference_error(one, two)
+alone = np.hypot(*(certainty.standard_error(run.mean(), len(run))
                    for run in (one, two)))
 print(f"standard error of the difference: {luck:.1%}; on different pictures "
       f"it would be {alone:.1%}")

@@ -11,7 +11,7 @@
 import numpy as np
 import pandas as pd
 
-from facekit import openset, pipeline, plots, recipes, sources, submit, train
+from facekit import certainty, openset, pipeline, plots, recipes, sources, submit, train
 from facekit.predict import classify, load_run
 
 %config InlineBackend.figure_formats = ["jpeg"]
@@ -256,7 +256,7 @@ for task, accuracy, count in (("test images", 0.90, 35_005),
                               ("test probes", 0.55, 720),
                               ("dev probes", 0.55, 360),
                               ("dev, laptop", 0.55, 36)):
-    error = submit.standard_error(accuracy, count)
+    error = certainty.standard_error(accuracy, count)
     print(f"{count:>6} {task:<16} {accuracy:.0%} +- {error:.1%}")
 
 # %% [markdown]
@@ -265,7 +265,7 @@ for task, accuracy, count in (("test images", 0.90, 35_005),
 
 # %% alt="The standard error falls with the number of pictures, steeply at first"
 sizes = pd.Index(np.geomspace(18, 35_005, 100), name="pictures")
-errors = {f"at {share:.0%}": [100 * submit.standard_error(share, size)
+errors = {f"at {share:.0%}": [100 * certainty.standard_error(share, size)
                               for size in sizes] for share in (0.5, 0.9)}
 plots.lines(pd.DataFrame(errors, sizes), "How far a score strays",
             "standard error, points", log=True);
@@ -345,9 +345,16 @@ board.round(3)
 # first.
 #
 # **On Colab, Kaggle, a laptop.** On Colab and Kaggle the token belongs into the
-# notebook's secrets (the key on the left; *Add-ons*, *Secrets*). There the
-# files vanish with the machine: download them, or keep `runs/` on a mounted
-# Drive or in Kaggle's output. Answering takes seconds here; at full size 35,005
+# notebook's secrets (the key on the left; *Add-ons*, *Secrets*). They answer to
+# the notebook's own cells and not to a command after `!`; there, send with
+#
+# ```python
+# for task, path in paths.items():
+#     print(submit.send(path, task, course, "notebook 08"))
+# ```
+#
+# The files vanish with such a machine: download them, or keep `runs/` on a
+# mounted Drive or in Kaggle's output. Answering takes seconds here; at full size 35,005
 # images go through the network twice, once mirrored, and that asks for a GPU.
 #
 # ## What you should have found
