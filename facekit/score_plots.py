@@ -56,8 +56,8 @@ def roc(curves: Mapping[str, Roc]) -> Figure:
         place.plot(curve.far.clip(least), curve.tar, color=colour, linestyle=style, label=label)
     chance = np.geomspace(least, 1, 100)
     place.plot(chance, chance, color="grey", linestyle=":", label="a coin")
-    _log_shares(place, "x")
-    place.set(title="ROC over pairs", xlim=(least, 1), ylim=(0, 1))
+    _log_shares(place, x=(least, 1))
+    place.set(title="ROC over pairs", ylim=(0, 1))
     place.set(xlabel="FAR: two people taken for one", ylabel="TAR: one person recognised")
     _legend_beside(place)
     return fig
@@ -71,8 +71,8 @@ def dir_fpir(curves: Mapping[str, Judged]) -> Figure:
         curve, area = openset.curve(*judged), openset.area(*judged)
         label = f"{name}, area {area:.3f}"
         place.plot(curve.fpir.clip(least), curve.dir, color=colour, linestyle=style, label=label)
-    _log_shares(place, "x")
-    place.set(title="Known and named right, at what price", xlim=(least, 1), ylim=(0, 1))
+    _log_shares(place, x=(least, 1))
+    place.set(title="Known and named right, at what price", ylim=(0, 1))
     place.set(xlabel="FPIR: strangers who are named", ylabel="DIR: known and named right")
     _legend_beside(place)
     return fig
@@ -88,9 +88,8 @@ def det(curves: Mapping[str, Judged]) -> Figure:
         fnir = 1 - curve.dir
         lowest = min(lowest, fnir[fnir > 0].min(initial=1.0))
         place.plot(curve.fpir.clip(least), fnir, color=colour, linestyle=style, label=name)
-    _log_shares(place, "xy")
-    place.set(title="Two errors", xlim=(least, 1))
-    place.set_ylim(lowest / 1.2, 1.05)
+    _log_shares(place, x=(least, 1), y=(lowest / 1.2, 1.05))
+    place.set(title="Two errors")
     place.set(xlabel="FPIR: strangers who are named", ylabel="FNIR: known, not named right")
     _legend_beside(place)
     return fig
@@ -105,12 +104,17 @@ def _styled(named: Mapping):
     return zip(named.items(), cycle(COLOURS), cycle(STYLES), strict=False)
 
 
-def _log_shares(place: Axes, names: str) -> None:
-    """Make the axes of these names logarithmic, with ticks in per cent."""
-    for name in names:
-        place.set(**{f"{name}scale": "log"})
+def _log_shares(place: Axes, **limits: tuple[float, float]) -> None:
+    """Make the axes x, y or both logarithmic, from one limit to the other, with ticks in per cent.
+
+    There are some five ticks, whether the limits are a factor of two apart or of ten thousand.
+    """
+    for name, (low, high) in limits.items():
+        place.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})
+        factor = high / low
+        within = range(1, 10) if factor < 4 else (1, 2, 5) if factor < 200 else (1,)
         axis = getattr(place, f"{name}axis")
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(LogLocator(subs=within))
         axis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
         axis.set_minor_formatter(NullFormatter())
 

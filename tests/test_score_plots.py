@@ -1,5 +1,6 @@
 """Pictures of scores show the numbers of the scoring, and can be drawn for whatever there is."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -139,6 +140,24 @@ def test_logarithmic_axes_have_few_ticks_in_per_cent(draw):
         if low * (1 - 1e-9) <= label.get_position()[0] <= high * (1 + 1e-9) and label.get_text()
     ]
     assert ticks == ["20 %", "50 %", "100 %"]  # of nine strangers one is 11 %
+
+
+@pytest.mark.parametrize("known, strangers", [(9, 9), (300, 9), (9, 300), (300, 300)])
+@pytest.mark.parametrize("draw", [score_plots.dir_fpir, score_plots.det, score_plots.roc])
+def test_ticks_on_logarithmic_axes_are_many_enough_and_stand_apart(draw, known, strangers):
+    scores = np.random.default_rng(0).normal(size=(known + strangers, 9))
+    truth = np.r_[np.arange(known) % 9, np.full(strangers, -1)]
+    scores[np.arange(known), truth[:known]] += 1
+    judged = pairs.roc(*pairs.all_pairs(scores, truth)) if draw is score_plots.roc else None
+    fig = draw({"one": judged or (scores, truth)})
+    fig.canvas.draw()
+    place = fig.axes[0]
+    for axis, (low, high) in ((place.xaxis, place.get_xlim()), (place.yaxis, place.get_ylim())):
+        low, high = low * (1 - 1e-9), high * (1 + 1e-9)
+        ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        boxes = [tick.label1.get_window_extent() for tick in ticks]
+        assert len(boxes) >= 3
+        assert not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))
 
 
 def test_the_roc_is_the_pairs():

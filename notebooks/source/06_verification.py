@@ -45,9 +45,9 @@ pd.DataFrame({"one person": truth[rows] == columns,
 
 # %% [markdown]
 # The first four are pairs of one person, and each probe stands once more above
-# the other face that is most like it: the hardest wrong pair there is. No cosine
-# here is low, the wrong ones are not far behind, and where one is ahead, that
-# probe is named wrong.
+# the other face that is most like it: the hardest wrong pair there is. The wrong
+# cosines are not far behind the right ones, and where one is ahead, that probe
+# is named wrong.
 #
 # One product of two matrices compares every probe with every known face, if
 # the vectors were made one long first. *What would the product be, if not?*
@@ -209,8 +209,8 @@ check.exercise("both_rates", both_rates)
 # %% [markdown]
 # ### Choose it by hand
 #
-# Now the real probes. Move it, with the mouse or the arrow keys. *Can you find a better accuracy
-# than the one it starts with?*
+# Now the real probes. Move it, with the mouse or the arrow keys. *Can you find
+# a better accuracy than the one it starts with?*
 
 # %%
 chosen = dev.threshold

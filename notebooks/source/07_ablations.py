@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekit import ablations, certainty, networks, optim, plots, runtime, train, widgets
+from facekit import ablations, certainty, networks, optim, plots
+from facekit import runtime, train, widgets
 from facekit.predict import classify, load_run
 from facekit.rehearsal import plain_batches, range_test
 from facekit.run import Run

@@ -11,7 +11,8 @@
 import numpy as np
 import pandas as pd
 
-from facekit import certainty, openset, pipeline, plots, recipes, sources, submit, train
+from facekit import certainty, openset, pipeline, plots
+from facekit import recipes, sources, submit, train
 from facekit.predict import classify, load_run
 
 %config InlineBackend.figure_formats = ["jpeg"]
@@ -354,8 +355,9 @@ board.round(3)
 # ```
 #
 # The files vanish with such a machine: download them, or keep `runs/` on a
-# mounted Drive or in Kaggle's output. Answering takes seconds here; at full size 35,005
-# images go through the network twice, once mirrored, and that asks for a GPU.
+# mounted Drive or in Kaggle's output. Answering takes seconds here; at full size
+# 35,005 images go through the network twice, once mirrored, and that asks for a
+# GPU.
 #
 # ## What you should have found
 
