@@ -84,8 +84,6 @@ class Run:
             objective = build_objective(recipe, len(self.data.classes), self.precision.value, head)
         self.objective = objective.to(self.device, memory_format=torch.channels_last)
         self.net = self.objective.network
-        if recipe.sync_batch_norm and self.world.size > 1 and self.device.type == "cuda":
-            torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
         self.optimizer = build_optimizer(self.objective, recipe)
         self.average = Average(self.net, recipe.average) if recipe.average else None
         scaled = self.precision.value == torch.float16  # its smallest numbers would become 0
@@ -174,7 +172,7 @@ class Run:
         whole = list(self.order(self.progress.epoch, self.progress.step))
         mine = [keys[distributed.parts(len(keys), self.world.size)[self.world.rank]]
                 for keys in whole]  # fmt: skip
-        self.feed.augment = self.augment_now
+        self.feed.augment = self.recipe.augment
         for batch, keys in zip(self.feed.batches(mine), whole, strict=True):
             yield batch, len(keys)
 
@@ -184,20 +182,6 @@ class Run:
         cuts = range(0, len(mine), size)
         return self.dev_feed.batches([(0, index) for index in mine[cut : cut + size]]
                                      for cut in cuts)  # fmt: skip
-
-    @property
-    def augment_now(self):
-        """The augmentation of this epoch: in the last `clean_epochs` the flip alone."""
-        augment = self.recipe.augment
-        if self.progress.epoch < self.recipe.epochs - self.recipe.clean_epochs:
-            return augment
-        return dataclasses.replace(NOTHING, flip=augment.flip)
-
-    @property
-    def size_now(self) -> int:
-        """The pictures' side in this epoch: small ones first, where the recipe says so."""
-        recipe = self.recipe
-        return recipe.small_size if self.progress.epoch < recipe.small_epochs else recipe.image_size
 
     @property
     def step(self) -> int:

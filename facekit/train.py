@@ -262,8 +262,6 @@ def _gradients(run: Run, batch: Batch, whole: int) -> torch.Tensor:
         images, labels, others, share = (None if each is None else each[part] for each in batch)
         if not len(labels):
             continue
-        if run.size_now < images.shape[-1]:
-            images = _shrink(images, run.size_now)
         with _dropout_numbers(run, run.world.rank * count + number):
             loss, logits = run.forward(images, labels, others, share)
         run.scaler.scale(loss * (len(labels) / whole)).backward()
@@ -271,11 +269,6 @@ def _gradients(run: Run, batch: Batch, whole: int) -> torch.Tensor:
         pictures = torch.full_like(right, len(labels))
         totals += torch.stack([loss.detach().to(totals) * len(labels), right, pictures])
     return totals
-
-
-def _shrink(images: torch.Tensor, size: int) -> torch.Tensor:
-    smaller = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    return smaller.contiguous(memory_format=torch.channels_last)
 
 
 def _halve(run: Run, pictures: int) -> None:

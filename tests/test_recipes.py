@@ -115,7 +115,7 @@ def test_a_recipe_is_taken_as_it_is_and_survives_a_dictionary():
         ("learning_rate=nan", "learning_rate"),
         ("learning_rate=inf", "learning_rate"),
         ("batch_size=1", "at least 2"),
-        ("optimizer=adam", "adamw, sgd, muon"),
+        ("optimizer=adam", "adamw, sgd"),
         ("weight_decay=-1", "weight_decay"),
         ("warmup_epochs=-1", "warmup_epochs"),
         ("label_smoothing=1.5", "label_smoothing"),

@@ -254,14 +254,11 @@ ENGINES = {
     "clipped": ("clip_norm=0.5",),
     "bfloat16": ("precision=bfloat16",),
     "float16, with scaled gradients": ("precision=float16",),
-    "muon": ("optimizer=muon",),
     "sgd": ("optimizer=sgd", "momentum=0.99"),
     "restarts": ("schedule=restarts", "restart_epochs=1", "warmup_epochs=0"),
     "plateau": ("schedule=plateau", "plateau_epochs=1"),
     "mixed": ("augment.mixup=0.4", "augment.cutmix=1"),
     "strong": ("augment.random_steps=2", "augment.blur=0.5", "augment.shear=5"),
-    "small pictures first": ("small_size=16", "small_epochs=1"),
-    "clean at the end": ("clean_epochs=1",),
     "two stages": ("margin_head=arcface", "margin_epochs=1", "average=0.5"),
 }
 
@@ -312,33 +309,6 @@ def test_clipping_bounds_the_gradient(course, monkeypatch):
     assert lengths[1] == pytest.approx(0.01, rel=1e-3)
 
 
-def test_small_pictures_come_first_and_full_ones_after(course, tmp_path, monkeypatch):
-    sizes = []
-    gradients = train._shrink
-
-    def noting(images, size):
-        sizes.append((images.shape[-1], size))
-        return gradients(images, size)
-
-    monkeypatch.setattr(train, "_shrink", noting)
-    fit(small("small_size=16", "small_epochs=1"), course, tmp_path)
-    assert sizes == [(32, 16)] * 5
-
-
-def test_the_last_epochs_are_clean_but_for_the_flip(course):
-    run = prepared(small("clean_epochs=1", "augment.flip=0"), course)
-    plain = run.preprocess.transform()
-    from facekit.images import read_rgb
-
-    for epoch, clean in ((0, False), (1, True)):
-        run.progress.epoch = epoch
-        keys = next(iter(run.order(epoch)))
-        batch, _ = next(run.batches())
-        pictures = [plain(read_rgb(course.train.paths[index])) for _, index in keys]
-        away = (batch.images - torch.stack(pictures)).abs().mean()
-        assert (away < 0.05) == clean
-
-
 def test_the_margin_head_starts_at_the_class_means_of_the_trained_network(
     course, tmp_path, monkeypatch
 ):
@@ -379,15 +349,13 @@ def test_mixed_pictures_are_learned_with_both_labels(course):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (("optimizer=lion",), "optimizer is one of: adamw, sgd, muon"),
+        (("optimizer=lion",), "optimizer is one of: adamw, sgd"),
         (("schedule=steps",), "schedule is one of: cosine"),
         (("precision=int8",), "precision is one of"),
         (("compile=true",), "compile must be of type str"),
         (("parts=0",), "parts must be at least 1"),
         (("margin_head=arcface",), "margin_head and margin_epochs go together"),
         (("margin_head=arcface", "margin_epochs=9"), "margin_epochs are more than its 2 epochs"),
-        (("small_size=16",), "small_size and small_epochs go together"),
-        (("small_size=64", "small_epochs=1"), "small_size is over image_size"),
         (("augment.mixup=1", "extra_loss=center"), "two labels"),
         (("watch=1",), "watch must be of type bool"),
     ],
