@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.preprocessing import StandardScaler
 
-from facekit import faces, floors, networks, plans, predict, recipes, sources, train
+from facekit import faces, floors, networks, plans, predict, recipes, sources, training
 from facekit.augment import Augment
 from facekit.images import read_rgb
 from facekit.layout import CourseData, get_term
@@ -182,7 +182,7 @@ def fit(recipe: Recipe, data: CourseData, out: Path) -> dict[str, float]:
     spent = json.loads(file.read_text()) if file.is_file() else {"cpu": 0.0, "wall": 0.0}
     cpu, wall = time.process_time(), time.monotonic()
     try:
-        train.fit(recipe, data, out)
+        training.fit(recipe, data, out)
     finally:  # an interrupted run goes on from here, and so does the count
         if not finished:
             spent["cpu"] += time.process_time() - cpu

@@ -22,7 +22,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.feature_selection import f_classif
 from torch.nn import functional
 
-from facekit import faces, recipes, train
+from facekit import faces, recipes, training
 from facekit.augment import NOTHING
 from facekit.layout import CourseData, get_term
 from facekit.recipes import Recipe
@@ -95,7 +95,7 @@ def network_row(root: Path, pictures: dict[str, np.ndarray], people: int, size: 
     """A small network on what is left: its accuracy after the last epoch."""
     data = write_course(root / "masked", pictures, people)
     recipe = recipes.load(RECIPE, [f"image_size={size}"])
-    history = train.fit(recipe, data, root / "run")
+    history = training.fit(recipe, data, root / "run")
     share = history.rows[-1]["dev_accuracy"]
     tests = people * len(SPLIT["test"])
     right = np.arange(tests) < round(share * tests)

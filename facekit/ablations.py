@@ -15,8 +15,8 @@ from facekit import networks, recipes
 from facekit.errors import DataError, RecipeError
 from facekit.networks import NetworkSpec, Stage
 from facekit.recipes import Recipe
-from facekit.run import HISTORY
 from facekit.tables import read_table
+from facekit.training.history import HISTORY
 
 CURVES = HISTORY[1:]
 SETTINGS = ["optimizer", "learning_rate", "schedule", "restart_epochs", "seed"]

@@ -20,7 +20,7 @@ from facekit import (
     runtime,
     sources,
     submit,
-    train,
+    training,
 )
 from facekit import doctor as examination
 from facekit.errors import DataError, FacekitError, printable
@@ -118,8 +118,8 @@ def train_(
     keys = {"max_hours": max_hours, "mirror": mirror, "track": track or ()}
     keys |= {"save_minutes": save_minutes, "workers": workers}
     try:
-        history = train.fit(loaded, _data(data, term), folder, device, _watched(), **keys)
-    except train.Interrupted as stop:
+        history = training.fit(loaded, _data(data, term), folder, device, _watched(), **keys)
+    except training.Interrupted as stop:
         raise Stopped(str(stop)) from None
     if history.stopped:
         raise Stopped(history.stopped)

@@ -12,9 +12,9 @@ from facekit.augment import Preprocess
 from facekit.errors import BatchError, DataError, FacekitError, RunError
 from facekit.feed import Feed
 from facekit.fold import fold_batch_norm
+from facekit.inference import forward_precision, in_parts
 from facekit.layout import CourseData
 from facekit.networks import FaceNet
-from facekit.train import forward_precision, in_parts
 
 BATCH = 128
 # What a file raises that is sound and holds something else than a network of this kit.

@@ -11,7 +11,7 @@ from facekit.ablations import FULL, PUBLISHED, SCALES
 from facekit.blocks import SqueezeExcite
 from facekit.errors import DataError, FacekitError, RecipeError
 from facekit.profiles import PROFILES
-from facekit.run import HISTORY
+from facekit.training.history import HISTORY
 
 
 def test_the_table_has_the_rows_of_the_networks():

@@ -12,7 +12,7 @@ from facekit.augment import Augment
 from facekit.errors import RecipeError
 from facekit.profiles import PROFILES
 from facekit.recipes import Recipe
-from facekit.run import build_objective
+from facekit.training.run import build_objective
 
 
 @pytest.mark.parametrize("name", recipes.names())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from facekit import checkpoint, predict, recipes, train
+from facekit import checkpoint, inference, predict, recipes, training
 from facekit.checkpoint import Checkpoints, digest
 from facekit.distributed import World
 from facekit.errors import DataError, RecipeError, RunError
@@ -20,7 +20,8 @@ from facekit.layout import CourseData
 from facekit.lock import only_one
 from facekit.recipes import Recipe
 from facekit.rehearsal import plain_batches
-from facekit.run import Run
+from facekit.training import loop, margin_stage
+from facekit.training.run import Run
 
 CPU = torch.device("cpu")
 
@@ -31,8 +32,8 @@ def small(*changes: str) -> Recipe:
     return recipes.load("smoke", [*settings, "precision=float32", *changes])
 
 
-def fit(recipe: Recipe, data: CourseData, out: Path, **keys) -> train.History:
-    return train.fit(recipe, data, out, device="cpu", progress=False, **keys)
+def fit(recipe: Recipe, data: CourseData, out: Path, **keys) -> training.History:
+    return training.fit(recipe, data, out, device="cpu", progress=False, **keys)
 
 
 def last(out: Path) -> dict:
@@ -57,7 +58,7 @@ def at_step(monkeypatch) -> Callable:
     """Have something done instead of returning from the n-th step."""
 
     def plan(number: int, action: Callable) -> None:
-        calls, step = 0, train.train_step
+        calls, step = 0, loop.train_step
 
         def counting(run, *arguments):
             nonlocal calls
@@ -65,7 +66,7 @@ def at_step(monkeypatch) -> Callable:
             result = step(run, *arguments)
             return action(run, result) if calls == number else result
 
-        monkeypatch.setattr(train, "train_step", counting)
+        monkeypatch.setattr(loop, "train_step", counting)
 
     return plan
 
@@ -139,7 +140,7 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(course):
     run = prepared(small(), course)
     run.forward = memory = SmallMemory(run.forward, room=3)
     batch, whole = next(run.batches())
-    loss, _, pictures = train.train_step(run, batch, whole).tolist()
+    loss, _, pictures = loop.train_step(run, batch, whole).tolist()
     assert memory.seen == [8, 4, 2, 2, 2, 2]
     assert run.progress.parts == 4
     assert (pictures, loss > 0) == (8, True)
@@ -149,14 +150,14 @@ def test_when_another_process_is_out_of_memory_this_one_takes_the_step_again(cou
     answers = [[True], [False]]  # what all processes together say after each attempt
 
     class BesideAnother(World):
-        def highest(self, *values):
+        def all_reduce_max(self, *values):
             return answers.pop(0)
 
     run = prepared(small(), course)
     run.world = BesideAnother()
     run.forward = memory = SmallMemory(run.forward, room=8)
     before = digest(run.net.state_dict())
-    train.train_step(run, *next(run.batches()))
+    loop.train_step(run, *next(run.batches()))
     assert (memory.seen, run.progress.parts, answers) == ([8, 4, 4], 2, [])
     assert digest(run.net.state_dict()) != before
 
@@ -172,7 +173,7 @@ def test_the_gradient_of_parts_is_that_of_the_batch_where_pictures_do_not_meet(c
         for module in run.net.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()
-        train._gradients(run, batch, whole)
+        loop.forward_backward(run, batch, whole)
         gradients.append([p.grad.clone() for p in run.objective.parameters()])
     for one, four in zip(*gradients, strict=True):
         torch.testing.assert_close(one, four, rtol=1e-4, atol=1e-6)
@@ -181,8 +182,8 @@ def test_the_gradient_of_parts_is_that_of_the_batch_where_pictures_do_not_meet(c
 def test_a_picture_too_large_for_any_memory_is_an_error_with_advice(course):
     run = prepared(small(), course)
     run.forward = SmallMemory(run.forward, room=1)
-    with pytest.raises(RunError, match="2 pictures do not fit into memory; lower image_size"):
-        train.train_step(run, *next(run.batches()))
+    with pytest.raises(RunError, match="2 images do not fit into memory; lower image_size"):
+        loop.train_step(run, *next(run.batches()))
 
 
 @pytest.mark.parametrize("room", [1, 3, 12])
@@ -190,7 +191,7 @@ def test_where_judging_alone_runs_out_of_memory_it_goes_on_in_parts(course, refe
     """Batch norm is folded away there, so a picture's answer does not depend on its company."""
     run = prepared(small(), course)
     run.net.load_state_dict(last(reference)["net"])
-    expected = train.evaluate(run.net, run.dev_batches())
+    expected = inference.evaluate(run.net, run.dev_batches())
 
     class Narrow(torch.nn.Module):
         training = False
@@ -201,7 +202,7 @@ def test_where_judging_alone_runs_out_of_memory_it_goes_on_in_parts(course, refe
             return run.net(images)
 
     run.net.eval()
-    assert train.evaluate(Narrow(), run.dev_batches()) == pytest.approx(expected, rel=1e-4)
+    assert inference.evaluate(Narrow(), run.dev_batches()) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("task", ["classify", "embed"])
@@ -226,10 +227,10 @@ def test_one_picture_too_large_to_judge_is_an_error():
     def full(images):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(RunError, match="not one picture fits into memory"):
-        train.in_parts(full, torch.zeros(6, 3, 8, 8))
+    with pytest.raises(RunError, match="not one image fits into memory"):
+        inference.in_parts(full, torch.zeros(6, 3, 8, 8))
     with pytest.raises(RuntimeError, match="size of tensor"):
-        train.in_parts(lambda images: images @ torch.zeros(5, 5, 5), torch.zeros(6, 3, 8, 8))
+        inference.in_parts(lambda images: images @ torch.zeros(5, 5, 5), torch.zeros(6, 3, 8, 8))
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(course, monkeypatch):
@@ -242,7 +243,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(course, monkeypatch):
 
     run.forward = broken
     with pytest.raises(RuntimeError, match="mat1"):
-        train.train_step(run, *next(run.batches()))
+        loop.train_step(run, *next(run.batches()))
     assert len(calls) == 1
 
 
@@ -293,7 +294,7 @@ def test_the_running_average_is_what_is_judged_and_kept(course, tmp_path):
     assert digest(best["net"]) != digest(state["net"])
     run = prepared(small(), course)
     run.net.load_state_dict(best["net"])
-    _, accuracy = train.evaluate(run.net, run.dev_batches())
+    _, accuracy = inference.evaluate(run.net, run.dev_batches())
     assert accuracy == state["progress"]["rows"][0]["dev_accuracy"]
 
 
@@ -302,7 +303,7 @@ def test_clipping_bounds_the_gradient(course, monkeypatch):
     for limit in (0.0, 0.01):
         run = prepared(small(f"clip_norm={limit}"), course)
         run.objective.train()
-        train.train_step(run, *next(run.batches()))
+        loop.train_step(run, *next(run.batches()))
         squares = sum(p.grad.square().sum() for p in run.objective.parameters())
         lengths.append(math.sqrt(squares))
     assert lengths[0] > 0.1
@@ -313,18 +314,18 @@ def test_the_margin_head_starts_at_the_class_means_of_the_trained_network(
     course, tmp_path, monkeypatch
 ):
     begun = []
-    begin = Run.begin_margin_stage
+    begin = margin_stage.begin
 
     def noting(run):
         trained = digest({k: v for k, v in run.net.state_dict().items() if "head" not in k})
-        means = run._class_means()
+        means = margin_stage.class_means(run)
         begin(run)
         begun.append((trained, means, run))
         kept = digest({k: v for k, v in run.net.state_dict().items() if "head" not in k})
         assert kept == trained
         torch.testing.assert_close(run.net.head.weight.detach(), F.normalize(means))
 
-    monkeypatch.setattr(Run, "begin_margin_stage", noting)
+    monkeypatch.setattr(margin_stage, "begin", noting)
     recipe = small("epochs=4", "margin_epochs=2", "margin_head={name='arcface', scale=16}")
     history = fit(recipe, course, tmp_path)
     ((_, _, run),) = begun
@@ -454,10 +455,10 @@ def test_bad_pictures_are_named_before_training(copy_of_course, tmp_path):
 
 def test_a_trials_batches_are_the_runs_own_without_augmentation_and_have_no_end(course):
     run, other = prepared(small("augment.crop_scale=0.3"), course), prepared(small(), course)
-    steps = len(list(run.order(0)))
+    steps = len(list(run.sampler(0)))
     for size in (None, 3):
         seen = [next(batches) for batches in [plain_batches(run, size)] for _ in range(2 * steps)]
-        keys = [keys[:size] for epoch in (0, 1) for keys in run.order(epoch)]
+        keys = [keys[:size] for epoch in (0, 1) for keys in run.sampler(epoch)]
         other.feed.augment = None  # judged as they are
         for batch, plain in zip(seen, other.feed.batches(keys), strict=True):
             torch.testing.assert_close(batch.images, plain.images)

@@ -12,14 +12,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from facekit import heads, losses, pipeline, plots, recipes, train, widgets
+from facekit import heads, losses, pipeline, plots, recipes, training, widgets
 from facekit.plane import Plane, faces, looseness
 from facekit.predict import load_run
 from facekit.sources import open_course
 
 course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
-train.fit(recipe, course, pipeline.course_run())  # only read if finished
+training.fit(recipe, course, pipeline.course_run())  # only read if finished
 run = load_run(pipeline.course_run())
 PEOPLE = 8
 

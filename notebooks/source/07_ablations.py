@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from facekit import ablations, certainty, networks, optim, plots
-from facekit import runtime, train, widgets
+from facekit import runtime, training, widgets
 from facekit.predict import classify, load_run
 from facekit.rehearsal import plain_batches, range_test
-from facekit.run import Run
+from facekit.training.run import Run
 from facekit.sources import open_course
 
 course = open_course()
@@ -219,7 +219,7 @@ plan |= {f"{row}-{change}": ablations.recipe(row, scale, [change])
          for row, changes in more.items() for change in changes}
 folder = runtime.runs().value / "ablations"
 for name, recipe in plan.items():
-    train.fit(recipe, course, folder / name, progress=False)
+    training.fit(recipe, course, folder / name, progress=False)
     print(name, f"{recipe.epochs} epochs", sep=", ")
 
 # %%
@@ -329,7 +329,7 @@ assert set(plan) == set(mine.index)
 assert mine["dev_accuracy"].max() > 3 / len(course.classes), "learnt"
 assert (one != two).mean() >= abs(one.mean() - two.mean())
 assert 0 < luck < alone, "what is hard for one is hard for the other"
-again = train.fit(recipe, course, folder / name, progress=False)
+again = training.fit(recipe, course, folder / name, progress=False)
 assert len(again.rows) == recipe.epochs, "a finished run is only read"
 host.took()
 
