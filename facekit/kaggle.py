@@ -21,6 +21,7 @@ from facekit.credentials import Credentials
 from facekit.errors import DataError, FacekitError
 from facekit.layout import Term, is_stray
 from facekit.lock import only_one
+from facekit.redaction import redact
 
 PARTS = {  # what a task's folder holds, however a zip wraps it
     "classification": ("train", "dev", "test"),
@@ -175,7 +176,7 @@ def call(arguments: Sequence[str], slug: str, watched: Path | None = None) -> st
     found = credentials.find()
     command = [_program(), *arguments]
     status, said = _run(command, _environment(found), slug, watched)
-    said = credentials.redact(_gist(said), found)
+    said = redact(_gist(said), found.secrets() if found else ())
     if status or DONE_AND_YET.search(said):
         words = f"it said: {said[:300]}" if said else "it gave no reason"
         raise FacekitError(f"{slug}: {_advice(said, slug, found)} ({words})")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from facekit import certainty, comparison, openset, rules, runtime, sources, submit
+from facekit import certainty, comparison, openset, profiles, rules, runtime, sources, submit
 from facekit.errors import DataError
 from facekit.layout import NO_MATCH, CourseData
 from facekit.openset import Threshold
@@ -99,7 +99,7 @@ def fresh_run(name: str) -> Path:
 
 def course_recipe(data: CourseData) -> str:
     """The recipe for this data: that of the profile it was made for, else of this machine."""
-    return made_for(data.root) or runtime.profile().value.name
+    return made_for(data.root) or profiles.profile().value.name
 
 
 def made_for(root: Path) -> str | None:

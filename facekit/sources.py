@@ -27,7 +27,7 @@ from PIL import ImageOps
 from tqdm.auto import tqdm
 
 import facekit
-from facekit import faces, kaggle, runtime
+from facekit import faces, kaggle, profiles, runtime
 from facekit.errors import DataError
 from facekit.images import check_readable, read_rgb
 from facekit.layout import (
@@ -209,7 +209,7 @@ def open_course(progress: bool = True) -> CourseData:
     root = runtime.data().value
     if (root / MANIFEST).exists() or _is_course(root):
         return CourseData(root, find_term(root))
-    return set_up("synthetic", runtime.profile().value, root, progress=progress)
+    return set_up("synthetic", profiles.profile().value, root, progress=progress)
 
 
 def fetch_lfw() -> Path:

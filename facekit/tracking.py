@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 import facekit
-from facekit.credentials import SECRET, hide_secrets
 from facekit.errors import RecipeError
+from facekit.redaction import SECRET, hide_secrets
 from facekit.runtime import Choice
 from facekit.tables import write_whole
 
