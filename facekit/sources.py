@@ -148,14 +148,16 @@ def set_up(
     return CourseData(out, term)
 
 
-def _from_kaggle(out: Path, spec: Term, settings: dict, progress: bool) -> CourseData:
-    """Fetch and unpack both competitions of a term; a task whose folder is there is left alone."""
-    missing = [task for task in kaggle.PARTS if not (out / getattr(spec, task)).is_dir()]
-    zips = kaggle.fetch(spec, missing, progress)
+def _from_kaggle(out: Path, term: Term, settings: dict, progress: bool) -> CourseData:
+    """Fetch both competitions of a term; their files get a second name in `out`."""
+    files = []
+    for task in kaggle.PARTS:
+        folder = getattr(term, task)
+        for name, path in kaggle.fetch(term, task, progress).items():
+            files.append((f"{folder}/{name}", path))
     _start(out, settings)
-    for task, archive in zips.items():
-        kaggle.place(archive, task, spec, out, progress)
-    course = CourseData(out, spec.name)
+    _make(files, out, link_chunk, (), None, progress)
+    course = CourseData(out, term.name)
     _finish(out, settings, _counts(course), progress)
     return course
 
