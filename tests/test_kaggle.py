@@ -23,10 +23,11 @@ from filelock import FileLock
 from kaggle_server import ALLOWANCE, KEY, RULES, TOKEN, USER, FakeKaggle
 from kagglesdk import kaggle_env
 
-from facekit import credentials, kaggle, sources
+from facekit import credentials, kaggle
 from facekit.credentials import Credentials
 from facekit.errors import FacekitError
 from facekit.layout import TERMS, CourseData
+from facekit.manifest import read_manifest
 
 SLUGS = {task: f"11-785-f23-hw2p2-{task}" for task in kaggle.PARTS}
 CLASSES, FACES = SLUGS.values()
@@ -149,7 +150,7 @@ def test_both_zips_become_a_course_however_they_are_wrapped(
         "F23",
         [*SLUGS.values()],
     )
-    assert made["counts"] == sources.manifest(course.root)["counts"]
+    assert made["counts"] == read_manifest(course.root)["counts"]
     assert set(made["versions"]) == {"torch", "pillow"}
     assert {path.name for path in out.iterdir()} == {*SLUGS.values(), "manifest.json"}
     asked = list(server.calls)
