@@ -16,6 +16,7 @@ from facekit import (
     openset,
     pipeline,
     predict,
+    profiles,
     recipes,
     runtime,
     sources,
@@ -26,7 +27,6 @@ from facekit import doctor as examination
 from facekit.errors import DataError, FacekitError, printable
 from facekit.faces import sheet as contact
 from facekit.layout import CourseData, find_term
-from facekit.profiles import get_profile
 
 app = typer.Typer(
     help="From a folder of faces to two scored submissions.",
@@ -74,7 +74,7 @@ def data(
     people: Annotated[int | None, typer.Option(help="For --source held-out: how many.")] = None,
 ) -> None:
     """Fill a folder with the course's data; run it again to go on after an interruption."""
-    chosen = get_profile(profile) if profile else runtime.profile().value
+    chosen = profiles.get_profile(profile) if profile else profiles.profile().value
     if difficulty is not None:
         chosen = replace(chosen, difficulty=difficulty)
     target = out or runtime.data().value

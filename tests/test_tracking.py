@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import facekit
-from facekit.credentials import hide_secrets
 from facekit.errors import RecipeError
+from facekit.redaction import hide_secrets
 from facekit.runtime import Choice
 from facekit.training.environment import environment, git_state
 from facekit.training.tracking import TRACKERS, Tracker

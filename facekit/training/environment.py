@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import facekit
-from facekit.credentials import SECRET, hide_secrets
+from facekit.redaction import SECRET, hide_secrets
 from facekit.runtime import Choice
 
 

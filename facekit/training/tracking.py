@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from facekit.credentials import hide_secrets
 from facekit.errors import RecipeError
+from facekit.redaction import hide_secrets
 from facekit.tables import write_whole
 from facekit.training.callbacks import Callback
 from facekit.training.run import Run

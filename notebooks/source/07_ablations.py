@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from facekit import ablations, certainty, networks, optim, plots
-from facekit import runtime, training, widgets
+from facekit import profiles, runtime, training, widgets
 from facekit.predict import classify, load_run
 from facekit.rehearsal import plain_batches, range_test
 from facekit.training.run import Run
@@ -180,7 +180,7 @@ check.exercise("standard_error", standard_error)
 # What does one do that has a higher loss?*
 
 # %%
-scale = ablations.SCALES[runtime.profile().value.name]
+scale = ablations.SCALES[profiles.profile().value.name]
 spec = networks.TABLE["row06"]
 spec = replace(spec, stem=replace(spec.stem, channels=8, pool=False),
                stages=tuple(replace(stage, channels=stage.channels // 4)
