@@ -267,7 +267,7 @@ def test_a_plate_shades_what_lies_behind_it(towards: tuple[float, float, float])
     normal[:, 2] = 1.0
     numbers = dict(zip(("key_x", "key_y", "key_z"), towards, strict=True)) | {"softness": 0.6}
     f = SimpleNamespace(**{name: fact(value) for name, value in numbers.items()})
-    found = light.lit(f, room, normal, torch.ones(room.shape[::2], dtype=torch.bool))[0]
+    found = light.key_visibility(f, room, normal, torch.ones(room.shape[::2], dtype=torch.bool))[0]
     hits = wall[:2] + 5.0 * torch.tensor(towards)[:2, None] / towards[2]
     off = hits.abs().amax(0)
     assert found[: wall.shape[1]][off < 2.0].max() < 0.2
