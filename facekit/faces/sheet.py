@@ -92,12 +92,12 @@ def close_ups(
     return {knob: sweep(knob, steps, person, 160, seed)[head] for knob in knobs}
 
 
-def grid(pictures: Tensor, columns: int) -> Tensor:
-    """Lay pictures (N, 3, size, size) out in rows of `columns`: uint8 (height, width, 3)."""
-    rows = -(-len(pictures) // columns)
-    size = pictures.shape[-1]
-    full = pictures.new_full((rows * columns, 3, size, size), 255)
-    full[: len(pictures)] = pictures
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Lay images (N, 3, size, size) out in rows of `columns`: uint8 (height, width, 3)."""
+    rows = -(-len(images) // columns)
+    size = images.shape[-1]
+    full = images.new_full((rows * columns, 3, size, size), 255)
+    full[: len(images)] = images
     full = full.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2)
     return full.reshape(rows * size, columns * size, 3)
 
