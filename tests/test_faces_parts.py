@@ -168,8 +168,7 @@ def test_a_surface_has_no_holes_and_no_fringe(degrees: int) -> None:
     """However it is turned, facets are cut so that points lie in every sample."""
     for half in torch.linspace(12, 40, 18).tolist():
         surface, place = plane(96, half, math.radians(degrees))
-        at = camera.pattern_places([surface])
-        nearest = camera.splat([surface], surface.points.flatten(2), 96, at).view(96, 96)
+        nearest = camera.splat([surface], surface.points.flatten(2), 96).view(96, 96)
         seen = nearest < camera.NOTHING
         reach = place.abs().amax(0)
         assert seen[reach < 1 - 1.5 / half].all(), half
@@ -183,9 +182,8 @@ def test_the_nearer_of_two_planes_is_seen_at_every_sample() -> None:
     two, at_2 = plane(size, half, 0.3, 60.5, -2.0)
     film_ = torch.cat([s.points.flatten(2) for s in (one, two)], 2)
     colour = torch.stack([film_[:, 0], film_[:, 1], torch.ones_like(film_[:, 0])], 1)
-    pattern_at = camera.pattern_places([one, two])
-    nearest = camera.splat([one, two], film_, size, pattern_at)
-    image, owner = camera.resolve([one, two], nearest, colour, size, pattern_at)
+    nearest = camera.splat([one, two], film_, size)
+    image, owner = camera.resolve([one, two], nearest, colour, size)
     depth = torch.stack([60.0 + 3.0 * at[0], 60.5 - 2.0 * at_2[0]])
     margin = 1.5 / half
     on = torch.stack([at.abs().amax(0), at_2.abs().amax(0)])

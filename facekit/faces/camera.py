@@ -6,8 +6,6 @@ which point is seen at each sample of the film. Nearest wins, by one scatter-min
 that hold the depth above the point's own number; there are no ties, so no order can matter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 
@@ -188,19 +186,17 @@ def points_of(rows: Tensor, index: Tensor, code: int) -> tuple[Tensor, ...]:
     return points.view(rows.shape[1], len(index), many).unbind(0)
 
 
-def splat(
-    surfaces: Sequence[Surface], film: Tensor, size: int, at: tuple[Tensor, Tensor]
-) -> Tensor:
+def splat(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
     """Which point is nearest at each sample: numbers (N, size * size), NOTHING where none is.
 
-    `film` (N, 3, M): x, y in samples and depth of every corner of the surfaces. `at`: their
-    `pattern_places`.
+    `film` (N, 3, M): x, y in samples and depth of every corner of the surfaces.
     """
     images, _, many = film.shape
     corners, _ = facets(tuple(s.shape for s in surfaces), str(film.device))
     keep = flat(surfaces, [s.keep for s in surfaces])
     fray = flat(surfaces, [0.0 if s.fray is None else s.fray for s in surfaces])
-    rows = torch.stack([*film.unbind(1), keep, *at, fray], -1).flatten(0, 1)  # (N * M, 7)
+    places = pattern_places(surfaces)
+    rows = torch.stack([*film.unbind(1), keep, *places, fray], -1).flatten(0, 1)  # (N * M, 7)
     plain = rows[:, :4].contiguous()
     # With a border of one sample, where points fall that are not on the film.
     nearest = torch.full((images, size + 2, size + 2), NOTHING, device=film.device)
@@ -210,8 +206,8 @@ def splat(
     for code, found in enumerate(order.split(counts), start=-1):
         if code >= 0 and len(found):
             frayed = code >= PAIRS
-            places = (found // len(corners), found % len(corners))
-            write(nearest, places, rows if frayed else plain, corners, code % PAIRS, many)
+            whose = (found // len(corners), found % len(corners))
+            write(nearest, whose, rows if frayed else plain, corners, code % PAIRS, many)
     return nearest[:, 1:-1, 1:-1].reshape(images, size * size)
 
 
@@ -247,15 +243,11 @@ def write(
 
 
 def resolve(
-    surfaces: Sequence[Surface],
-    nearest: Tensor,
-    colour: Tensor,
-    size: int,
-    at: tuple[Tensor, Tensor],
+    surfaces: Sequence[Surface], nearest: Tensor, colour: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
     """The colour seen at each sample, (N, 3, size, size), and its surface, -1 for none.
 
-    `colour` (N, 3, M): what each corner of the surfaces sends to the camera. `at`: as for `splat`.
+    `nearest`: from `splat`. `colour` (N, 3, M): what each corner sends to the camera.
     """
     device = str(nearest.device)
     corners, owner = facets(tuple(s.shape for s in surfaces), device)
@@ -264,7 +256,8 @@ def resolve(
     facet = number // (FINEST * PAIRS)
     weights = shares(device).flatten(0, 1).index_select(0, number % (FINEST * PAIRS))  # (H, 4)
     strength = flat(surfaces, [s.pattern_strength for s in surfaces])
-    rows = torch.stack([*colour.unbind(1), strength, *at], -1).flatten(0, 1)  # (N * M, 6)
+    places = pattern_places(surfaces)
+    rows = torch.stack([*colour.unbind(1), strength, *places], -1).flatten(0, 1)  # (N * M, 6)
     index = (hit // (size * size) * colour.shape[2])[:, None] + corners.index_select(0, facet)
     seen = functional.embedding_bag(index, rows, per_sample_weights=weights, mode="sum")  # (H, 6)
     owner = owner.index_select(0, facet)

@@ -1,7 +1,5 @@
 """What lies behind the person, and what lens, film and processing do to the image."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -6,8 +6,6 @@ that edge, sample by sample. The strands' direction, which their shine follows, 
 down, or from the parting sideways.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 

@@ -5,8 +5,6 @@ forwards and back by some forty smooth hills. Expression moves the mouth's and t
 landmarks first; geometry here and paint in `skin` both read the moved ones.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 

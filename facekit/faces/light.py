@@ -6,8 +6,6 @@ subsurface scattering", GPU Gems 16). Shadows come from a depth map seen from th
 (Williams 1978, "Casting curved shadows on curved surfaces"), its edge averaged over a few taps.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

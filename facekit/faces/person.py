@@ -10,8 +10,6 @@ one and a half times those in life, so that 64 pixels can still tell people apar
 To add a trait, add one row to TRAITS and use it by its name where the head is built or painted.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -202,18 +200,16 @@ def shape(draws: Draws, cause: Traits) -> Traits:
 def skin(draws: Draws, cause: Traits, undertone: Tensor) -> Traits:
     """Skin colour and marks: freckles, moles."""
     warm = undertone[:, None] * torch.tensor([0.012, 0.0, -0.02], device=undertone.device)
+    freckles = draws.chance("freckled", 0.3) * draws.uniform("freckles", 0.3, 1.0)
     traits = {
         "skin": (along(SKIN, cause["tone"]) + warm).clamp(0.05, 0.98),
-        "freckles": draws.chance("freckled", 0.3)
-        * draws.uniform("freckles", 0.3, 1.0)
-        * (1.1 - cause["tone"]).clamp(0, 1),
+        "freckles": freckles * (1.1 - cause["tone"]).clamp(0, 1),
     }
     for i in range(MOLES):
+        size = draws.uniform(f"mole_size_{i}", 0.12, 0.24)
         traits[f"mole_x_{i}"] = draws.uniform(f"mole_x_{i}", -5.5, 5.5)
         traits[f"mole_y_{i}"] = draws.uniform(f"mole_y_{i}", -8.5, 5.0)
-        traits[f"mole_size_{i}"] = draws.chance(f"mole_{i}", 0.4) * draws.uniform(
-            f"mole_size_{i}", 0.12, 0.24
-        )
+        traits[f"mole_size_{i}"] = draws.chance(f"mole_{i}", 0.4) * size
     return traits
 
 

@@ -4,8 +4,6 @@ All randomness is a hash of (seed, person, shot, name), so an image never depend
 its batch: here the work is checked, and cut into batches that suit the machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -88,9 +86,11 @@ def as_trait(name: str, value: Tensor | float, person: Tensor) -> Tensor:
 
     A colour is one number for grey, three, or three for each.
     """
-    shape, wanted = [len(person)], "one number, or one for each image"
+    shape = [len(person)]
+    wanted = "one number, or one for each image"
     if name in COLOURS:
-        shape, wanted = [len(person), 3], "one number, or three, or one for each image"
+        shape = [len(person), 3]
+        wanted = "one number, or three, or three for each image"
     try:
         tensor = torch.as_tensor(value, dtype=torch.float64, device=person.device).expand(shape)
     except (TypeError, ValueError, RuntimeError):
@@ -128,18 +128,12 @@ def single(traits: Traits) -> Traits:
     return {k: v.float() if v.is_floating_point() else v for k, v in traits.items()}
 
 
-def batches(
-    who: Traits, how: Traits, person: Tensor, size: int
-) -> Iterator[tuple[slice, Traits, Traits]]:
+def batches(traits: Traits, person: Tensor, size: int) -> Iterator[tuple[slice, Traits]]:
     """Cut the work into pieces that fit the processor's cache or the GPU's memory."""
     many = max(PIXELS_AT_ONCE.get(person.device.type, 1 << 20) // max(size, 112) ** 2, 1)
     for start in range(0, len(person), many):
-        part = slice(start, start + many)
-        yield part, cut(who, part), cut(how, part)
-
-
-def cut(traits: Traits, part: slice) -> Traits:
-    return {name: value[part] for name, value in traits.items()}
+        batch = slice(start, start + many)
+        yield batch, {name: value[batch] for name, value in traits.items()}
 
 
 def parameters(
@@ -180,8 +174,8 @@ def render(
     person, shot = check(person, shot, seed, difficulty, device, size)
     who, how = draw(person, shot, seed, difficulty, changes)
     images = torch.empty(len(person), 3, size, size, dtype=torch.uint8, device=device)
-    for batch, some, taken in batches(who, how, person, size):
-        f, exposure = scene.photograph(some, taken, size)
+    for batch, traits in batches(who | how, person, size):
+        f, exposure = scene.photograph(traits, size)
         images[batch] = scene.develop(f, exposure, Draws(seed, person[batch], shot[batch]))
     return images
 
@@ -203,8 +197,8 @@ def parts(
     person, shot = check(person, shot, seed, difficulty, device, size)
     who, how = draw(person, shot, seed, difficulty, changes)
     shown = torch.empty(len(person), size, size, dtype=torch.uint8, device=device)
-    for batch, some, taken in batches(who, how, person, size):
-        _, exposure = scene.photograph(some, taken, size)
+    for batch, traits in batches(who | how, person, size):
+        _, exposure = scene.photograph(traits, size)
         shown[batch] = exposure.part
     return shown
 

@@ -1,7 +1,5 @@
 """One photograph from start to end: build the surfaces, light them, paint them, expose the film."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -243,9 +241,9 @@ def paint(f: Facts, surfaces: list[Surface], lit: list[Lighting], size: int) -> 
     return torch.cat(colours, 2)
 
 
-def photograph(who: Traits, how: Traits, size: int) -> tuple[Facts, Exposure]:
-    """Everything up to the film, for one batch that fits in memory."""
-    f = facts(who | how)
+def photograph(traits: Traits, size: int) -> tuple[Facts, Exposure]:
+    """Everything up to the film, for one batch of people and shots that fits in memory."""
+    f = facts(traits)
     with record_function("faces.geometry"):
         surfaces = build(f, size)
     with record_function("faces.light"):
@@ -253,12 +251,11 @@ def photograph(who: Traits, how: Traits, size: int) -> tuple[Facts, Exposure]:
     with record_function("faces.paint"):
         colour = paint(f, surfaces, lit, size)
     samples = size * camera.SAMPLES
-    at = camera.pattern_places(surfaces)
     with record_function("faces.splat"):
         film = camera.project(f, room, samples)
-        nearest = camera.splat(surfaces, film, samples, at)
+        nearest = camera.splat(surfaces, film, samples)
     with record_function("faces.resolve"):
-        seen, owner = camera.resolve(surfaces, nearest, colour, samples, at)
+        seen, owner = camera.resolve(surfaces, nearest, colour, samples)
         # The last name is that of owner -1: the background.
         names = torch.tensor([PARTS.index(s.part) for s in surfaces] + [0], device=owner.device)
         part = names[owner[:, :: camera.SAMPLES, :: camera.SAMPLES].long()]

@@ -1,7 +1,5 @@
 """Contact sheets: many people, many shots of a few, or one knob turned at a time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -73,7 +71,8 @@ def sweep(knob: str, steps: int = 9, person: int = 0, size: int = 160, seed: int
         low, high = KNOBS[knob]
     elif knob in TRAITS:
         mean, spread = TRAITS[knob][:2]
-        low, high = mean - 2.5 * spread, mean + 2.5 * spread
+        low = mean - 2.5 * spread
+        high = mean + 2.5 * spread
     else:
         raise FaceError(f"no knob {knob!r}; choose one of: {', '.join([*KNOBS, *TRAITS])}")
     whom = torch.full((steps,), person)

@@ -6,8 +6,6 @@ lens, background, clothes and pose never ask who is seen; only hair, beard, glas
 as habits that hold mostly.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -5,11 +5,9 @@ Beer and Lambert, as exp(-amount * absorption per channel): blood takes green an
 takes blue most. `Paint` gathers the layers in the order in which they lie on the skin.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -35,7 +33,7 @@ class Paint:
     shade: Tensor  # 1, less in lines and creases
     gloss: Tensor
 
-    def window(self, name: str) -> Paint:
+    def window(self, name: str) -> Self:
         """A part of the same face: what is painted there is painted here."""
         down, across = window(name, *self.x.shape[1:])
         return Paint(

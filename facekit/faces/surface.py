@@ -4,8 +4,6 @@ Every part of a portrait is one grid: points (N, 3, V, U) in centimetres, row v 
 column u across. Facts about a person or a shot are (N, 1, 1) so that they meet a grid (N, V, U).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache

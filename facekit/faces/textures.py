@@ -4,8 +4,6 @@ White noise is shaped in the frequency domain (Lewis 1989, "Algorithms for solid
 which frequencies are kept decides whether the pattern looks like pores, clouds, spots or strands.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import torch

@@ -1,7 +1,5 @@
 """What is worn or held: clothes' cut, glasses, hats, and things before the face."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
