@@ -224,10 +224,12 @@ def test_landmarks_follow_the_pose() -> None:
     assert (moved(nose, pitch=0.3)[:, 1] < -1).all()
     assert (moved("left_eye", roll=0.3)[:, 1] < -1).all()
     assert (moved("right_eye", roll=0.3)[:, 1] > 1).all()
-    pixel = SIZE / 2 / camera.HALF_HEIGHT
+    pixel = torch.tensor(SIZE / 2 / camera.HALF_HEIGHT)
+    right = points(shift_x=1.0)
+    up = points(shift_y=1.0)
     for name in LANDMARKS:
-        assert torch.allclose(moved(name, shift_x=1.0)[:, 0], torch.tensor(pixel), atol=0.3)
-        assert torch.allclose(moved(name, shift_y=1.0)[:, 1], torch.tensor(-pixel), atol=0.3)
+        assert torch.allclose(right[name][:, 0] - middle[name][:, 0], pixel, atol=0.3)
+        assert torch.allclose(up[name][:, 1] - middle[name][:, 1], -pixel, atol=0.3)
     wide = points(zoom=1.2)
     apart = [p["left_eye"][:, 0] - p["right_eye"][:, 0] for p in (middle, wide)]
     assert torch.allclose(apart[1], 1.2 * apart[0], atol=1e-3)
