@@ -208,7 +208,7 @@ def score(
 @faces_app.command()
 def sheet(
     kind: Annotated[str, typer.Argument(help="people, shots or sweep.")] = "people",
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("faces.jpg"),
+    out: Annotated[Path, typer.Option(help="The image to write.")] = Path("faces.jpg"),
     rows: Annotated[int, typer.Option(min=1)] = 4,
     columns: Annotated[int, typer.Option(min=1)] = 8,
     first: Annotated[int, typer.Option(help="The first person's number.")] = 0,
@@ -223,9 +223,9 @@ def sheet(
     if not out.parent.is_dir():
         raise DataError(f"{out}: there is no folder {out.parent}")
     knobs = knob or contact.USUAL_KNOBS
-    picture = contact.make(kind, rows, columns, first, size, seed, difficulty, knobs)
-    Image.fromarray(picture.numpy()).save(out)
-    print(f"{out}: {picture.shape[1]} x {picture.shape[0]} pixels")
+    image = contact.make(kind, rows, columns, first, size, seed, difficulty, knobs)
+    Image.fromarray(image.numpy()).save(out)
+    print(f"{out}: {image.shape[1]} x {image.shape[0]} pixels")
 
 
 @app.command()
