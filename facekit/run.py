@@ -15,14 +15,16 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from facekit import checkpoint, distributed, heads, losses, networks, order, runtime
-from facekit.anatomy import check_limit, count_multiply_adds
+from facekit import checkpoint, distributed, models, order, runtime
 from facekit.augment import NOTHING, Preprocess
 from facekit.checkpoint import Checkpoints
 from facekit.distributed import ALONE, World
 from facekit.errors import DataError, RunError
 from facekit.feed import Batch, Feed
 from facekit.layout import CourseData
+from facekit.models import heads, losses, specs, zoo
+from facekit.models.net import FaceNet
+from facekit.models.summary import check_limit, count_multiply_adds
 from facekit.optim import Average, build_optimizer, rate
 from facekit.recipes import Recipe
 from facekit.runtime import Choice
@@ -140,7 +142,7 @@ class Run:
             )
 
     @property
-    def judged(self) -> networks.FaceNet:
+    def judged(self) -> FaceNet:
         """The network that is evaluated and kept: the running average, where there is one."""
         return self.average.module if self.average else self.net
 
@@ -237,9 +239,10 @@ class Run:
 
     def state(self) -> dict:
         """All of the run in tensors and plain types."""
+        auxiliary_loss = self.objective.auxiliary_loss
         return self.outline() | {
             "net": self.net.state_dict(),
-            "extra": self.objective.extra.state_dict() if self.objective.extra else {},
+            "extra": auxiliary_loss.state_dict() if auxiliary_loss else {},
             "average": self.average.state_dict() if self.average else {},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -252,7 +255,7 @@ class Run:
         return {
             "format": checkpoint.FORMAT,
             "recipe": self.recipe.as_dict(),
-            "spec": networks.spec_as_dict(self.net.spec),
+            "spec": specs.spec_as_dict(self.net.spec),
             "preprocess": self.preprocess.as_dict(),
             "classes": list(self.data.classes),
             "data": str(self.data.root.resolve()),
@@ -316,8 +319,8 @@ class Run:
         if self.progress.margin_stage:
             self.build(self.recipe.margin_head)
         self.net.load_state_dict(saved["net"])
-        if self.objective.extra:
-            self.objective.extra.load_state_dict(saved["extra"])
+        if self.objective.auxiliary_loss:
+            self.objective.auxiliary_loss.load_state_dict(saved["extra"])
         if self.average:
             self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -371,11 +374,14 @@ def build_objective(
     recipe: Recipe, classes: int, precision: torch.dtype, head: str | dict | None = None
 ) -> losses.Objective:
     """The recipe's network, with this head or the recipe's, and what it is trained on."""
-    spec = networks.as_spec(recipe.network)
+    spec = zoo.as_spec(recipe.network)
     head = recipe.head if head is None else head
     if head:
         spec = dataclasses.replace(spec, head=head)
-    net, extra = networks.build(spec, classes), None
+    net = models.build(spec, classes)
+    auxiliary_loss = None
     if recipe.extra_loss:
-        extra = losses.build(recipe.extra_loss, net.dim, classes)
-    return losses.Objective(net, extra, recipe.extra_weight, recipe.label_smoothing, precision)
+        auxiliary_loss = losses.build(recipe.extra_loss, net.dim, classes)
+    return losses.Objective(
+        net, auxiliary_loss, recipe.extra_weight, recipe.label_smoothing, precision
+    )

@@ -20,9 +20,9 @@ from facekit import distributed, recipes, runtime, stopping
 from facekit.checkpoint import Checkpoints
 from facekit.errors import BatchError, RunError
 from facekit.feed import Batch
-from facekit.fold import fold_batch_norm
 from facekit.layout import CourseData
 from facekit.lock import only_one
+from facekit.models.fold import fold_batch_norm
 from facekit.optim import set_learning_rate
 from facekit.order import random_numbers, stream
 from facekit.recipes import Recipe

@@ -15,9 +15,9 @@ from facekit.checkpoint import Checkpoints, digest
 from facekit.distributed import World
 from facekit.errors import DataError, RecipeError, RunError
 from facekit.feed import Batch
-from facekit.heads import ArcFace
 from facekit.layout import CourseData
 from facekit.lock import only_one
+from facekit.models.heads import ArcFace
 from facekit.recipes import Recipe
 from facekit.rehearsal import plain_batches
 from facekit.run import Run
