@@ -180,5 +180,5 @@ def test_the_recipe_in_the_readme_can_be_trained(tmp_path):
     labels = torch.arange(8) // 2
     loss, logits = objective(torch.randn(8, 3, 32, 32), labels)
     assert logits.shape == (8, 10) and loss.isfinite()
-    assert type(objective.extra).__name__ == "TripletLoss"
+    assert type(objective.auxiliary_loss).__name__ == "TripletLoss"
     assert type(objective.network.head).__name__ == "ArcFace"
