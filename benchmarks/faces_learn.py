@@ -20,17 +20,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.preprocessing import StandardScaler
 
-from facekit import faces, floors, networks, plans, predict, recipes, sources, training
+from facekit import faces, floors, models, plans, predict, recipes, sources, training
 from facekit.augment import Augment
 from facekit.images import read_rgb
 from facekit.layout import CourseData, get_term
+from facekit.models import specs, zoo
 from facekit.openset import similarity, wilson_interval
 from facekit.profiles import PROFILES, Profile
 from facekit.recipes import Recipe
 
 RECIPE = Recipe(
     name="faces",
-    network=networks.spec_as_dict(networks.residual((16, 32, 64, 128, 256), (1,) * 5, dropout=0.2)),
+    network=specs.spec_as_dict(zoo.residual((16, 32, 64, 128, 256), (1,) * 5, dropout=0.2)),
     image_size=64,
     extra_loss={"name": "triplet", "margin": 0.3},  # half of what is measured is verification
     images_per_class=4,
@@ -291,7 +292,7 @@ def measure(
     right = predict.classify(run, sets["test"].paths) == sets["test"].labels
     bar = (">=", 0.85) if standard else None
     minutes = f"{spent['cpu'] / 60:.1f} CPU-minutes, {spent['wall'] / 60:.1f} by the clock"
-    size_of = f"{networks.count_parameters(run.net):,} parameters, {recipe.epochs} epochs, "
+    size_of = f"{models.count_parameters(run.net):,} parameters, {recipe.epochs} epochs, "
     rows.append(accuracy_row("network", right, bar) | {"note": size_of + minutes})
     share = ("accuracy", "low", "high")
     report.table(f"{people} people, test", rows, percent=share)

@@ -12,12 +12,12 @@ from faces_report import DIFFICULTY, numbers
 from gpu_job import Job
 from machine import Row
 
-from facekit import augment_gpu, faces, inference, networks, recipes, runtime, search, training
+from facekit import augment_gpu, faces, inference, models, recipes, runtime, search, training
 from facekit.augment import Augment, Preprocess
 from facekit.changes import draw
 from facekit.checkpoint import Checkpoints, digest
 from facekit.feed import TIERS, Batch, Feed
-from facekit.losses import Objective
+from facekit.models.losses import Objective
 from facekit.training import loop
 from facekit.training.run import Run
 from facekit.training.stopping import Interrupted
@@ -169,7 +169,7 @@ def compiled(job: Job) -> list[Row]:
     backend = "eager" if job.tiny else "inductor"
     for precision in dict.fromkeys([torch.float32, runtime.precision(job.device).value]):
         torch.manual_seed(0)
-        objective = Objective(networks.build("tiny", 100), precision=precision)
+        objective = Objective(models.build("tiny", 100), precision=precision)
         objective.to(job.device, memory_format=torch.channels_last)
         images = torch.randn(32, 3, 64, 64, device=job.device)
         labels = torch.arange(32, device=job.device)

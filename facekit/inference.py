@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from facekit.errors import RunError
 from facekit.feed import Batch
-from facekit.fold import fold_batch_norm
+from facekit.models.fold import fold_batch_norm
 
 
 def alone(totals: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facekit import checkpoint, networks, pipeline, predict, recipes, sources, submit
+from facekit import checkpoint, pipeline, predict, recipes, sources, submit
 from facekit.errors import DataError, FacekitError, RunError
 from facekit.images import MAX_PIXELS, read_rgb
 from facekit.layout import CourseData, class_names, image_files, is_stray, read_identities
 from facekit.manifest import MANIFEST, read_manifest
+from facekit.models import zoo
 from facekit.tables import read_table
 
 IMAGES, TABLES, NOTES, RUNS, TREES = 10_000, 2_000, 1_000, 1_000, 300
@@ -233,7 +234,7 @@ def test_a_damaged_recipe_is_a_recipe_or_refused(tmp_path: Path):
     assert all(isinstance(recipe, recipes.Recipe) for recipe in results)
     for recipe in results:
         try:
-            networks.as_spec(recipe.network)
+            zoo.as_spec(recipe.network)
         except FacekitError as error:
             assert "\n" not in str(error)
 

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from facekit import networks
+from facekit import models
 from facekit.optim import (
     Average,
     build_optimizer,
@@ -33,8 +33,8 @@ LAST = torch.channels_last
 
 
 @pytest.fixture
-def net() -> networks.FaceNet:
-    return networks.build("tiny", 5)
+def net() -> nn.Module:
+    return models.build("tiny", 5)
 
 
 def recipe(optimizer: str) -> Recipe:

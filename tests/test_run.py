@@ -15,9 +15,9 @@ from facekit.checkpoint import Checkpoints, digest
 from facekit.distributed import World
 from facekit.errors import DataError, RecipeError, RunError
 from facekit.feed import Batch
-from facekit.heads import ArcFace
 from facekit.layout import CourseData
 from facekit.lock import only_one
+from facekit.models.heads import ArcFace
 from facekit.recipes import Recipe
 from facekit.rehearsal import plain_batches
 from facekit.training import loop, margin_stage
@@ -282,7 +282,7 @@ def test_a_run_of_any_kind_stopped_in_either_epoch_resumes_to_the_same_bits(
         assert not last(tmp_path / "run")["progress"]["done"]
     fit(recipe, course, tmp_path / "run", save_minutes=0)
     states = [last(tmp_path / name) for name in ("whole", "run")]
-    keys = "net", "extra", "average", "optimizer", "scaler", "progress", "spec"
+    keys = "net", "auxiliary_loss", "average", "optimizer", "scaler", "progress", "spec"
     for key in keys:
         assert digest(states[0][key]) == digest(states[1][key]), key
     assert all(row["train_loss"] > 0 for row in states[0]["progress"]["rows"])

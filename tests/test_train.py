@@ -49,7 +49,7 @@ def last(out: Path) -> dict:
 def fingerprint(out: Path) -> str:
     """All that a run has learned and noted: networks, optimiser, curves and tables."""
     best, state = checkpoint.load(out / "best.pt"), last(out)
-    tensors = [state[key] for key in ("net", "extra", "average", "optimizer", "progress")]
+    tensors = [state[key] for key in ("net", "auxiliary_loss", "average", "optimizer", "progress")]
     tables = [(out / name).read_text() for name in ("history.csv", "recipe.json")]
     return digest([best["net"], best["progress"], *tensors, *tables])
 
@@ -296,7 +296,7 @@ PAIRS = ("images_per_class=2", "extra_loss={name='triplet', mining='semi_hard'}"
 OBJECTIVES = {
     "arcface": ("head={name='arcface', margin=0.1}",),
     "lsoftmax, which counts its steps": ("head=lsoftmax",),
-    "gaussian": ("head={name='lgm', covariance='isotropic'}",),
+    "gaussian": ("head={name='lgm', margin=0.2}",),
     "center, which keeps its centres": ("extra_loss=center", "extra_weight=0.1"),
     "pairs in batches by class": PAIRS,
 }
@@ -314,7 +314,7 @@ def test_any_head_and_loss_is_trained_and_resumed_exactly(course, tmp_path, at_s
     assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
     saved = last(tmp_path / "run")
     ended = {f"network.{k}": v for k, v in saved["net"].items()}
-    ended |= {f"extra.{k}": v for k, v in saved["extra"].items()}
+    ended |= {f"auxiliary_loss.{k}": v for k, v in saved["auxiliary_loss"].items()}
     assert ended.keys() == begun.keys()
     assert not [name for name in ended if torch.equal(ended[name], begun[name])]
 

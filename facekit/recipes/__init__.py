@@ -57,7 +57,7 @@ class Recipe:
     """One training run. Every setting can be given in the TOML file or as `--set key=value`."""
 
     name: str
-    network: str | dict = "small"  # a name in networks.NETWORKS, or a spec's settings
+    network: str | dict = "small"  # a name in zoo.NETWORKS, or a spec's settings
     head: str | dict = ""  # a name in heads.HEADS, or a table with options; "": the network's own
     extra_loss: str | dict = ""  # a name in losses.LOSSES, or a table, beside the cross-entropy
     extra_weight: float = 1.0

@@ -5,8 +5,8 @@ import math
 import torch
 from torch.nn import functional as F
 
-from facekit import heads
 from facekit.augment import NOTHING
+from facekit.models import heads
 from facekit.optim import Average
 from facekit.training.callbacks import Callback
 from facekit.training.run import Run

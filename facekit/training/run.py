@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from facekit import distributed, losses, networks, order, runtime
-from facekit.anatomy import check_limit, count_multiply_adds
+from facekit import distributed, order, runtime
 from facekit.augment import Preprocess
 from facekit.distributed import ALONE, World
 from facekit.errors import DataError
 from facekit.feed import Batch, Feed
 from facekit.layout import CourseData
+from facekit.models import losses, net, zoo
+from facekit.models.summary import check_limit, count_multiply_adds
 from facekit.optim import Average, build_optimizer, rate
 from facekit.recipes import Recipe
 from facekit.runtime import Choice
@@ -89,7 +90,7 @@ class Run:
                 recipe, len(self.data.classes), self.precision.value, head
             )
         self.objective = objective.to(self.device, memory_format=torch.channels_last)
-        self.net: networks.FaceNet = self.objective.network
+        self.net: net.FaceNet = self.objective.network
         self.optimizer = build_optimizer(self.objective, recipe)
         self.average = Average(self.net, recipe.average) if recipe.average else None
         needs_scaling = self.precision.value == torch.float16  # its smallest numbers become 0
@@ -222,7 +223,7 @@ class Run:
     # ------------------------------------------------------------------ what was chosen
 
     @property
-    def eval_model(self) -> networks.FaceNet:
+    def eval_model(self) -> net.FaceNet:
         """The network that is evaluated and kept: the running average, where there is one."""
         return self.average.module if self.average else self.net
 
@@ -249,15 +250,17 @@ def build_objective(
     recipe: Recipe, classes: int, precision: torch.dtype, head: str | dict | None = None
 ) -> losses.Objective:
     """The recipe's network, with this head or the recipe's, and what it is trained on."""
-    spec = networks.as_spec(recipe.network)
+    spec = zoo.as_spec(recipe.network)
     head = recipe.head if head is None else head
     if head:
         spec = dataclasses.replace(spec, head=head)
-    net = networks.build(spec, classes)
-    extra = None
+    network = net.build(spec, classes)
+    auxiliary_loss = None
     if recipe.extra_loss:
-        extra = losses.build(recipe.extra_loss, net.dim, classes)
-    return losses.Objective(net, extra, recipe.extra_weight, recipe.label_smoothing, precision)
+        auxiliary_loss = losses.build(recipe.extra_loss, network.dim, classes)
+    return losses.Objective(
+        network, auxiliary_loss, recipe.extra_weight, recipe.label_smoothing, precision
+    )
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from contextlib import suppress
 
 import torch
 
-from facekit import checkpoint, networks
+from facekit import checkpoint
 from facekit.checkpoint import Checkpoints
 from facekit.errors import RunError
+from facekit.models import specs
 from facekit.tables import write_table, write_whole
 from facekit.training.environment import environment
 from facekit.training.guards import check_loss
@@ -39,7 +40,8 @@ def state_of(run: Run) -> dict:
     """All of the run in tensors and plain types."""
     state = outline(run)
     state["net"] = run.net.state_dict()
-    state["extra"] = run.objective.extra.state_dict() if run.objective.extra else {}
+    auxiliary_loss = run.objective.auxiliary_loss
+    state["auxiliary_loss"] = auxiliary_loss.state_dict() if auxiliary_loss else {}
     state["average"] = run.average.state_dict() if run.average else {}
     state["optimizer"] = run.optimizer.state_dict()
     state["scaler"] = run.scaler.state_dict()
@@ -53,7 +55,7 @@ def outline(run: Run) -> dict:
     return {
         "format": checkpoint.FORMAT,
         "recipe": run.recipe.as_dict(),
-        "spec": networks.spec_as_dict(run.net.spec),
+        "spec": specs.spec_as_dict(run.net.spec),
         "preprocess": run.preprocess.as_dict(),
         "classes": list(run.data.classes),
         "data": str(run.data.root.resolve()),
@@ -109,8 +111,8 @@ def resume(run: Run, saved: dict) -> None:
     if run.progress.margin_stage:
         run.build(run.recipe.margin_head)
     run.net.load_state_dict(saved["net"])
-    if run.objective.extra:
-        run.objective.extra.load_state_dict(saved["extra"])
+    if run.objective.auxiliary_loss:
+        run.objective.auxiliary_loss.load_state_dict(saved["auxiliary_loss"])
     if run.average:
         run.average.load_state_dict(saved["average"])
     run.optimizer.load_state_dict(saved["optimizer"])

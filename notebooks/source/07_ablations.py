@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekit import ablations, certainty, networks, optim, plots
+from facekit import ablations, certainty, models, optim, plots
+from facekit.models import specs
 from facekit import profiles, runtime, training, widgets
 from facekit.predict import classify, load_run
 from facekit.rehearsal import plain_batches, range_test
@@ -181,12 +182,12 @@ check.exercise("standard_error", standard_error)
 
 # %%
 scale = ablations.SCALES[profiles.profile().value.name]
-spec = networks.TABLE["row06"]
+spec = models.TABLE["row06"]
 spec = replace(spec, stem=replace(spec.stem, channels=8, pool=False),
                stages=tuple(replace(stage, channels=stage.channels // 4)
                             for stage in spec.stages))
 thin = replace(ablations.recipe("row06", scale), image_size=48, batch_size=16,
-               network=networks.spec_as_dict(spec))
+               network=specs.spec_as_dict(spec))
 run = Run(thin, course, Path("nowhere"), runtime.device().value)
 run.prepare()
 
