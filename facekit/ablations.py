@@ -115,11 +115,15 @@ def recipe(row: str, scale: Scale, changes: Iterable[str] = ()) -> Recipe:
 def _stand_in(spec: NetworkSpec) -> NetworkSpec:
     """Four residual stages, which a processor trains in seconds: depthwise ones take it minutes."""
     squeezed = [stage.se or 0 for stage in spec.stages[::3]]  # the first block of each step
-    squeezed = squeezed if len(squeezed) == 4 else [0] * 4  # rows 1 to 3 have none
-    stages = [
-        Stage("residual", 16 * 2**i, stride=1 + (i > 0), se=se) for i, se in enumerate(squeezed)
-    ]
-    return replace(networks.SPECS["tiny"], stages=tuple(stages))
+    if len(squeezed) != 4:  # rows 1 to 3 have none
+        squeezed = [0] * 4
+    stages = (
+        Stage("residual", 16, se=squeezed[0]),
+        Stage("residual", 32, stride=2, se=squeezed[1]),
+        Stage("residual", 64, stride=2, se=squeezed[2]),
+        Stage("residual", 128, stride=2, se=squeezed[3]),
+    )
+    return replace(networks.SPECS["tiny"], stages=stages)
 
 
 def differences(first: Recipe, second: Recipe) -> dict[str, tuple]:
@@ -157,7 +161,8 @@ def runs(folder: str | Path) -> pd.DataFrame:
         rows[name] = {key: made[key] for key in SETTINGS} | {
             "epochs": f"{len(history)} of {made['epochs']}",
             "best_epoch": int(best.name),
-            **{key: best[key] for key in ("train_accuracy", "dev_accuracy")},
+            "train_accuracy": best["train_accuracy"],
+            "dev_accuracy": best["dev_accuracy"],
         }
     columns = [*SETTINGS, "epochs", "best_epoch", "train_accuracy", "dev_accuracy"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -178,6 +183,7 @@ def _histories(folder: Path) -> dict[str, pd.DataFrame]:
             table = read_table(path, HISTORY).astype(float)
         except ValueError as error:
             raise DataError(f"{path}: not a run's curves ({error})") from error
-        name = path.parent.relative_to(folder).as_posix()
-        found[name] = table.set_index(table.pop("epoch").astype(int))
-    return {name: table for name, table in found.items() if len(table)}
+        if len(table):
+            name = path.parent.relative_to(folder).as_posix()
+            found[name] = table.set_index(table.pop("epoch").astype(int))
+    return found

@@ -1,7 +1,7 @@
 """Sliders for the notebooks: each is a pure function of its values, with a slider over it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +33,7 @@ def _slider(
     )
 
 
-def _over(draw: Callable[..., object], controls: Mapping[str, Widget]) -> ipywidgets.VBox:
+def _over(draw: Callable[..., object], **controls: Widget) -> ipywidgets.VBox:
     """The controls, and below them what `draw` prints and plots of their values, by their names."""
 
     def show(**values) -> None:
@@ -104,7 +104,7 @@ def montages(course: CourseData) -> ipywidgets.VBox:
     adapt()
     split.observe(adapt, "value")
     by.observe(adapt, "value")
-    return _over(draw, {"split": split, "by": by, "number": number})
+    return _over(draw, split=split, by=by, number=number)
 
 
 STRENGTHS = {  # setting: least, most, step
@@ -153,13 +153,11 @@ def augmentation(image: Image.Image, preprocess: Preprocess) -> ipywidgets.VBox:
         images = changed(image, preprocess, Augment(flip=0.5, **strengths))
         plots.montage(images, columns=8, title="One image in eight epochs")
 
-    return _over(
-        preview,
-        {
-            name: _slider(name, getattr(NOTHING, name), low, high, step)
-            for name, (low, high, step) in STRENGTHS.items()
-        },
-    )
+    sliders = {
+        name: _slider(name, getattr(NOTHING, name), low, high, step)
+        for name, (low, high, step) in STRENGTHS.items()
+    }
+    return _over(preview, **sliders)
 
 
 def schedule_lr(
@@ -186,12 +184,10 @@ def schedule(epochs: int = 60) -> ipywidgets.VBox:
 
     return _over(
         draw,
-        {
-            "schedule": ipywidgets.Dropdown(options=CHOICES["schedule"], value="restarts"),
-            "warmup_epochs": _slider("warmup", 3, 0, 15, 1),
-            "restart_epochs": _slider("restart", 20, 1, epochs, 1),
-            "plateau_epochs": _slider("plateau", 5, 1, 20, 1),
-        },
+        schedule=ipywidgets.Dropdown(options=CHOICES["schedule"], value="restarts"),
+        warmup_epochs=_slider("warmup", 3, 0, 15, 1),
+        restart_epochs=_slider("restart", 20, 1, epochs, 1),
+        plateau_epochs=_slider("plateau", 5, 1, 20, 1),
     )
 
 
@@ -214,12 +210,8 @@ def runs(folder: Path) -> ipywidgets.VBox:
 
     return _over(
         draw,
-        {
-            "names": ipywidgets.SelectMultiple(options=known, value=known[:3], description="runs"),
-            "column": ipywidgets.Dropdown(
-                options=curves, value="dev_accuracy", description="curve"
-            ),
-        },
+        names=ipywidgets.SelectMultiple(options=known, value=known[:3], description="runs"),
+        column=ipywidgets.Dropdown(options=curves, value="dev_accuracy", description="curve"),
     )
 
 
@@ -248,13 +240,11 @@ def block(size: int = 28) -> ipywidgets.VBox:
 
     return _over(
         draw,
-        {
-            "name": ipywidgets.Dropdown(options=list(blocks.BLOCKS), value="residual"),
-            "channels": _slider("channels", 64, 16, 256, 16),
-            "out": _slider("out", 64, 16, 256, 16),
-            "stride": _slider("stride", 1, 1, 2, 1),
-            "se": _slider("se", 0, 0, 16, 4),
-        },
+        name=ipywidgets.Dropdown(options=list(blocks.BLOCKS), value="residual"),
+        channels=_slider("channels", 64, 16, 256, 16),
+        out=_slider("out", 64, 16, 256, 16),
+        stride=_slider("stride", 1, 1, 2, 1),
+        se=_slider("se", 0, 0, 16, 4),
     )
 
 
@@ -344,8 +334,6 @@ def margin() -> ipywidgets.VBox:
 
     return _over(
         draw,
-        {
-            "share": _slider("margin", 0.4, 0.0, 1.0, 0.05),
-            "scale": _slider("scale", 16.0, 1.0, 64.0, 1.0),
-        },
+        share=_slider("margin", 0.4, 0.0, 1.0, 0.05),
+        scale=_slider("scale", 16.0, 1.0, 64.0, 1.0),
     )

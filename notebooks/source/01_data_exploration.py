@@ -275,7 +275,7 @@ pd.DataFrame(statistics, index=["red", "green", "blue"]).T.round(4)
 # ### Exercise: the spread of all pixels
 #
 # *A black picture and a white one: how large is the spread within each, and
-# how large over both?* `pictures` are `uint8` of shape (N, H, W, 3). Return
+# how large over both?* `images` are `uint8` of shape (N, H, W, 3). Return
 # the mean and the standard deviation of each channel over all pixels of all
 # pictures, with grey levels scaled to 0 ... 1: two arrays of shape (3,).
 
@@ -283,9 +283,9 @@ pd.DataFrame(statistics, index=["red", "green", "blue"]).T.round(4)
 from facekit import check
 
 
-def channel_moments(pictures):
+def channel_moments(images):
     ### BEGIN SOLUTION
-    pixels = pictures.reshape(-1, 3) / 255
+    pixels = images.reshape(-1, 3) / 255
     return pixels.mean(0), pixels.std(0)
     ### END SOLUTION
 

@@ -228,7 +228,7 @@ print(len(single.unique(dim=0)), "against", len(whole.unique(dim=0)))
 # %% [markdown]
 # ### Exercise: flip some
 #
-# *Which axis of a batch runs from left to right?* `pictures` is a tensor
+# *Which axis of a batch runs from left to right?* `images` is a tensor
 # (B, C, H, W), and `chosen` a tensor of B truth values, one a picture. Return
 # a new batch in which the chosen pictures are seen as in a mirror and the
 # others as they were. `torch.where` saves you the loop.
@@ -239,10 +239,10 @@ import torch
 from facekit import check
 
 
-def flip_some(pictures, chosen):
+def flip_some(images, chosen):
     ### BEGIN SOLUTION
     which = chosen[:, None, None, None]
-    return torch.where(which, pictures.flip(3), pictures)
+    return torch.where(which, images.flip(3), images)
     ### END SOLUTION
 
 
@@ -292,7 +292,7 @@ pd.DataFrame({name: share for name, (*_, share) in mixed.items()}).T.round(2)
 # ### Exercise: MixUp
 #
 # *A picture is three parts Ada and one part Bob. What should the network
-# say?* `pictures` is (B, C, H, W); `answers` is (B, K), a row for each
+# say?* `images` is (B, C, H, W); `answers` is (B, K), a row for each
 # picture with a 1 at its class; `share` is (B,), how much of each picture
 # stays. Mix each picture with the *next* one of the batch, the last with the
 # first, and its answer likewise. Return pictures and answers, in the shapes
@@ -302,10 +302,10 @@ pd.DataFrame({name: share for name, (*_, share) in mixed.items()}).T.round(2)
 from facekit import check
 
 
-def mix_up(pictures, answers, share):
+def mix_up(images, answers, share):
     ### BEGIN SOLUTION
     own = share[:, None, None, None]
-    mixed = own * pictures + (1 - own) * pictures.roll(-1, 0)
+    mixed = own * images + (1 - own) * images.roll(-1, 0)
     own = share[:, None]
     return mixed, own * answers + (1 - own) * answers.roll(-1, 0)
     ### END SOLUTION
