@@ -115,14 +115,17 @@ def recipe(row: str, scale: Scale, changes: Iterable[str] = ()) -> Recipe:
 
 def _stand_in(spec: NetworkSpec) -> NetworkSpec:
     """Four residual stages, which a processor trains in seconds: depthwise ones take it minutes."""
-    first = spec.stages[::3]  # the first block of each step
-    squeezed = [stage.options.get("se", 0) for stage in first]
-    squeezed = squeezed if len(squeezed) == 4 else [0] * 4  # rows 1 to 3 have none
-    stages = [
-        Stage("residual", 16 * 2**i, stride=1 + (i > 0), options={"se": se})
-        for i, se in enumerate(squeezed)
-    ]
-    return replace(zoo.OURS["tiny"], stages=tuple(stages))
+    first_blocks = spec.stages[::3]  # of each step
+    squeezed = [stage.options.get("se", 0) for stage in first_blocks]
+    if len(squeezed) != 4:  # rows 1 to 3 have none
+        squeezed = [0] * 4
+    stages = (
+        Stage("residual", 16, options={"se": squeezed[0]}),
+        Stage("residual", 32, stride=2, options={"se": squeezed[1]}),
+        Stage("residual", 64, stride=2, options={"se": squeezed[2]}),
+        Stage("residual", 128, stride=2, options={"se": squeezed[3]}),
+    )
+    return replace(zoo.OURS["tiny"], stages=stages)
 
 
 def differences(first: Recipe, second: Recipe) -> dict[str, tuple]:
@@ -160,7 +163,8 @@ def runs(folder: str | Path) -> pd.DataFrame:
         rows[name] = {key: made[key] for key in SETTINGS} | {
             "epochs": f"{len(history)} of {made['epochs']}",
             "best_epoch": int(best.name),
-            **{key: best[key] for key in ("train_accuracy", "dev_accuracy")},
+            "train_accuracy": best["train_accuracy"],
+            "dev_accuracy": best["dev_accuracy"],
         }
     columns = [*SETTINGS, "epochs", "best_epoch", "train_accuracy", "dev_accuracy"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -181,6 +185,7 @@ def _histories(folder: Path) -> dict[str, pd.DataFrame]:
             table = read_table(path, HISTORY).astype(float)
         except ValueError as error:
             raise DataError(f"{path}: not a run's curves ({error})") from error
-        name = path.parent.relative_to(folder).as_posix()
-        found[name] = table.set_index(table.pop("epoch").astype(int))
-    return {name: table for name, table in found.items() if len(table)}
+        if len(table):
+            name = path.parent.relative_to(folder).as_posix()
+            found[name] = table.set_index(table.pop("epoch").astype(int))
+    return found

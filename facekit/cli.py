@@ -78,8 +78,9 @@ def data(
     if difficulty is not None:
         chosen = replace(chosen, difficulty=difficulty)
     target = out or runtime.data().value
-    keys = {"progress": _watched(), "people": people}
-    course = sources.set_up(source, chosen, target, folder, seed, term, **keys)
+    course = sources.set_up(
+        source, chosen, target, folder, seed, term, progress=_watched(), people=people
+    )
     print(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 
 
@@ -115,10 +116,19 @@ def train_(
     """
     loaded = recipes.load(recipe, set_ or [])
     folder = out or runtime.runs().value / loaded.name
-    keys = {"max_hours": max_hours, "mirror": mirror, "track": track or ()}
-    keys |= {"save_minutes": save_minutes, "workers": workers}
     try:
-        history = training.fit(loaded, _data(data, term), folder, device, _watched(), **keys)
+        history = training.fit(
+            loaded,
+            _data(data, term),
+            folder,
+            device,
+            progress=_watched(),
+            max_hours=max_hours,
+            mirror=mirror,
+            track=track or (),
+            save_minutes=save_minutes,
+            workers=workers,
+        )
     except training.Interrupted as stop:
         raise Stopped(str(stop)) from None
     if history.stopped:
@@ -174,8 +184,9 @@ def submit_(
     course = trained.course_data(data)
     paths = pipeline.write_submissions(trained, course, threshold, rule)
     print("\n".join(pipeline.scoreboard(paths, course)))
-    for task, path in paths.items() if kaggle else ():
-        print(submit.send(path, task, course, message or f"facekit run {run.resolve().name}"))
+    if kaggle:
+        for task, path in paths.items():
+            print(submit.send(path, task, course, message or f"facekit run {run.resolve().name}"))
 
 
 @app.command()
@@ -252,27 +263,24 @@ def course(
 
 def main() -> None:
     """Run the command line: a user's error is one line on standard error, never a traceback."""
-    arguments = sys.argv[1:] or ["--help"]
-    arguments += ["--help"] * (arguments == ["faces"])
-    words = "interrupted; the same command goes on"
+    arguments = sys.argv[1:]
+    if arguments in ([], ["faces"]):
+        arguments = [*arguments, "--help"]
     try:
-        status = app(arguments, prog_name="facekit", standalone_mode=False) or 0
+        sys.exit(app(arguments, prog_name="facekit", standalone_mode=False) or 0)
     except (FacekitError, OSError) as error:  # OSError: no such place, no room, not allowed
-        status = _fail(str(error))
+        _end(2, str(error))
     except Stopped as stop:
-        status, words = 130, str(stop)
+        _end(130, str(stop))
     except (KeyboardInterrupt, typer.Abort):
-        status = 130
+        _end(130, "interrupted; the same command goes on")
     except Exception as error:
         # Typer's own errors (no such option, ...) have changed their class over its versions.
         if not hasattr(error, "format_message"):
             raise
-        status = _fail(error.format_message())
-    if status == 130:
-        print(f"facekit: {words}", file=sys.stderr)
-    sys.exit(status)
+        _end(2, error.format_message())
 
 
-def _fail(text: str) -> int:
+def _end(status: int, text: str) -> None:
     print(f"facekit: {' '.join(printable(text).split())}", file=sys.stderr)
-    return 2
+    sys.exit(status)

@@ -1,4 +1,4 @@
-"""What a change of a picture costs, by each way of carrying it out. Built in notebook 02."""
+"""What a change of an image costs, by each way of carrying it out. Built in notebook 02."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -27,43 +27,46 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def ways(
-    picture: Image.Image, preprocess: Preprocess, side: int, count: int
+    image: Image.Image, preprocess: Preprocess, side: int, count: int
 ) -> dict[str, Callable[[Augment], torch.Tensor]]:
-    """Three ways to change `count` copies of a picture, all on the processor.
+    """Three ways to change `count` copies of an image, all on the processor.
 
-    "v2, one by one" begins with the picture as it was opened, the others with pixels that were
+    "v2, one by one" begins with the image as it was opened, the others with pixels that were
     brought to side x side before.
     """
-    pixels = np.asarray(ImageOps.fit(picture, (side, side)))
+    pixels = np.asarray(ImageOps.fit(image, (side, side)))
     stored = np.tile(pixels, (count, 1, 1, 1))  # uint8 (B, side, side, 3)
     keys = [(0, index) for index in range(count)]
 
-    def drawn(back_end, pictures):
-        return lambda augment: back_end.apply(
-            pictures, draw(augment, preprocess, side, 0, keys), preprocess
-        )
+    def by_opencv(augment: Augment) -> torch.Tensor:
+        changes = draw(augment, preprocess, side, 0, keys)
+        return augment_cpu.apply(stored, changes, preprocess)
+
+    def by_tensors(augment: Augment) -> torch.Tensor:
+        changes = draw(augment, preprocess, side, 0, keys)
+        return augment_gpu.apply(torch.from_numpy(stored), changes, preprocess)
 
     return {
-        "v2, one by one": lambda augment: preview(picture, preprocess, augment, count),
-        "OpenCV": drawn(augment_cpu, stored),
-        "tensors": drawn(augment_gpu, torch.from_numpy(stored)),
+        "v2, one by one": lambda augment: preview(image, preprocess, augment, count),
+        "OpenCV": by_opencv,
+        "tensors": by_tensors,
     }
 
 
 def cost_table(
-    picture: Image.Image,
+    image: Image.Image,
     preprocess: Preprocess,
     side: int,
     changes: Mapping[str, Augment],
     count: int = 32,
 ) -> pd.DataFrame:
-    """Milliseconds of a core for one picture: a row for each change, a column for each way."""
+    """Milliseconds of a core for one image: a row for each change, a column for each way."""
     return pd.DataFrame(
         {
             name: {
                 change: milliseconds(partial(way, augment)) / count
                 for change, augment in changes.items()
             }
-            for name, way in ways(picture, preprocess, side, count).items()
+            for name, way in ways(image, preprocess, side, count).items()
         }
     )

@@ -1,4 +1,4 @@
-"""The score a network must beat: what can be had without learning. Built in notebook 01."""
+"""Baselines: the scores a network must beat, had without learning. Built in notebook 01."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from facekit.layout import CourseData
 
 def grey_vectors(paths: Sequence[Path], size: int = 32) -> np.ndarray:
     """Each image as its grey pixels, brightness and contrast taken out: float32 (N, size^2)."""
-    pictures = [ImageOps.fit(read_rgb(path).convert("L"), (size, size)) for path in paths]
-    return _plain(np.stack([np.asarray(picture, np.float32).ravel() for picture in pictures]))
+    images = [ImageOps.fit(read_rgb(path).convert("L"), (size, size)) for path in paths]
+    return _plain(np.stack([np.asarray(image, np.float32).ravel() for image in images]))
 
 
 def _plain(vectors: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def grey_similarity(probes: Sequence[Path], gallery: Sequence[Path]) -> np.ndarr
 
 def nearest_class(data: CourseData, paths: Sequence[Path]) -> np.ndarray:
     """The class of the training image that looks most alike, pixel by pixel: int64 (N,)."""
-    nearest = openset.similarity(grey_vectors(paths), grey_vectors(data.train.paths)).argmax(1)
+    nearest = grey_similarity(paths, data.train.paths).argmax(1)
     return np.array(data.train.labels)[nearest]
 
 
@@ -46,21 +46,21 @@ def nearest_other(vectors: np.ndarray) -> np.ndarray:
     return alike.argmax(1)
 
 
-def rank_1(pictures: torch.Tensor, person: Sequence[int]) -> float:
-    """How often the picture (N, 3, H, W) that is most alike, itself apart, is of the same person.
+def rank_1(images: torch.Tensor, person: Sequence[int]) -> float:
+    """How often the image (N, 3, H, W) that is most alike, itself apart, is of the same person.
 
     Compared as in `grey_vectors`, pixel by pixel.
     """
     person = np.asarray(person)
-    nearest = nearest_other(_plain(pictures.float().mean(1).flatten(1).numpy()))
+    nearest = nearest_other(_plain(images.float().mean(1).flatten(1).numpy()))
     return float((person[nearest] == person).mean())
 
 
 def nearest_known(data: CourseData) -> np.ndarray:
-    """Whether the most similar gallery picture is right, for each dev probe with a match: (M,)."""
-    probes, gallery = (grey_vectors(part.paths) for part in (data.unknown_dev, data.known))
+    """Whether the most similar gallery image is right, for each dev probe with a match: (M,)."""
+    alike = grey_similarity(data.unknown_dev.paths, data.known.paths)
     truth = openset.truth_indices(data.unknown_dev.labels, data.known.labels)
-    return (openset.similarity(probes, gallery).argmax(1) == truth)[truth >= 0]
+    return (alike.argmax(1) == truth)[truth >= 0]
 
 
 def pair_auc(first: np.ndarray, second: np.ndarray, same: Sequence[int]) -> float:

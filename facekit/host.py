@@ -73,10 +73,12 @@ def find() -> Choice:
 
 def lines(where: Choice, more: Choice) -> list[str]:
     """What follows from where we are. `more`: what the host adds about data and about runs."""
-    (profile, why_profile), (device, why_device) = profiles.profile(), runtime.device()
+    profile, why_profile = profiles.profile()
+    device, why_device = runtime.device()
     here = runtime.workspace()
     runs, why = runtime.runs()
-    why = here.reason if why == "in the workspace" else why
+    if why == "in the workspace":
+        why = here.reason
     return [
         f"{where.value} ({where.reason}): profile {profile.name} ({why_profile}), "
         f"device {device} ({why_device})",
@@ -96,8 +98,9 @@ def short(path: Path) -> str:
 
 def share_kit() -> None:
     """Let the commands that a cell starts (!torchrun -m facekit ...) find the kit, too."""
-    paths = [str(KIT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    others = [path for path in paths if path not in ("", str(KIT))]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(KIT), *others])
 
 
 # --- what a host lacks
@@ -232,12 +235,11 @@ def link_data(inputs: Path, root: Path) -> str:
 
 def attached(inputs: Path, term: Term) -> dict[str, Path]:
     """Which of a term's two folders are attached, and where."""
-    parts = {
-        term.classification: ("train", term.classification_slug),
-        term.verification: ("known", term.verification_slug),
-    }
     found = {}
-    for name, (inside, slug) in parts.items():
+    for name, slug, inside in (
+        (term.classification, term.classification_slug, "train"),
+        (term.verification, term.verification_slug, "known"),
+    ):
         folders = [p for p in places(inputs, name) + places(inputs, slug) if (p / inside).is_dir()]
         if folders:
             found[name] = folders[0]

@@ -1,7 +1,7 @@
 """The threshold, in the reader's hand: a slider, and what it does to the probes as it moves.
 
 What is shown is a pure function, `view`, of the scores and the threshold; the widget lays it out.
-Nothing is drawn while the slider moves: the curves are one picture for each rule and the
+Nothing is drawn while the slider moves: the curves are one image for each rule and the
 threshold a line over it, so that a move takes a few milliseconds. Built in notebook 06.
 """
 
@@ -18,29 +18,39 @@ from uuid import uuid4
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import ImageOps
 
 from facekit import openset, score_plots
 from facekit.errors import DataError
 from facekit.images import read_rgb
-from facekit.plots import BLUE, GREEN, ORANGE, RED
+from facekit.plots import BLUE, GREEN, ORANGE, RED, legend_beside
 
 STEPS = 200  # of the slider, at the least
 EXAMPLES = 4  # faces of each kind of error
 SIDE = 64  # pixels of a face
-LEFT, WIDTH = 0.07, 0.63  # of the picture, where its x-axis runs
-INK = {  # a kind of probe: its words, its colour, and whether it was answered right
-    "named_right": ("known, named right", GREEN, True),
-    "named_wrong": ("known, named wrong", ORANGE, False),
-    "refused": ("known, refused", BLUE, False),
-    "stranger_refused": ("stranger, refused", GREEN, True),
-    "stranger_named": ("stranger, named", RED, False),
+LEFT, WIDTH = 0.07, 0.63  # of the image of the curves, where its x-axis runs
+
+
+class Ink(NamedTuple):
+    """How a kind of probe is shown."""
+
+    words: str
+    colour: str
+    right: bool  # whether it was answered right
+
+
+INK = {
+    "named_right": Ink("known, named right", GREEN, True),
+    "named_wrong": Ink("known, named wrong", ORANGE, False),
+    "refused": Ink("known, refused", BLUE, False),
+    "stranger_refused": Ink("stranger, refused", GREEN, True),
+    "stranger_named": Ink("stranger, named", RED, False),
 }
 PAPER = (
     "background:#fff;color:#111;padding:4px 8px;line-height:1.4;max-width:884px"  # dark pages too
 )
+CELL = "padding:1px 10px;text-align:left"
 
 
 class Choice(NamedTuple):
@@ -104,21 +114,20 @@ class View(NamedTuple):
     faces: str  # empty without images
 
 
-@dataclass(frozen=True, eq=False)
 class Decisions:
     """What the panel needs of a rule's scores (P, G); the slider goes from `low` to `high`."""
 
-    name: str
-    scores: np.ndarray
-    truth: np.ndarray
-    best: np.ndarray
-    answer: np.ndarray
-    right: np.ndarray
-    mated: np.ndarray
-    start: float
-    low: float
-    high: float
-    step: float
+    def __init__(self, name: str, scores: np.ndarray, truth: np.ndarray) -> None:
+        self.name = name
+        self.scores = np.asarray(scores)
+        self.truth = np.asarray(truth)
+        self.best, self.right, self.mated = openset.outcomes(self.scores, self.truth)
+        self.answer = self.scores.argmax(1)
+        self.start = openset.choose_threshold(self.scores, self.truth).value
+        low, high = min(self.best.min(), self.start), max(self.best.max(), self.start)
+        room = max(0.02 * (high - low), 1e-6 * max(1.0, abs(low), abs(high)))
+        self.step = float(high - low + 2 * room) / STEPS
+        self.low, self.high = _ends(float(low - room), float(high + room), self.start, self.step)
 
     def kinds(self, threshold: float) -> dict[str, np.ndarray]:
         """Which probes are of which kind, in the order of Counts."""
@@ -133,16 +142,38 @@ class Decisions:
             "stranger_named": accepted & ~self.mated,
         }
 
+    def counts(self, threshold: float) -> Counts:
+        return Counts(*(int(rows.sum()) for rows in self.kinds(threshold).values()))
+
     @cached_property
-    def picture(self) -> str:
+    def image(self) -> str:
         """The scores and the curves, drawn once: a PNG in base64."""
         fig = Figure(figsize=(9, 4), dpi=100, facecolor="white")
         above = fig.add_axes((LEFT, 0.56, WIDTH, 0.36))
         below = fig.add_axes((LEFT, 0.13, WIDTH, 0.36), sharex=above)
-        _draw_scores(above, self)
-        _draw_rates(below, self)
-        above.set_xlim(self.low, self.high)
+        score_plots.draw_outcomes(
+            above, self.scores, self.truth, np.linspace(self.low, self.high, 41)
+        )
+        above.set(title=f"Best score of each probe (rule: {self.name})")
+        above.tick_params(labelbottom=False)
+        score_plots.draw_rates(below, self.scores, self.truth, self.low, self.high)
+        label = f"best here: {self.start:.3f}"
+        below.axvline(self.start, color="grey", linestyle=":", label=label)
+        below.set(xlabel="threshold", xlim=(self.low, self.high), ylim=(-0.03, 1.03))
+        for place in (above, below):
+            legend_beside(place)
         return _png(fig)
+
+
+def _ends(low: float, high: float, start: float, step: float) -> tuple[float, float]:
+    """Ends around `low` and `high`, whole steps away from `start`.
+
+    A slider that answers as it moves puts its value on its own steps, which begin at its lower
+    end: off them, it would not begin at `start` on the page.
+    """
+    below = np.ceil(max(0, (start - low) / step) - 1e-6)
+    above = np.ceil(max(0, (high - start) / step) - 1e-6)
+    return float(start - below * step), float(start + above * step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +195,7 @@ def prepare(
     scores = scores if isinstance(scores, Mapping) else {"threshold": scores}
     if not scores:
         raise DataError("no rule to look at; give the scores of one at the least")
-    rules = {name: _decide(name, matrix, truth) for name, matrix in scores.items()}
+    rules = {name: Decisions(name, matrix, truth) for name, matrix in scores.items()}
     if (probes is None) != (gallery is None):
         raise DataError("faces are shown in pairs: give the images of probes and gallery, or none")
     for name, rule in rules.items():
@@ -176,44 +207,23 @@ def prepare(
     return State(rules, probes, gallery)
 
 
-def _decide(name: str, scores: np.ndarray, truth: np.ndarray) -> Decisions:
-    scores, truth = np.asarray(scores), np.asarray(truth)
-    best, right, mated = openset.outcomes(scores, truth)
-    start = openset.choose_threshold(scores, truth).value
-    low, high = min(best.min(), start), max(best.max(), start)
-    room = max(0.02 * (high - low), 1e-6 * max(1.0, abs(low), abs(high)))
-    low, high = float(low - room), float(high + room)
-    step = (high - low) / STEPS
-    ends = _ends(low, high, start, step)
-    return Decisions(name, scores, truth, best, scores.argmax(1), right, mated, start, *ends, step)
-
-
-def _ends(low: float, high: float, start: float, step: float) -> tuple[float, float]:
-    """Ends around `low` and `high`, whole steps away from `start`.
-
-    A slider that answers as it moves puts its value on its own steps, which begin at its lower
-    end: off them, it would not begin at `start` on the page.
-    """
-    below, above = (start - low) / step, (high - start) / step
-    below, above = np.ceil(max(0, below) - 1e-6), np.ceil(max(0, above) - 1e-6)
-    return float(start - below * step), float(start + above * step)
-
-
 def view(state: State, rule: str, threshold: float) -> View:
     """What the panel shows of a rule at any threshold but NaN; it looks at nothing else."""
     decisions = state.rules[rule]
-    kinds = decisions.kinds(threshold)
-    counts = Counts(*(int(rows.sum()) for rows in kinds.values()))
-    wrong = {kind: rows for kind, rows in kinds.items() if not INK[kind][2]}
-    examples = {kind: _nearest(decisions, rows, threshold) for kind, rows in wrong.items()}
-    place = (threshold - decisions.low) / (decisions.high - decisions.low)
+    counts = decisions.counts(threshold)
+    examples = {
+        kind: _nearest(decisions, rows, threshold)
+        for kind, rows in decisions.kinds(threshold).items()
+        if not INK[kind].right
+    }
+    line = (threshold - decisions.low) / (decisions.high - decisions.low)
     return View(
         counts,
         examples,
-        float(np.clip(place, 0, 1)),
-        f'<div style="{PAPER}" aria-live="polite">{escape(_words(counts, threshold))}</div>',
-        _table(counts),
-        _faces(state, counts, examples) if state.probes is not None else "",
+        line=float(np.clip(line, 0, 1)),
+        words=f'<div style="{PAPER}" aria-live="polite">{escape(_words(counts, threshold))}</div>',
+        table=_table(counts),
+        faces="" if state.probes is None else _faces(state, counts, examples),
     )
 
 
@@ -234,9 +244,7 @@ def _nearest(decisions: Decisions, rows: np.ndarray, threshold: float) -> list[E
 
 def describe_threshold(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> str:
     """In words, what a threshold does to these probes."""
-    decisions = _decide("threshold", similarity, truth)
-    kinds = decisions.kinds(threshold)
-    return _words(Counts(*(int(rows.sum()) for rows in kinds.values())), threshold)
+    return _words(Decisions("threshold", similarity, truth).counts(threshold), threshold)
 
 
 def _words(counts: Counts, threshold: float) -> str:
@@ -249,22 +257,20 @@ def _words(counts: Counts, threshold: float) -> str:
 
 
 def _table(counts: Counts) -> str:
-    cell = 'style="padding:1px 10px;text-align:{}"'
-    head = "".join(
-        f"<th {cell.format(side)}>{text}</th>"
-        for side, text in (("left", "probes"), ("left", ""), ("right", "count"), ("right", "share"))
-    )
     rows = []
     for kind, count in counts._asdict().items():
-        text, colour, right = INK[kind]
-        group = counts.strangers if kind.startswith("stranger") else counts.known
-        of = "strangers" if kind.startswith("stranger") else "known"
-        share = f"{count / group:.1%} of {group} {of}" if group else f"no {of}"
+        words, colour, right = INK[kind]
+        group, name = counts.known, "known"
+        if kind.startswith("stranger"):
+            group, name = counts.strangers, "strangers"
+        share = f"{count / group:.1%} of {group} {name}" if group else f"no {name}"
         rows.append(
-            f'<tr><td style="padding:1px 10px;border-left:8px solid {colour}">{text}</td>'
-            f"<td {cell.format('left')}>{'&#10003; right' if right else '&#10007; error'}</td>"
-            f"<td {cell.format('right')}>{count}</td><td {cell.format('right')}>{share}</td></tr>"
+            f'<tr><td style="{CELL};border-left:8px solid {colour}">{words}</td>'
+            f'<td style="{CELL}">{"&#10003; right" if right else "&#10007; error"}</td>'
+            f'<td style="{CELL};text-align:right">{count}</td>'
+            f'<td style="{CELL};text-align:right">{share}</td></tr>'
         )
+    head = "".join(f'<th style="{CELL}">{text}</th>' for text in ("probes", "", "count", "share"))
     return (
         f'<div style="{PAPER}"><table style="border-collapse:collapse;font:inherit;color:#111">'
         f"<tr>{head}</tr>{''.join(rows)}</table></div>"
@@ -275,20 +281,21 @@ def _faces(state: State, counts: Counts, examples: Mapping[str, list[Example]]) 
     """A row of pairs for each kind of error: the probe, and whom it is most like."""
     rows = []
     for kind, pairs in examples.items():
-        text, colour, _ = INK[kind]
         count = getattr(counts, kind)
         of = f"{len(pairs)} of {count}, nearest to the threshold" if count else "none"
         cells = "".join(_pair(state, pair, kind == "refused") for pair in pairs)
         rows.append(
-            f'<div style="border-left:8px solid {colour};padding-left:8px;margin:4px 0">'
-            f"<b>{text}</b> ({of})<br>{cells}</div>"
+            f'<div style="border-left:8px solid {INK[kind].colour};padding-left:8px;margin:4px 0">'
+            f"<b>{INK[kind].words}</b> ({of})<br>{cells}</div>"
         )
     note = "Each pair: the probe, then the gallery's face that is most like it, and the score."
     return f'<div style="{PAPER}">{note}{"".join(rows)}</div>'
 
 
 def _pair(state: State, pair: Example, refused: bool) -> str:
-    hint = (", would be right" if pair.right else ", would be wrong") if refused else ""
+    hint = ""
+    if refused:
+        hint = ", would be right" if pair.right else ", would be wrong"
     return (
         '<figure style="display:inline-block;margin:2px 12px 2px 0;text-align:center">'
         f"{_image(state.probes[pair.probe], f'probe {pair.probe}')}"
@@ -318,60 +325,27 @@ def _png(fig: Figure) -> str:
     return b64encode(content.getvalue()).decode()
 
 
-def _draw_scores(place: Axes, decisions: Decisions) -> None:
-    kinds = (
-        ("best match is right", decisions.right, GREEN, ""),
-        ("best match is wrong", decisions.mated & ~decisions.right, ORANGE, "///"),
-        ("stranger", ~decisions.mated, RED, "..."),
-    )
-    _, _, bars = place.hist(
-        [decisions.best[rows] for _, rows, *_ in kinds],
-        np.linspace(decisions.low, decisions.high, 41),
-        stacked=True,
-        color=[colour for _, _, colour, _ in kinds],
-        label=[name for name, *_ in kinds],
-        edgecolor="white",
-        linewidth=0.5,
-    )
-    for group, (*_, hatch) in zip(bars, kinds, strict=True):
-        plt.setp(group.patches, hatch=hatch)
-    place.set(ylabel="probes", title=f"Best score of each probe (rule: {decisions.name})")
-    place.yaxis.get_major_locator().set_params(integer=True)
-    place.tick_params(labelbottom=False)
-    place.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
-
-
-def _draw_rates(place: Axes, decisions: Decisions) -> None:
-    thresholds = np.linspace(decisions.low, decisions.high, 400)
-    found, false = openset.dir_fpir(decisions.scores, decisions.truth, thresholds)
-    known = decisions.mated.mean()
-    accuracy = np.nan_to_num(known * found) + np.nan_to_num((1 - known) * (1 - false))
-    place.plot(thresholds, found, "--", color=GREEN, label="DIR: known, named right")
-    place.plot(thresholds, false, "-.", color=RED, label="FPIR: stranger, named")
-    place.plot(thresholds, accuracy, "-", color=BLUE, label="accuracy")
-    label = f"best here: {decisions.start:.3f}"
-    place.axvline(decisions.start, color="grey", linestyle=":", label=label)
-    place.set(xlabel="threshold", ylabel="share", ylim=(-0.03, 1.03))
-    place.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
-
-
 class Panel(ipywidgets.VBox):
     """The panel of `threshold`; `choice` is what the reader decided, `children[0]` the slider."""
 
-    _ipython_display_ = None  # how ipywidgets 7 shows itself, without the picture
+    _ipython_display_ = None  # how ipywidgets 7 shows itself, without the image
 
     def __init__(self, state: State, rule: str, start: float) -> None:
-        self.state, self.mark = state, f"facekit-{uuid4().hex[:12]}"
+        self.state = state
+        self.mark = f"facekit-{uuid4().hex[:12]}"
         self.slider = ipywidgets.FloatSlider(
             description="threshold", readout_format=".3f", layout={"width": "95%"}
         )
-        show_rules = {} if len(state.rules) > 1 else {"display": "none"}
         self.selector = ipywidgets.Dropdown(
-            options=list(state.rules), value=rule, description="rule", layout=show_rules
+            options=list(state.rules), value=rule, description="rule"
         )
-        self.words, self.table, self.curves, self.line, self.faces = (
-            ipywidgets.HTML() for _ in range(5)
-        )
+        if len(state.rules) == 1:
+            self.selector.layout.display = "none"
+        self.words = ipywidgets.HTML()
+        self.table = ipywidgets.HTML()
+        self.curves = ipywidgets.HTML()
+        self.line = ipywidgets.HTML()
+        self.faces = ipywidgets.HTML()
         self.problems = ipywidgets.Output()  # or a callback's error would be in no cell
         parts = [self.words, self.table, self.curves, self.line, self.faces, self.problems]
         super().__init__([self.slider, self.selector, *parts])
@@ -411,8 +385,10 @@ class Panel(ipywidgets.VBox):
         self.slider.continuous_update = False
         with self.slider.hold_sync():  # it sees all of this at once
             self.slider.max = max(high, self.slider.max)  # a range is never turned round
-            self.slider.min, self.slider.max = low, high
-            self.slider.step, self.slider.value = decisions.step, start
+            self.slider.min = low
+            self.slider.max = high
+            self.slider.step = decisions.step
+            self.slider.value = start
         self.slider.continuous_update = True
         self.curves.value = _curves(decisions)
         self._show()
@@ -420,33 +396,35 @@ class Panel(ipywidgets.VBox):
     def _show(self) -> None:
         seen = view(self.state, self.rule, self.value)
         place = 100 * (LEFT + WIDTH * seen.line)
-        self.words.value, self.table.value, self.faces.value = seen.words, seen.table, seen.faces
+        self.words.value = seen.words
+        self.table.value = seen.table
+        self.faces.value = seen.faces
         self.line.value = f"<style>.{self.mark} .facekit-line {{left:{place:.3f}%}}</style>"
         self.problems.outputs = ()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """The widget, and a picture and a sentence for pages where widgets cannot run."""
+        """The widget, and an image and a sentence for pages where widgets cannot run."""
         rule = self.state.rules[self.rule]
         fig = score_plots.trade_off(rule.scores, rule.truth, self.value)
-        picture = _png(fig)
+        image = _png(fig)
         plt.close(fig)  # or the notebook would show it once more at the end of the cell
         widget = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         return {
             "application/vnd.jupyter.widget-view+json": widget,
-            "image/png": picture,
-            "text/plain": _words(view(self.state, self.rule, self.value).counts, self.value),
+            "image/png": image,
+            "text/plain": _words(rule.counts(self.value), self.value),
         }
 
 
 def _curves(decisions: Decisions) -> str:
-    """The picture, and over it the line that a style moves."""
+    """The image, and over it the line that a style moves."""
     alt = (
         f"Above, a histogram of the best scores by kind of probe; below, DIR, FPIR and accuracy "
         f"at every threshold of the rule {decisions.name}; an upright line is the threshold"
     )
     return (
         '<div style="position:relative;max-width:900px;background:#fff">'
-        f'<img src="data:image/png;base64,{decisions.picture}" alt="{escape(alt)}" '
+        f'<img src="data:image/png;base64,{decisions.image}" alt="{escape(alt)}" '
         'style="display:block;width:100%;max-width:100%;margin:0">'
         '<div class="facekit-line" style="position:absolute;top:8%;bottom:13%;'
         'border-left:2px dashed #111;transform:translateX(-1px)"></div></div>'

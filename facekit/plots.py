@@ -1,8 +1,9 @@
-"""Pictures for the notebooks: each function draws one figure and returns it."""
+"""Figures for the notebooks: each function draws one and returns it."""
 
+import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -25,61 +27,58 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, "black")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # for readers who see no colour at all
 
 
-def figure(width: float = 7, height: float = 3.5, columns: int = 1) -> tuple[Figure, np.ndarray]:
-    """A white figure, readable on light and dark pages, and its axes as an array."""
-    fig, axes = plt.subplots(
-        1, columns, figsize=(width, height), squeeze=False, facecolor="white", layout="constrained"
+def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """A white figure, readable on light and dark pages, and its axes (rows, columns); inches."""
+    return plt.subplots(
+        rows,
+        columns,
+        figsize=(width, height),
+        squeeze=False,
+        facecolor="white",
+        layout="constrained",
     )
+
+
+def figure(width: float = 7, height: float = 3.5, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes (columns,) beside each other."""
+    fig, axes = grid(1, columns, width, height)
     return fig, axes[0]
 
 
 def montage(
-    pictures: Sequence[Path] | torch.Tensor,
+    images: Sequence[Path] | torch.Tensor,
     titles: Sequence[str] | None = None,
     columns: int = 10,
     title: str = "",
 ) -> Figure:
     """A grid of faces: paths of images, or a tensor (N, 3, H, W), uint8 or of values in 0 ... 1."""
-    rows = -(-len(pictures) // columns)
-    fig, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(columns, rows * (1.25 if titles else 1)),
-        squeeze=False,
-        facecolor="white",
-        layout="constrained",
-    )
+    rows = math.ceil(len(images) / columns)
+    fig, axes = grid(rows, columns, columns, rows * (1.25 if titles else 1))
     for place in axes.flat:
         place.set_axis_off()
-    for i, (place, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
-        place.imshow(_pixels(picture))
+    for i, (place, image) in enumerate(zip(axes.flat, images, strict=False)):
+        place.imshow(_pixels(image))
         if titles:
             place.set_title(titles[i], fontsize=8)
     fig.suptitle(title)
     return fig
 
 
-def _pixels(picture: Path | torch.Tensor) -> np.ndarray:
-    if isinstance(picture, torch.Tensor):
-        picture = picture if picture.dtype == torch.uint8 else picture.clamp(0, 1)
-        return picture.permute(1, 2, 0).numpy()
-    return np.asarray(read_rgb(picture))
+def _pixels(image: Path | torch.Tensor) -> np.ndarray:
+    if not isinstance(image, torch.Tensor):
+        return np.asarray(read_rgb(image))
+    if image.dtype != torch.uint8:
+        image = image.clamp(0, 1)
+    return image.permute(1, 2, 0).numpy()
 
 
-def rows_of_pictures(rows: dict[str, torch.Tensor], title: str = "", side: float = 1) -> Figure:
-    """A row of pictures (N, 3, H, W), uint8 or in 0 ... 1, `side` inches each, for each name."""
-    count = max(map(len, rows.values()))
-    fig, axes = plt.subplots(
-        len(rows),
-        count,
-        figsize=(count * side + 1.5, len(rows) * side),
-        squeeze=False,
-        facecolor="white",
-        layout="constrained",
-    )
-    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
-        for place, picture in zip(line, pictures, strict=False):
-            place.imshow(_pixels(picture))
+def rows_of_images(rows: dict[str, torch.Tensor], title: str = "", side: float = 1) -> Figure:
+    """A row of images (N, 3, H, W), uint8 or in 0 ... 1, `side` inches each, for each name."""
+    count = max(len(images) for images in rows.values())
+    fig, axes = grid(len(rows), count, count * side + 1.5, len(rows) * side)
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for place, image in zip(line, images, strict=False):
+            place.imshow(_pixels(image))
         for place in line:
             place.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
@@ -88,27 +87,20 @@ def rows_of_pictures(rows: dict[str, torch.Tensor], title: str = "", side: float
 
 
 def answers(
-    pictures: torch.Tensor, points: torch.Tensor, parts: torch.Tensor, names: Sequence[str]
+    images: torch.Tensor, points: torch.Tensor, parts: torch.Tensor, names: Sequence[str]
 ) -> Figure:
     """Faces (N, 3, H, W) with their points (N, P, 2) above, and below what each pixel shows.
 
     parts: (N, H, W), places in `names`.
     """
-    fig, axes = plt.subplots(
-        2,
-        len(pictures),
-        figsize=(1.8 * len(pictures), 4.2),
-        squeeze=False,
-        facecolor="white",
-        layout="constrained",
-    )
+    fig, axes = grid(2, len(images), 1.8 * len(images), 4.2)
     for place in axes.flat:
         place.set_axis_off()
     colours = plt.get_cmap("tab10", len(names))
-    for above, below, picture, dots, part in zip(*axes, pictures, points, parts, strict=True):
-        above.imshow(_pixels(picture))
+    for above, below, image, dots, part in zip(*axes, images, points, parts, strict=True):
+        above.imshow(_pixels(image))
         above.scatter(*dots.T, s=12, color=ORANGE, edgecolors="black", linewidths=0.5)
-        above.set(xlim=(0, picture.shape[2]), ylim=(picture.shape[1], 0))
+        above.set(xlim=(0, image.shape[2]), ylim=(image.shape[1], 0))
         below.imshow(part, colours, vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
     patches = [plt.Rectangle((0, 0), 1, 1, color=colours(i)) for i in range(len(names))]
     fig.legend(patches, names, loc="outside lower center", ncols=len(names), fontsize=8)
@@ -122,41 +114,47 @@ def feature_maps(features: torch.Tensor, title: str = "") -> Figure:
     return montage(grey[:, None].expand(-1, 3, -1, -1), title=title)
 
 
-def planes(
-    clouds: dict[str, np.ndarray], labels: np.ndarray, marks: np.ndarray | None = None
-) -> Figure:
-    """Embeddings (N, 2) of the same images by several ways, a colour and a number a class.
+def embeddings(nets: Mapping[str, Plane], seen: Faces, new: Faces) -> Figure:
+    """Faces as points of two numbers by several networks, a colour and a number for each person.
 
-    Where `marks` is true, a cross: images that were not trained on, say.
+    A dot for each face of `seen`, a cross for each of `new`.
     """
-    fig, axes = figure(3.2 * len(clouds), 3.4, columns=len(clouds))
-    marks = np.zeros(len(labels), bool) if marks is None else marks
-    for place, (name, points) in zip(axes, clouds.items(), strict=True):
-        for label in np.unique(labels):
-            colour, own = MANY[label % len(MANY)], labels == label
-            for kind, sign in ((own & ~marks, "."), (own & marks, "x")):
-                place.plot(*points[kind].T, sign, color=colour, markersize=5)
-            middle = points[own & ~marks].mean(0)
-            place.annotate(
-                str(label),
-                middle,
-                (7, 5),
-                textcoords="offset points",
-                weight="bold",
-                path_effects=[withStroke(linewidth=3, foreground="white")],
-            )
+    fig, axes = figure(3.2 * len(nets), 3.4, columns=len(nets))
+    for place, (name, net) in zip(axes, nets.items(), strict=True):
+        for faces, sign in ((seen, "."), (new, "x")):
+            points, labels = _points(net, faces), faces.labels.numpy()
+            for label in np.unique(labels):
+                own = points[labels == label]
+                colour = MANY[label % len(MANY)]
+                place.plot(*own.T, sign, color=colour, markersize=5)
+                if faces is seen:
+                    _name(place, str(label), own.mean(0))
         place.plot(0, 0, "+", color="black")
         place.set(title=name, xlabel="first number", ylabel="second number")
         place.set_aspect("equal", "datalim")
     return fig
 
 
-def embeddings(nets: Mapping[str, Plane], seen: Faces, new: Faces) -> Figure:
-    """`planes` of several networks: a dot for each face of `seen`, a cross for each of `new`."""
-    features, labels = (torch.cat(both) for both in zip(seen, new, strict=True))
-    with torch.no_grad():
-        clouds = {name: net.embed(features).numpy() for name, net in nets.items()}
-    return planes(clouds, labels.numpy(), np.arange(len(labels)) >= len(seen.labels))
+@torch.no_grad()
+def _points(net: Plane, faces: Faces) -> np.ndarray:
+    return net.embed(faces.features).numpy()
+
+
+def _name(place: Axes, name: str, point: np.ndarray) -> None:
+    """Write a name beside a point, in letters that stand out from the dots below."""
+    place.annotate(
+        name,
+        point,
+        (7, 5),
+        textcoords="offset points",
+        weight="bold",
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )
+
+
+def styled(named: Mapping) -> Iterator[tuple]:
+    """Each (name, value) with a colour and a line style of its own."""
+    return zip(named.items(), cycle(COLOURS), cycle(STYLES), strict=False)
 
 
 def lines(
@@ -171,9 +169,7 @@ def lines(
     `marks`: values of the index with a name, each an upright line. `log`: of the x-axis.
     """
     fig, (place,) = figure()
-    for (name, values), colour, style in zip(
-        frame.items(), cycle(COLOURS), cycle(STYLES), strict=False
-    ):
+    for (name, values), colour, style in styled(frame):
         known = values.dropna()  # lines of unequal length share an index
         place.plot(known.index, known, color=colour, linestyle=style, label=name)
     for (name, value), style in zip((marks or {}).items(), cycle(STYLES[::-1]), strict=False):
@@ -181,9 +177,14 @@ def lines(
     place.set(title=title, xlabel=frame.index.name, ylabel=label)
     if log:
         place.set_xscale("log")
+    legend_beside(place)
+    return fig
+
+
+def legend_beside(place: Axes) -> None:
+    """A legend to the right of the axes, if anything has a label."""
     if place.get_legend_handles_labels()[1]:
         place.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return fig
 
 
 def regions(
@@ -199,8 +200,8 @@ def regions(
     colours = np.array([mpl.colors.to_rgb(colour) for colour in COLOURS[: len(vectors)]])
     for place, (name, (owner, sure)) in zip(axes, maps.items(), strict=True):
         paint = np.where(owner < 0, 0, sure.round(1))[..., None]  # ten tints, for a small file
-        picture = 1 - paint * (1 - colours[owner])
-        place.imshow(picture, origin="lower", extent=extent, interpolation="nearest")
+        pixels = 1 - paint * (1 - colours[owner])
+        place.imshow(pixels, origin="lower", extent=extent, interpolation="nearest")
         if (owner < 0).any():
             place.contour(owner < 0, [0.5], extent=extent, colors="black", linewidths=0.5)
         for number, (x, y) in enumerate(vectors):
@@ -235,14 +236,12 @@ def bars(
         place.axhline(chance, color="black", linestyle=":", label="chance")
     if isinstance(counts, pd.DataFrame):
         counts.plot.bar(ax=place, color=list(COLOURS), width=0.8)
-        plt.setp(place.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
         place.set_xlabel("")
     else:
         place.bar(list(counts), list(counts.values()), color=BLUE)
-        if len(counts) > 6:
-            plt.setp(place.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-    if place.get_legend_handles_labels()[1]:
-        place.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    if isinstance(counts, pd.DataFrame) or len(counts) > 6:
+        plt.setp(place.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    legend_beside(place)
     place.set(title=title, ylabel=label)
     return fig
 
@@ -252,9 +251,9 @@ def curves(history: History, chance: float) -> Figure:
     frame, best = history.frame(), history.best
     fig, (losses, accuracies) = figure(9, 3.5, columns=2)
     for split, colour, style in (("train", ORANGE, "--"), ("dev", BLUE, "-")):
-        look = {"color": colour, "linestyle": style, "label": split}
-        losses.plot(frame["epoch"], frame[f"{split}_loss"], **look)
-        accuracies.plot(frame["epoch"], frame[f"{split}_accuracy"], **look)
+        for place, kind in ((losses, "loss"), (accuracies, "accuracy")):
+            values = frame[f"{split}_{kind}"]
+            place.plot(frame["epoch"], values, color=colour, linestyle=style, label=split)
     accuracies.plot(best["epoch"], best["dev_accuracy"], "o", color=BLUE, label="best dev")
     accuracies.axhline(chance, color="black", linestyle=":", label="chance")
     losses.set(title="Cross-entropy", xlabel="epoch", ylabel="nats")
@@ -264,7 +263,7 @@ def curves(history: History, chance: float) -> Figure:
 
 
 def layers(table: pd.DataFrame, title: str) -> Figure:
-    """Where a block's parameters and multiply-adds are: a table of anatomy.describe_block."""
+    """Where a block's parameters and multiply-adds are: a table of summary.describe_block."""
     rows = table.drop("all").iloc[::-1]  # the first layer on top
     fig, axes = figure(9, 1.3 + 0.22 * len(rows), columns=2)
     for place, column, colour in zip(
@@ -282,14 +281,16 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
 
 
 class LiveCurves:
-    """The curves of a run while it goes on: one picture, redrawn in its place.
+    """The curves of a run while it goes on: one figure, redrawn in its place.
 
     Given to `train.fit` as `on_epoch`. Drawing takes a tenth of the time at most, so that quick
     epochs go by unseen: call `show` at the end. Outside of a notebook nothing is drawn.
     """
 
     def __init__(self, chance: float) -> None:
-        self.chance, self.handle, self.next = chance, None, 0.0
+        self.chance = chance
+        self.handle = None  # of the one display that is redrawn
+        self.next = 0.0  # not before this time
 
     def __call__(self, history: History) -> None:
         began = time.monotonic()
@@ -310,9 +311,8 @@ class LiveCurves:
         plt.close(fig)  # or the notebook would show it once more at the end of the cell
 
 
-def schedules(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> Figure:
+def schedules(lrs: Mapping[str, Sequence[float]], steps_per_epoch: int) -> Figure:
     """The learning rate of each step over runs of any length."""
-    longest = max(map(len, rates.values()))
-    epochs = pd.Index(np.arange(longest) / steps_per_epoch, name="epoch")
-    frame = pd.DataFrame({name: pd.Series(values) for name, values in rates.items()})
-    return lines(frame.set_index(epochs), "Learning rate", "rate")
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in lrs.items()})
+    epochs = pd.Index(np.arange(len(frame)) / steps_per_epoch, name="epoch")
+    return lines(frame.set_index(epochs), "Learning rate", "lr")

@@ -1,17 +1,17 @@
-"""Pictures of scores: who is accepted, and at what price. Each function draws one figure.
+"""Figures of scores: who is accepted, and at what price. Each function draws one.
 
 `scores` (P, G) and `truth` (P,) are as in `facekit.openset`. Colours are told apart by colour-blind
 readers, and never alone: hatches, line styles and markers say the same.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.decomposition import PCA
@@ -22,7 +22,7 @@ from facekit.comparison import Comparison
 from facekit.errors import DataError
 from facekit.images import read_rgb
 from facekit.pairs import Roc
-from facekit.plots import BLUE, COLOURS, GREEN, ORANGE, RED, STYLES, figure, lines
+from facekit.plots import BLUE, GREEN, ORANGE, RED, figure, grid, legend_beside, lines, styled
 from facekit.rules import PLAIN
 
 MARKERS = "osv^D*PXh<>d"
@@ -50,16 +50,16 @@ def roc(curves: Mapping[str, Roc]) -> Figure:
     """TAR over FAR of pairs, from the smallest FAR that so many pairs can show."""
     fig, (place,) = figure(6, 4)
     least = min(curve.far[curve.far > 0].min() for curve in curves.values())
-    for (name, curve), colour, style in _styled(curves):
-        area = np.trapezoid(curve.tar, curve.far)
-        label = f"{name}, area {area:.3f}"
+    for (name, curve), colour, style in styled(curves):
+        auc = np.trapezoid(curve.tar, curve.far)
+        label = f"{name}, AUC {auc:.3f}"
         place.plot(curve.far.clip(least), curve.tar, color=colour, linestyle=style, label=label)
     chance = np.geomspace(least, 1, 100)
     place.plot(chance, chance, color="grey", linestyle=":", label="a coin")
-    _log_shares(place, x=(least, 1))
-    place.set(title="ROC over pairs", ylim=(0, 1))
+    place.set(title="ROC over pairs", xscale="log", xlim=(least, 1), ylim=(0, 1))
     place.set(xlabel="FAR: two people taken for one", ylabel="TAR: one person recognised")
-    _legend_beside(place)
+    _ticks_in_per_cent(place.xaxis)
+    legend_beside(place)
     return fig
 
 
@@ -67,14 +67,15 @@ def dir_fpir(curves: Mapping[str, Judged]) -> Figure:
     """DIR over FPIR at rank 1, from the smallest FPIR that so few strangers can show."""
     fig, (place,) = figure(6, 4)
     least = _least_fpir(curves)
-    for (name, judged), colour, style in _styled(curves):
-        curve, area = openset.curve(*judged), openset.area(*judged)
-        label = f"{name}, area {area:.3f}"
+    for (name, judged), colour, style in styled(curves):
+        curve = openset.curve(*judged)
+        label = f"{name}, AUC {openset.area(*judged):.3f}"
         place.plot(curve.fpir.clip(least), curve.dir, color=colour, linestyle=style, label=label)
-    _log_shares(place, x=(least, 1))
-    place.set(title="Known and named right, at what price", ylim=(0, 1))
+    place.set(title="Known and named right, at what price")
+    place.set(xscale="log", xlim=(least, 1), ylim=(0, 1))
     place.set(xlabel="FPIR: strangers who are named", ylabel="DIR: known and named right")
-    _legend_beside(place)
+    _ticks_in_per_cent(place.xaxis)
+    legend_beside(place)
     return fig
 
 
@@ -83,15 +84,17 @@ def det(curves: Mapping[str, Judged]) -> Figure:
     fig, (place,) = figure(6, 4)
     least = _least_fpir(curves)
     lowest = 1.0
-    for (name, judged), colour, style in _styled(curves):
+    for (name, judged), colour, style in styled(curves):
         curve = openset.curve(*judged)
         fnir = 1 - curve.dir
         lowest = min(lowest, fnir[fnir > 0].min(initial=1.0))
         place.plot(curve.fpir.clip(least), fnir, color=colour, linestyle=style, label=name)
-    _log_shares(place, x=(least, 1), y=(lowest / 1.2, 1.05))
-    place.set(title="Two errors")
+    place.set(title="Two errors", xscale="log", xlim=(least, 1))
+    place.set(yscale="log", ylim=(lowest / 1.2, 1.05))
     place.set(xlabel="FPIR: strangers who are named", ylabel="FNIR: known, not named right")
-    _legend_beside(place)
+    _ticks_in_per_cent(place.xaxis)
+    _ticks_in_per_cent(place.yaxis)
+    legend_beside(place)
     return fig
 
 
@@ -99,28 +102,18 @@ def _least_fpir(curves: Mapping[str, Judged]) -> float:
     return min(0.5, *(1 / (truth == openset.NOBODY).sum() for _, truth in curves.values()))
 
 
-def _styled(named: Mapping):
-    """Each with a colour and a line style of its own."""
-    return zip(named.items(), cycle(COLOURS), cycle(STYLES), strict=False)
-
-
-def _log_shares(place: Axes, **limits: tuple[float, float]) -> None:
-    """Make the axes x, y or both logarithmic, from one limit to the other, with ticks in per cent.
-
-    There are some five ticks, whether the limits are a factor of two apart or of ten thousand.
-    """
-    for name, (low, high) in limits.items():
-        place.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})
-        factor = high / low
-        within = range(1, 10) if factor < 4 else (1, 2, 5) if factor < 200 else (1,)
-        axis = getattr(place, f"{name}axis")
-        axis.set_major_locator(LogLocator(subs=within))
-        axis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-        axis.set_minor_formatter(NullFormatter())
-
-
-def _legend_beside(place: Axes) -> None:
-    place.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+def _ticks_in_per_cent(axis: Axis) -> None:
+    """Some five ticks on a logarithmic axis, whether its ends are a factor of 2 or 10,000 apart."""
+    low, high = axis.get_view_interval()
+    if high / low < 4:
+        within = range(1, 10)
+    elif high / low < 200:
+        within = (1, 2, 5)
+    else:
+        within = (1,)
+    axis.set_major_locator(LogLocator(subs=within))
+    axis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def rank_curves(curves: Mapping[str, Judged], deepest: int = 20) -> Figure:
@@ -135,47 +128,50 @@ def rank_curves(curves: Mapping[str, Judged], deepest: int = 20) -> Figure:
     return fig
 
 
-def outcomes(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:
-    """How high the best score of a probe is: right identity, wrong one, nobody known."""
-    fig, (place,) = figure()
-    _draw_outcomes(place, scores, truth, threshold)
+def trade_off(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:
+    """How high the best scores are, and beside it what every threshold costs in either error."""
+    fig, (left, right) = figure(10, 3.5, columns=2)
+    best, _, _ = openset.outcomes(scores, truth)
+    low, high = min(best.min(), threshold), max(best.max(), threshold)
+    draw_outcomes(left, scores, truth, np.linspace(low, high, 25))
+    left.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.2f}")
+    left.set(title="Best score of each probe", xlabel="score")
+    edge = 0.02 * max(np.ptp(best), 1e-3)
+    draw_rates(right, scores, truth, best.min() - edge, best.max() + edge)
+    right.axvline(threshold, color="black", linestyle=":")
+    right.set(title="Every threshold", xlabel="threshold", ylim=(0, 1))
+    for place in (left, right):
+        place.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return fig
 
 
-def _draw_outcomes(place: Axes, scores: np.ndarray, truth: np.ndarray, threshold: float) -> None:
+def draw_outcomes(place: Axes, scores: np.ndarray, truth: np.ndarray, edges: np.ndarray) -> None:
+    """A histogram of the probes' best scores: right identity, wrong one, nobody known."""
     best, right, mated = openset.outcomes(scores, truth)
-    kinds = (
-        ("best match is right", right, GREEN, ""),
-        ("best match is wrong", mated & ~right, ORANGE, "///"),
-        ("nobody we know", ~mated, RED, "..."),
-    )
+    kinds = [best[right], best[mated & ~right], best[~mated]]
     _, _, bars = place.hist(
-        [best[chosen] for _, chosen, *_ in kinds],
-        np.linspace(min(best.min(), threshold), max(best.max(), threshold), 25),
+        kinds,
+        edges,
         stacked=True,
-        color=[colour for *_, colour, _ in kinds],
-        label=[name for name, *_ in kinds],
+        color=[GREEN, ORANGE, RED],
+        label=["best match is right", "best match is wrong", "nobody we know"],
         edgecolor="white",
         linewidth=0.5,
     )
-    for group, (*_, hatch) in zip(bars, kinds, strict=True):
+    for group, hatch in zip(bars, ("", "///", "..."), strict=True):
         plt.setp(group.patches, hatch=hatch)
-    place.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.2f}")
-    place.set(title="Best score of each probe", xlabel="score", ylabel="probes")
+    place.set(ylabel="probes")
     place.yaxis.get_major_locator().set_params(integer=True)
-    _legend_below(place)
 
 
-def trade_off(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:
-    """Beside the scores: what every threshold costs in either error, exactly."""
-    fig, (left, place) = figure(10, 3.5, columns=2)
-    _draw_outcomes(left, scores, truth, threshold)
-    best = openset.outcomes(scores, truth)[0]
-    edge = 0.02 * max(np.ptp(best), 1e-3)
+def draw_rates(place: Axes, scores: np.ndarray, truth: np.ndarray, low: float, high: float) -> None:
+    """DIR, FPIR and accuracy at every threshold from `low` to `high`, exactly."""
+    best, right, mated = openset.outcomes(scores, truth)
     # Between two scores nothing changes, and what a score decides holds up to the one below.
-    thresholds = np.concatenate([[best.min() - edge], np.unique(best), [best.max() + edge]])
+    thresholds = np.concatenate([[low], np.unique(best), [high]])
     found, false = openset.dir_fpir(scores, truth, thresholds)
-    accuracy = np.array([openset.accuracy(scores, truth, value) for value in thresholds])
+    accepted = best >= thresholds[:, None]  # (thresholds, P)
+    accuracy = np.where(accepted, right, ~mated).mean(1)
     for values, colour, style, name in (
         (found, GREEN, "--", "DIR: known and named right"),
         (false, RED, "-.", "FPIR: unknown but named"),
@@ -184,14 +180,7 @@ def trade_off(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Figure
         place.plot(
             thresholds, values, color=colour, linestyle=style, label=name, drawstyle="steps-pre"
         )
-    place.axvline(threshold, color="black", linestyle=":")
-    place.set(title="Every threshold", xlabel="threshold", ylabel="share", ylim=(0, 1))
-    _legend_below(place)
-    return fig
-
-
-def _legend_below(place: Axes) -> None:
-    place.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    place.set(ylabel="share")
 
 
 def worst_identities(
@@ -209,14 +198,7 @@ def worst_identities(
     best, right, _ = openset.outcomes(scores, truth)
     wrong = np.flatnonzero(~right)
     wrong = wrong[np.argsort(-best[wrong], kind="stable")][:count]
-    fig, axes = plt.subplots(
-        3,
-        max(1, len(wrong)),
-        figsize=(1.7 * max(3, len(wrong)), 5.6),
-        squeeze=False,
-        facecolor="white",
-        layout="constrained",
-    )
+    fig, axes = grid(3, max(1, len(wrong)), 1.7 * max(3, len(wrong)), 5.6)
     for place in axes.flat:
         place.set_axis_off()
     for column, row in zip(axes.T, wrong, strict=False):
@@ -254,7 +236,8 @@ def plane(
     points = reduce.fit_transform(vectors)
     fig, (place,) = figure(6, 4.5)
     for number, label in enumerate(np.unique(labels)):
-        own, nobody = labels == label, label == openset.NOBODY
+        own = labels == label
+        nobody = label == openset.NOBODY
         colour = "lightgrey" if nobody else plt.colormaps["tab10"](number % 10)
         marker = "." if nobody else MARKERS[number % len(MARKERS)]
         place.plot(*points[own].T, marker, color=colour, markersize=6, alpha=0.8)
@@ -275,10 +258,12 @@ def rule_gains(found: Comparison) -> Figure:
     table = found.table.drop(index=PLAIN).iloc[::-1]
     fig, (place,) = figure(7, 1.2 + 0.4 * len(table))
     rows = np.arange(len(table))
-    gain, low, high = (100 * table[name] for name in ("gain", "gain low", "gain high"))
+    gain = 100 * table["gain"].to_numpy()
+    below = (gain - 100 * table["gain low"].to_numpy()).clip(0)
+    above = (100 * table["gain high"].to_numpy() - gain).clip(0)
     chosen = table.index == found.recommended
     for kind, marker, colour in ((~chosen, "o", BLUE), (chosen, "D", RED)):
-        spread = np.stack([gain - low, high - gain])[:, kind].clip(0)
+        spread = (below[kind], above[kind])
         place.errorbar(gain[kind], rows[kind], xerr=spread, fmt=marker, color=colour, capsize=4)
     place.axvline(0, color="black", linestyle="--")
     place.set_yticks(rows, table.index)

@@ -1,6 +1,7 @@
 """Sliders for the notebooks: each is a pure function of its values, with a slider over it."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from ipywidgets import Widget
 from PIL import Image, ImageOps
 
 from facekit import ablations, augment_gpu, layout, optim, plots
@@ -32,30 +34,39 @@ def _slider(
     )
 
 
-EACH = 20  # pictures of a page
+def _over(draw: Callable[..., object], **controls: Widget) -> ipywidgets.VBox:
+    """The controls, and below them what `draw` prints and plots of their values, by their names."""
+
+    def show(**values) -> None:
+        draw(**values)
+        plt.show()
+
+    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
+
+
+EACH = 20  # images of a page
 
 
 def montage_pages(course: CourseData, split: str, by: str) -> list[np.ndarray]:
-    """The pages of a montage of a split, each the places of EACH of its pictures at most.
+    """The pages of a montage of a split, each the places of EACH of its images at most.
 
     `by` "page": the files in sorted order. `by` "person": a page for each person; where nobody
-    says who is on the pictures, in sorted order again.
+    says who is on the images, in sorted order again.
     """
     who = _who(course, split)
     if by == "page" or who is None:
         places = np.arange(len(getattr(course, split)))
         return np.split(places, range(EACH, len(places), EACH))
-    order = np.argsort(who, kind="stable")
-    starts = np.flatnonzero(np.diff(np.unique(who, return_inverse=True)[1][order])) + 1
-    return [places[:EACH] for places in np.split(order, starts)]
+    return [np.flatnonzero(who == name)[:EACH] for name in np.unique(who)]
 
 
 def _who(course: CourseData, split: str) -> np.ndarray | None:
-    """The name of whoever is on each picture, where that is handed out."""
+    """The name of whoever is on each image, where that is handed out."""
     labels = getattr(course, split).labels
-    if labels is None or isinstance(labels[0], str):
-        return labels and np.array(labels)
-    return np.array(course.classes)[list(labels)]
+    if labels is None:
+        return None
+    names = [label if isinstance(label, str) else course.classes[label] for label in labels]
+    return np.array(names)
 
 
 def montage_page(
@@ -65,35 +76,36 @@ def montage_page(
 
     A number beyond the last stands for the last.
     """
-    pages, pictures = montage_pages(course, split, by), getattr(course, split)
-    number, who = min(number, len(pages) - 1), _who(course, split)
-    names, kind = (pictures.names, "page") if who is None else (who, by)
-    places = pages[number]
-    title = f"{split}: {kind} {number} of 0 ... {len(pages) - 1}"
-    return [pictures.paths[i] for i in places], [str(names[i]) for i in places], title
+    pages = montage_pages(course, split, by)
+    number = min(number, len(pages) - 1)
+    images, names = getattr(course, split), _who(course, split)
+    if names is None:
+        names, by = images.names, "page"
+    title = f"{split}: {by} {number} of 0 ... {len(pages) - 1}"
+    return (
+        [images.paths[place] for place in pages[number]],
+        [str(names[place]) for place in pages[number]],
+        title,
+    )
 
 
 def montages(course: CourseData) -> ipywidgets.VBox:
-    """Every picture of the course: a choice of split, and a slider over its people or pages."""
-    controls = {
-        "split": ipywidgets.Dropdown(options=layout.SPLITS, description="split"),
-        "by": ipywidgets.Dropdown(options=["person", "page"], description="by"),
-        "number": _slider("number", 0, 0, 0, 1),
-    }
+    """Every image of the course: a choice of split, and a slider over its people or pages."""
+    split = ipywidgets.Dropdown(options=layout.SPLITS, description="split")
+    by = ipywidgets.Dropdown(options=["person", "page"], description="by")
+    number = _slider("number", 0, 0, 0, 1)
 
     def adapt(_: object = None) -> None:
-        pages = montage_pages(course, controls["split"].value, controls["by"].value)
-        controls["number"].max = len(pages) - 1
+        number.max = len(montage_pages(course, split.value, by.value)) - 1
 
-    def show(**chosen) -> None:
-        paths, names, title = montage_page(course, **chosen)
+    def draw(split: str, by: str, number: int) -> None:
+        paths, names, title = montage_page(course, split, by, number)
         plots.montage(paths, names, title=title)
-        plt.show()
 
     adapt()
-    for name in ("split", "by"):
-        controls[name].observe(adapt, "value")
-    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
+    split.observe(adapt, "value")
+    by.observe(adapt, "value")
+    return _over(draw, split=split, by=by, number=number)
 
 
 STRENGTHS = {  # setting: least, most, step
@@ -111,46 +123,45 @@ STRENGTHS = {  # setting: least, most, step
 
 
 def changed(
-    picture: Image.Image, preprocess: Preprocess, augment: Augment, epochs: int = 8
+    image: Image.Image, preprocess: Preprocess, augment: Augment, epochs: int = 8
 ) -> torch.Tensor:
-    """What training sees of one picture, an epoch each: (epochs, 3, size, size) in 0 ... 1.
+    """What training sees of one image, an epoch each: (epochs, 3, size, size) in 0 ... 1.
 
     The draw of an epoch stays the same: a stronger setting is the same change, only more of it.
     """
     size = preprocess.size
-    stored = torch.from_numpy(np.array(ImageOps.fit(picture, (size, size))))
+    pixels = torch.from_numpy(np.array(ImageOps.fit(image, (size, size))))
     keys = [(epoch, 0) for epoch in range(epochs)]
     changes = draw(augment, preprocess, size, 0, keys)
     return preprocess.invert(
-        augment_gpu.apply(stored.expand(epochs, size, size, 3), changes, preprocess)
+        augment_gpu.apply(pixels.expand(epochs, size, size, 3), changes, preprocess)
     )
 
 
-def strengths(picture: Image.Image, preprocess: Preprocess, name: str) -> dict[str, torch.Tensor]:
+def strengths(image: Image.Image, preprocess: Preprocess, name: str) -> dict[str, torch.Tensor]:
     """`changed` with a slider of STRENGTHS at its least, in the middle and at its most."""
     low, high, _ = STRENGTHS[name]
-    places = {f"{name} {value:g}": value for value in (low, (low + high) / 2, high)}
     return {
-        label: changed(picture, preprocess, only(**{name: value}))
-        for label, value in places.items()
+        f"{name} {value:g}": changed(image, preprocess, only(**{name: value}))
+        for value in (low, (low + high) / 2, high)
     }
 
 
-def augmentation(picture: Image.Image, preprocess: Preprocess) -> ipywidgets.VBox:
+def augmentation(image: Image.Image, preprocess: Preprocess) -> ipywidgets.VBox:
     """A slider for each change, and eight previews of what training would see."""
+
+    def preview(**strengths: float) -> None:
+        images = changed(image, preprocess, Augment(flip=0.5, **strengths))
+        plots.montage(images, columns=8, title="One image in eight epochs")
+
     sliders = {
-        name: _slider(name, getattr(NOTHING, name), *limits) for name, limits in STRENGTHS.items()
+        name: _slider(name, getattr(NOTHING, name), low, high, step)
+        for name, (low, high, step) in STRENGTHS.items()
     }
-
-    def show(**strengths: float) -> None:
-        pictures = changed(picture, preprocess, Augment(flip=0.5, **strengths))
-        plots.montage(pictures, columns=8, title="One picture in eight epochs")
-        plt.show()
-
-    return ipywidgets.VBox([*sliders.values(), ipywidgets.interactive_output(show, sliders)])
+    return _over(preview, **sliders)
 
 
-def schedule_rates(
+def schedule_lr(
     schedule: str, epochs: int = 60, steps_per_epoch: int = 10, **settings: float
 ) -> list[float]:
     """The learning rate of each step of a run by a schedule of recipes.CHOICES.
@@ -168,43 +179,41 @@ def schedule_rates(
 
 def schedule(epochs: int = 60) -> ipywidgets.VBox:
     """A choice of schedule and sliders for its settings; the learning rate as they move."""
-    controls = {
-        "schedule": ipywidgets.Dropdown(options=CHOICES["schedule"], value="restarts"),
-        "warmup_epochs": _slider("warmup", 3, 0, 15, 1),
-        "restart_epochs": _slider("restart", 20, 1, epochs, 1),
-        "plateau_epochs": _slider("plateau", 5, 1, 20, 1),
-    }
 
-    def show(**settings) -> None:
-        name = settings["schedule"]
-        plots.schedules({name: schedule_rates(epochs=epochs, **settings)}, 10)
-        plt.show()
+    def draw(**settings) -> None:
+        plots.schedules({settings["schedule"]: schedule_lr(epochs=epochs, **settings)}, 10)
 
-    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
+    return _over(
+        draw,
+        schedule=ipywidgets.Dropdown(options=CHOICES["schedule"], value="restarts"),
+        warmup_epochs=_slider("warmup", 3, 0, 15, 1),
+        restart_epochs=_slider("restart", 20, 1, epochs, 1),
+        plateau_epochs=_slider("plateau", 5, 1, 20, 1),
+    )
 
 
 def describe_runs(folder: Path, names: Sequence[str]) -> str:
     """The chosen rows of the table of runs, as text."""
     table = ablations.runs(folder)
-    return table.loc[list(names)].T.to_string() if names else f"{len(table)} runs; choose some"
+    if not names:
+        return f"{len(table)} runs; choose some"
+    return table.loc[list(names)].T.to_string()
 
 
 def runs(folder: Path) -> ipywidgets.VBox:
     """A choice of the runs below a folder (with Ctrl or Shift several); their table and curves."""
     known = list(ablations.runs(folder).index)
-    controls = {
-        "names": ipywidgets.SelectMultiple(options=known, value=known[:3], description="runs"),
-        "column": ipywidgets.Dropdown(
-            options=ablations.CURVES, value="dev_accuracy", description="curve"
-        ),
-    }
+    curves = ablations.CURVES
 
-    def show(names: Sequence[str], column: str) -> None:
+    def draw(names: Sequence[str], column: str) -> None:
         print(describe_runs(folder, names))
         plots.lines(ablations.curves(folder, names, column), "Runs", column.replace("_", " "))
-        plt.show()
 
-    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
+    return _over(
+        draw,
+        names=ipywidgets.SelectMultiple(options=known, value=known[:3], description="runs"),
+        column=ipywidgets.Dropdown(options=curves, value="dev_accuracy", description="curve"),
+    )
 
 
 def block_table(
@@ -215,36 +224,32 @@ def block_table(
     `se`: the reduction of a squeeze-excite, left out where the block has none.
     """
     make = blocks.BLOCKS[name]
-    options = {"se": se} if "se" in signature(make).parameters else {}
+    options = {}
+    if "se" in signature(make).parameters:
+        options["se"] = se
     return summary.describe_block(make(channels, out, stride, **options), channels, size)
 
 
 def block(size: int = 28) -> ipywidgets.VBox:
     """A choice of block and sliders for its shape; its layers, parameters and work as they move."""
-    controls = {
-        "name": ipywidgets.Dropdown(options=list(blocks.BLOCKS), value="residual"),
-        "channels": _slider("channels", 64, 16, 256, 16),
-        "out": _slider("out", 64, 16, 256, 16),
-        "stride": _slider("stride", 1, 1, 2, 1),
-        "se": _slider("se", 0, 0, 16, 4),
-    }
 
-    def show(**values) -> None:
-        table = block_table(size=size, **values)
+    def draw(name: str, **shape: int) -> None:
+        table = block_table(name, size=size, **shape)
         counts = ("parameters", "multiply_adds")
         print(table.to_string(formatters=dict.fromkeys(counts, "{:,}".format)))
-        plots.layers(table, f"A block {values['name']!r}")
-        plt.show()
+        plots.layers(table, f"A block {name!r}")
 
-    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
+    return _over(
+        draw,
+        name=ipywidgets.Dropdown(options=list(blocks.BLOCKS), value="residual"),
+        channels=_slider("channels", 64, 16, 256, 16),
+        out=_slider("out", 64, 16, 256, 16),
+        stride=_slider("stride", 1, 1, 2, 1),
+        se=_slider("se", 0, 0, 16, 4),
+    )
 
 
 DEGREES = np.arange(0, 181, 2)
-MARGINS = {  # head: its margin for a place of the slider in 0 ... 1, and how that reads
-    "arcface": (lambda share: share * np.pi / 2, "angle + {:.2f}"),
-    "cosface": (lambda share: share, "cosine - {:.2f}"),
-    "lsoftmax": (lambda share: 1 + round(3 * share), "angle x {}"),
-}
 CORNERS = np.deg2rad([20, 80, 175, 275])  # where four people's class vectors point
 REACH, SIDE = 1.3, 140  # of the map of a plane: half its side, and its pixels
 
@@ -252,24 +257,26 @@ REACH, SIDE = 1.3, 140  # of the map of a plane: half its side, and its pixels
 class _AngularHead(NamedTuple):
     name: str
     head: heads.Head
-    length: float  # of an embedding that is drawn with length 1
+    length: float = 1.0  # of an embedding that is drawn with length 1
 
 
 def _angular_heads(share: float, scale: float, vectors: torch.Tensor) -> list[_AngularHead]:
-    """A head without a margin and one of each of MARGINS, with these class vectors (C, 2).
+    """A head without a margin and one of each kind, with these class vectors (C, 2).
 
     `share`, 0 ... 1: of the largest margin; `scale`: of the cosine heads, and the length of the
     embedding for L-Softmax.
     """
-    plain = heads.build({"name": "cosface", "scale": scale, "margin": 0.0}, 2, len(vectors))
-    found = [_AngularHead("no margin", plain, 1.0)]
-    for name, (margin, text) in MARGINS.items():
-        options = {"name": name, "margin": margin(share)}
-        hard = {"lambda_start": 0, "lambda_floor": 0}
-        options |= hard if name == "lsoftmax" else {"scale": scale}
-        head = heads.build(options, 2, len(vectors))
-        label = f"{type(head).__name__}: {text.format(options['margin'])}"
-        found.append(_AngularHead(label, head, scale if name == "lsoftmax" else 1.0))
+    people, angle, times = len(vectors), share * math.pi / 2, 1 + round(3 * share)
+    found = [
+        _AngularHead("no margin", heads.CosFace(2, people, scale, 0.0)),
+        _AngularHead(f"ArcFace: angle + {angle:.2f}", heads.ArcFace(2, people, scale, angle)),
+        _AngularHead(f"CosFace: cosine - {share:.2f}", heads.CosFace(2, people, scale, share)),
+        _AngularHead(
+            f"LargeMarginSoftmax: angle x {times}",
+            heads.LargeMarginSoftmax(2, people, times, lambda_start=0, lambda_floor=0),
+            length=scale,
+        ),
+    ]
     for _, head, _ in found:
         head.double().weight.data.copy_(vectors)
     return found
@@ -282,7 +289,8 @@ def own_logits(share: float, scale: float) -> dict[str, np.ndarray]:
     """
     angle = torch.deg2rad(torch.from_numpy(DEGREES).double())
     embedding = torch.stack([angle.cos(), angle.sin()], 1)
-    labels, curves = torch.zeros(len(angle), dtype=torch.int64), {}
+    labels = torch.zeros(len(angle), dtype=torch.int64)
+    curves = {}
     for name, head, length in _angular_heads(share, scale, torch.tensor([[1.0, 0.0]])):
         with torch.no_grad():
             curves[name] = head(length * embedding, labels)[:, 0].numpy()
@@ -306,26 +314,27 @@ def margin_regions(share: float, scale: float) -> dict[str, tuple[np.ndarray, np
     points = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1).reshape(-1, 2)
     found = {}
     for name, head, length in _angular_heads(share, scale, vectors):
-        owner, sure = torch.full((len(points),), -1), torch.zeros(len(points)).double()
+        owner = torch.full((len(points),), -1)
+        sure = torch.zeros(len(points), dtype=torch.float64)
         for label in range(len(vectors)):
             with torch.no_grad():
                 logits = head(length * points, torch.full((len(points),), label))
             right = logits.argmax(1) == label
-            owner[right], sure[right] = label, logits.softmax(1)[right, label]
+            owner[right] = label
+            sure[right] = logits.softmax(1)[right, label]
         found[name] = owner.view(SIDE, SIDE).numpy(), sure.view(SIDE, SIDE).numpy()
     return found
 
 
 def margin() -> ipywidgets.VBox:
     """Sliders over margin and scale: the own logit over the angle, and a plane's regions."""
-    controls = {
-        "share": _slider("margin", 0.4, 0.0, 1.0, 0.05),
-        "scale": _slider("scale", 16.0, 1.0, 64.0, 1.0),
-    }
 
-    def show(share: float, scale: float) -> None:
+    def draw(share: float, scale: float) -> None:
         plots.own_logits(own_logits(share, scale), DEGREES)
         plots.regions(margin_regions(share, scale), class_vectors(), REACH)
-        plt.show()
 
-    return ipywidgets.VBox([*controls.values(), ipywidgets.interactive_output(show, controls)])
+    return _over(
+        draw,
+        share=_slider("margin", 0.4, 0.0, 1.0, 0.05),
+        scale=_slider("scale", 16.0, 1.0, 64.0, 1.0),
+    )

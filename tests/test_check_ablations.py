@@ -5,21 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
-from facekit import ablations, certainty, optim
+from facekit import ablations, certainty, check, optim
 from facekit.ablations import FULL, PUBLISHED
-from facekit.check import exercises
 from facekit.check.ablations import difference_error, one_change, restarts_seen, standard_error
 from facekit.recipes import Recipe
 
-
-def drawn(name: str) -> list[tuple]:
-    """What an answer to this exercise is tried on."""
-    rng = np.random.default_rng(1)
-    return [case for _ in range(20) for case in exercises()[name].draw(rng)]
+KNOWN = check.exercises()
 
 
 def test_pairs_differ_in_one_setting():
-    for (rows,) in drawn("one_change"):
+    for (rows,) in KNOWN["one_change"].cases(seed=1):
         apart = {
             (one, two): len(set(rows[one].items()) - set(rows[two].items()))
             for one, two in itertools.product(rows, rows)
@@ -30,7 +25,7 @@ def test_pairs_differ_in_one_setting():
 
 
 def test_the_order_of_the_rows_is_kept():
-    rows = {"second": {"rate": 1}, "first": {"rate": 2}}
+    rows = {"second": {"lr": 1}, "first": {"lr": 2}}
     assert ablations.one_change(rows) == [("second", "first")]
 
 
@@ -58,15 +53,15 @@ def test_a_restart_is_a_jump_of_the_rate(epochs, between):
     )
 
 
-@pytest.mark.parametrize(("accuracy", "pictures"), [(0.5, 100), (0.9, 40), (0.0, 10), (1.0, 10)])
-def test_the_standard_error_is_the_spread_of_many_dev_sets(accuracy, pictures):
-    found = np.random.default_rng(0).binomial(pictures, accuracy, 200_000) / pictures
-    assert standard_error(accuracy, pictures) == pytest.approx(found.std(), rel=0.01)
+@pytest.mark.parametrize(("accuracy", "images"), [(0.5, 100), (0.9, 40), (0.0, 10), (1.0, 10)])
+def test_the_standard_error_is_the_spread_of_many_dev_sets(accuracy, images):
+    found = np.random.default_rng(0).binomial(images, accuracy, 200_000) / images
+    assert standard_error(accuracy, images) == pytest.approx(found.std(), rel=0.01)
 
 
-def test_the_error_of_a_difference_is_the_spread_over_drawn_pictures():
+def test_the_error_of_a_difference_is_the_spread_over_drawn_images():
     rng = np.random.default_rng(0)
-    for first, second in drawn("difference_error")[:4]:
+    for first, second in KNOWN["difference_error"].cases(seed=1)[:4]:
         rows = rng.integers(len(first), size=(20_000, len(first)))
         spread = (first[rows].mean(1) - second[rows].mean(1)).std()
         assert difference_error(first, second) == pytest.approx(spread, rel=0.03)
@@ -79,7 +74,7 @@ def test_beside_one_that_is_never_right_it_is_the_error_of_the_other():
     assert certainty.difference_error(first > 0, first > 0) == 0
 
 
-def test_on_the_same_pictures_luck_is_partly_shared():
-    for first, second in drawn("difference_error"):
+def test_on_the_same_images_luck_is_partly_shared():
+    for first, second in KNOWN["difference_error"].cases(seed=1):
         own = [standard_error(run.mean(), len(run)) for run in (first, second)]
         assert difference_error(first, second) < np.hypot(*own)

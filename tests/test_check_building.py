@@ -1,33 +1,25 @@
 """The references of notebook 03: against torch, the kit's blocks and gradients."""
 
-import numpy as np
-import pytest
 import torch
 from torch import nn
 
-from facekit import models
+from facekit import check, models
 from facekit.check import building
 from facekit.models import specs, summary
 from facekit.models.blocks import ResidualBlock, SqueezeExcite
 
-SEEDS = range(12)
+KNOWN = check.exercises()
 
 
-def drawn(draw, seed: int) -> list[tuple]:
-    return list(draw(np.random.default_rng(seed)))
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_side_is_that_of_torchs_convolution(seed):
-    for size, window, stride, padding in drawn(building._convolutions, seed):
+def test_the_side_is_that_of_torchs_convolution():
+    for size, window, stride, padding in KNOWN["output_side"].cases(seed=1):
         conv = nn.Conv2d(1, 1, window, stride, padding)
         (side, _) = conv(torch.zeros(1, 1, size, size)).shape[2:]
         assert building.output_side(size, window, stride, padding) == side
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_parameters_are_those_of_torchs_convolution(seed):
-    for channels, out, window, groups, bias in drawn(building._grouped, seed):
+def test_the_parameters_are_those_of_torchs_convolution():
+    for channels, out, window, groups, bias in KNOWN["conv_parameters"].cases(seed=1):
         conv = nn.Conv2d(channels, out, window, groups=groups, bias=bias)
         count = sum(p.numel() for p in conv.parameters())
         assert building.conv_parameters(channels, out, window, groups, bias) == count
@@ -41,9 +33,8 @@ def test_the_residual_sum_is_that_of_the_kits_block():
     torch.testing.assert_close(building.residual(x, block.residual, block.shortcut), expected)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_drawn_block_needs_its_shortcut_and_its_activation(seed):
-    for x, branch, shortcut in drawn(building._branches, seed):
+def test_a_drawn_block_needs_its_shortcut_and_its_activation():
+    for x, branch, shortcut in KNOWN["residual"].cases(seed=1):
         assert branch(x).shape == shortcut(x).shape == x.shape
         assert not torch.allclose(shortcut(x), x, atol=0.1)
         assert (branch(x) < 0).any()
@@ -69,9 +60,8 @@ def reach(layers: list[tuple[int, int]]) -> int:
     return int(touched.max() - touched.min()) + 1
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_receptive_field_is_what_has_a_slope(seed):
-    for (layers,) in drawn(building._stacks, seed):
+def test_the_receptive_field_is_what_has_a_slope():
+    for (layers,) in KNOWN["receptive_field"].cases(seed=1):
         assert building.receptive_field(layers) == reach(layers)
 
 

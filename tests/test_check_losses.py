@@ -7,37 +7,31 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
+from facekit import check
 from facekit.check import losses as exercises
 from facekit.models import heads
 from facekit.models.losses import CenterLoss, TripletLoss
 
-SEEDS = range(12)
+KNOWN = check.exercises()
 
 
-def drawn(draw, seed: int) -> list[tuple]:
-    return list(draw(np.random.default_rng(seed)))
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_cosines_are_sklearns(seed):
-    for ones, others in drawn(exercises._two_sets, seed):
+def test_the_cosines_are_sklearns():
+    for ones, others in KNOWN["cosines"].cases(seed=1):
         expected = cosine_similarity(ones.numpy(), others.numpy())
         np.testing.assert_allclose(exercises.cosines(ones, others), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_logits_are_those_of_the_kits_arcface(seed):
-    for embedding, vectors, labels, scale, margin in drawn(exercises._labelled, seed):
+def test_the_logits_are_those_of_the_kits_arcface():
+    for embedding, vectors, labels, scale, margin in KNOWN["arcface_logits"].cases(seed=1):
         head = heads.ArcFace(vectors.shape[1], len(vectors), scale, margin)
         head.weight.data.copy_(vectors)
         found = exercises.arcface_logits(embedding, vectors, labels, scale, margin)
         torch.testing.assert_close(found, head(embedding, labels), atol=1e-4, rtol=1e-5)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_textbooks_arc_cosine_is_exact_on_what_is_drawn(seed):
+def test_the_textbooks_arc_cosine_is_exact_on_what_is_drawn():
     """So that nobody is told to be wrong who writes the formula of the paper in float32."""
-    for embedding, vectors, labels, scale, margin in drawn(exercises._labelled, seed):
+    for embedding, vectors, labels, scale, margin in KNOWN["arcface_logits"].cases(seed=1):
         rounded = exercises.arcface_logits(embedding, vectors, labels, scale, margin)
         exact = exercises.arcface_logits(
             embedding.double(), vectors.double(), labels, scale, margin
@@ -47,9 +41,8 @@ def test_the_textbooks_arc_cosine_is_exact_on_what_is_drawn(seed):
         assert own.max() + margin < math.pi
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_center_loss_is_that_of_the_kit(seed):
-    for embedding, centers, labels in drawn(exercises._centred, seed):
+def test_the_center_loss_is_that_of_the_kit():
+    for embedding, centers, labels in KNOWN["center_loss"].cases(seed=1):
         loss = CenterLoss(*centers.shape)
         loss.centers.copy_(centers)
         found = exercises.center_loss(embedding, centers, labels)
@@ -75,9 +68,8 @@ def brute(distance: torch.Tensor, labels: torch.Tensor, margin: float) -> float:
     return sum(worst) / len(worst)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_batch_hard_is_the_worst_of_all_triplets(seed):
-    for distance, labels, margin in drawn(exercises._batches, seed):
+def test_batch_hard_is_the_worst_of_all_triplets():
+    for distance, labels, margin in KNOWN["batch_hard"].cases(seed=1):
         found = exercises.batch_hard(distance, labels, margin)
         assert float(found) == pytest.approx(brute(distance, labels, margin), rel=1e-5)
 
@@ -89,8 +81,7 @@ def test_batch_hard_is_that_of_the_kit():
     torch.testing.assert_close(found, TripletLoss(0.5, unit_length=False)(points, labels))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_drawn_batch_has_somebody_who_is_alone(seed):
-    for distance, labels, _ in drawn(exercises._batches, seed):
+def test_a_drawn_batch_has_somebody_who_is_alone():
+    for distance, labels, _ in KNOWN["batch_hard"].cases(seed=1):
         assert torch.bincount(labels).min() == 1
         assert torch.equal(distance, distance.T)

@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from facekit import optim
-from facekit.check import exercises
+from facekit import check, optim
 from facekit.check.training import accuracy, scheduled_rate, sgd_step, when_to_stop
 from facekit.recipes import Recipe
 
-
-def drawn(name: str) -> list[tuple]:
-    """What an answer to this exercise is tried on."""
-    rng = np.random.default_rng(1)
-    return [case for _ in range(20) for case in exercises()[name].draw(rng)]
+KNOWN = check.exercises()
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 7])
@@ -55,12 +50,12 @@ def test_steps_of_sgd_are_torchs(decay):
         torch.testing.assert_close(weight, parameter.detach())
 
 
-def test_the_accuracy_counts_each_picture_once():
-    for right, sizes in drawn("accuracy"):
-        pictures = np.concatenate(
+def test_the_accuracy_counts_each_image_once():
+    for right, sizes in KNOWN["accuracy"].cases(seed=1):
+        images = np.concatenate(
             [np.arange(size) < known for known, size in zip(right, sizes, strict=True)]
         )
-        assert accuracy(right, sizes) == pytest.approx(pictures.mean(), abs=1e-12)
+        assert accuracy(right, sizes) == pytest.approx(images.mean(), abs=1e-12)
         assert sizes[-1] < sizes[0], "or the mean of means would be right"
 
 
@@ -74,7 +69,7 @@ def stopped_by_hand(accuracies: list[float], patience: int) -> tuple[int, int]:
 
 
 def test_a_run_stops_when_the_last_epochs_brought_nothing_better():
-    cases = drawn("when_to_stop")
+    cases = KNOWN["when_to_stop"].cases(seed=1)
     ends = [when_to_stop(*case) for case in cases]
     assert ends == [stopped_by_hand(*case) for case in cases]
     early = [end < len(accuracies) for (accuracies, _), (end, _) in zip(cases, ends, strict=True)]
@@ -93,9 +88,9 @@ def test_another_way_to_write_it_is_right_too(name):
 
     def with_torch(weight, gradient, velocity, *settings):
         parameter = torch.nn.Parameter(weight.clone())
-        rate, momentum, decay = settings
+        lr, momentum, decay = settings
         one = partial(torch.optim.SGD, momentum=momentum, weight_decay=decay, nesterov=True)
-        optimizer = one([parameter], rate)
+        optimizer = one([parameter], lr)
         optimizer.state[parameter]["momentum_buffer"] = velocity.clone()
         parameter.grad = gradient.clone()
         optimizer.step()
@@ -107,4 +102,4 @@ def test_another_way_to_write_it_is_right_too(name):
         "accuracy": loop,
         "when_to_stop": stopped_by_hand,
     }
-    assert exercises()[name].judge(answers[name]).state == "right"
+    assert KNOWN[name].judge(answers[name]).state == "right"

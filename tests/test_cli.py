@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import facekit
-from facekit import recipes
+from facekit import cli, recipes, sources
 from facekit.layout import CourseData
 
 SHORT = "--set", "epochs=2", "--set", "image_size=32", "--device", "cpu"
@@ -103,7 +103,10 @@ def test_data_fills_the_workspace_and_a_second_call_does_nothing(
         assert run_cli("data") == first
 
 
-def test_data_takes_a_seed_and_a_term(run_cli, tmp_path: Path) -> None:
+def test_data_takes_a_seed_and_a_term(
+    run_cli, tmp_path: Path, tiny_profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "get_profile", lambda name: tiny_profile)
     out = tmp_path / "data"
     arguments = "--profile", "smoke", "--out", out, "--seed", 4, "--term", "S23"
     assert run_cli("data", *arguments).status == 0
@@ -332,10 +335,12 @@ def test_doctor_says_that_there_is_no_data(run_cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("term", ["S23", "S24"])
-def test_the_term_of_the_data_is_found_by_its_folders(term: str, run_cli, tmp_path: Path) -> None:
+def test_the_term_of_the_data_is_found_by_its_folders(
+    term: str, run_cli, tmp_path: Path, tiny_profile
+) -> None:
     data = tmp_path / "data"
-    assert run_cli("data", "--profile", "smoke", "--term", term, "--out", data).status == 0
-    assert re.search(r"^data +16 classes", run_cli("doctor", "--data", data).stdout, re.MULTILINE)
+    sources.set_up("synthetic", tiny_profile, data, term=term, progress=False)
+    assert re.search(r"^data +6 classes", run_cli("doctor", "--data", data).stdout, re.MULTILINE)
     (sample,) = data.glob("*classification/classification_sample_submission.csv")
     assert run_cli("check", sample, "--data", data).status == 0
 
@@ -368,16 +373,16 @@ def test_the_name_of_a_recipe_cannot_lead_out_of_the_runs(
         ("sweep", ("--knob", "yaw", "--knob", "jaw_width", "--knob", "style_now"), (96, 96)),
     ],
 )
-def test_faces_sheet_writes_a_picture(
+def test_faces_sheet_writes_an_image(
     kind: str, more: tuple[str, ...], size: tuple[int, int], run_cli, tmp_path: Path
 ) -> None:
     out = tmp_path / "sheet.png"
     layout = "--rows", 2, "--columns", 3, "--size", 32
     outcome = run_cli("faces", "sheet", kind, "--out", out, *layout, *more)
     assert outcome == (0, f"{out}: {size[0]} x {size[1]} pixels\n", "")
-    with Image.open(out) as picture:
-        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", size)
-        assert len(picture.getcolors(10_000)) > 500
+    with Image.open(out) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", size)
+        assert len(image.getcolors(10_000)) > 500
 
 
 def test_a_sheet_is_the_same_for_the_same_arguments_and_may_be_a_jpeg(
@@ -388,8 +393,8 @@ def test_a_sheet_is_the_same_for_the_same_arguments_and_may_be_a_jpeg(
     for path, more in ((one, ()), (two, ()), (other, ("--seed", 1)), (photo, ("--first", 9))):
         assert run_cli(*command, "--out", path, *more).status == 0
     assert one.read_bytes() == two.read_bytes() != other.read_bytes()
-    with Image.open(photo) as picture:
-        assert (picture.format, picture.size) == ("JPEG", (32, 16))
+    with Image.open(photo) as image:
+        assert (image.format, image.size) == ("JPEG", (32, 16))
 
 
 @pytest.mark.parametrize(
@@ -414,7 +419,7 @@ def test_a_sheet_that_cannot_be_is_one_line(
 
 
 @pytest.mark.parametrize("name", ["sheet.gif", "sheet", "sheet.png", "nowhere/sheet.png"])
-def test_a_sheet_goes_only_where_a_picture_can_be(
+def test_a_sheet_goes_only_where_an_image_can_be(
     name: str, refused, tmp_path: Path, unchanged
 ) -> None:
     small = "--rows", 1, "--columns", 1, "--size", 16

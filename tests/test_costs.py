@@ -7,19 +7,19 @@ from PIL import Image
 from facekit import costs
 from facekit.augment import NOTHING, Preprocess, only
 
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8))
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8))
 
 
 def test_there_is_a_time_for_each_change_and_way():
     changes = {"none": NOTHING, "blur": only(blur=1.0)}
-    table = costs.cost_table(PICTURE, Preprocess(16), 20, changes, count=4)
+    table = costs.cost_table(IMAGE, Preprocess(16), 20, changes, count=4)
     assert list(table.index) == list(changes)
     assert list(table.columns) == ["v2, one by one", "OpenCV", "tensors"]
     assert (table > 0).all(axis=None)
 
 
-def test_every_way_changes_as_many_pictures_in_the_same_colours():
-    ways = costs.ways(PICTURE, Preprocess(16), 16, 5)
+def test_every_way_changes_as_many_images_in_the_same_colours():
+    ways = costs.ways(IMAGE, Preprocess(16), 16, 5)
     made = {name: way(NOTHING) for name, way in ways.items()}
     assert all(batch.shape == (5, 3, 16, 16) for batch in made.values())
     torch.testing.assert_close(made["OpenCV"], made["tensors"], atol=0.03, rtol=0)

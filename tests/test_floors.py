@@ -30,11 +30,11 @@ def test_the_nearest_other_is_that_of_a_loop():
 
 
 def test_twins_are_found_whatever_their_light():
-    picture = torch.randint(0, 100, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0))
-    pictures = torch.cat([picture, 2 * picture + 30])
-    assert floors.rank_1(pictures, [0, 1, 2, 3, 0, 1, 2, 3]) == 1
-    assert floors.rank_1(pictures, range(8)) == 0, "itself does not count"
-    assert floors.rank_1(pictures, [0, 1, 2, 3, 0, 1, 5, 6]) == 0.5
+    dark = torch.randint(0, 100, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    images = torch.cat([dark, 2 * dark + 30])
+    assert floors.rank_1(images, [0, 1, 2, 3, 0, 1, 2, 3]) == 1
+    assert floors.rank_1(images, range(8)) == 0, "itself does not count"
+    assert floors.rank_1(images, [0, 1, 2, 3, 0, 1, 5, 6]) == 0.5
 
 
 @pytest.mark.parametrize("size", [8, 16])
@@ -55,5 +55,5 @@ def test_the_nearest_known_is_right_where_a_loop_finds_it(course):
     assert floors.nearest_known(course).tolist() == right
 
 
-def test_training_pictures_are_told_as_what_they_are(course):
+def test_training_images_are_told_as_what_they_are(course):
     assert (floors.nearest_class(course, course.train.paths) == course.train.labels).all()

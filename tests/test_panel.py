@@ -43,6 +43,9 @@ CASES = {
 }
 
 
+DRAWN = ("both", "all known", "all strangers", "far below zero")  # an image takes its time
+
+
 def sweep(low: float, high: float, count: int = 60) -> list[float]:
     """Thresholds over a range and far beyond it."""
     return [-np.inf, -1e30, *np.linspace(low - 1, high + 1, count).tolist(), 1e30, np.inf]
@@ -65,7 +68,7 @@ def by_hand(scores: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str
 
 @pytest.fixture
 def faces(tmp_path: Path):
-    """Small pictures of one colour each, none like another."""
+    """Small images of one colour each, none like another."""
 
     def make(count: int, name: str) -> list[Path]:
         numbers = np.random.default_rng(count)
@@ -124,7 +127,7 @@ def test_words_and_table_hold_the_numbers():
         seen.counts._asdict().items(), rows, strict=True
     ):
         group, name = (15, "strangers") if "stranger" in kind else (40, "known")
-        assert text == panel.INK[kind][0]
+        assert text == panel.INK[kind].words
         assert mark.endswith(marks.get(kind, "error"))
         assert (int(number), share) == (count, f"{count / group:.1%} of {group} {name}")
 
@@ -176,14 +179,14 @@ def test_each_pair_of_faces_is_the_probe_and_whom_it_is_most_like(faces):
     assert [caption.split(", ")[1] for caption in captions if "," in caption] == hints
     for kind, examples in seen.examples.items():
         count = getattr(seen.counts, kind)
-        words = f"<b>{panel.INK[kind][0]}</b> ({len(examples)} of {count}"
+        words = f"<b>{panel.INK[kind].words}</b> ({len(examples)} of {count}"
         assert words in seen.faces
 
 
-def test_a_thumbnail_is_the_middle_of_the_picture(tmp_path):
-    picture = Image.new("RGB", (256, 128), "red")
-    picture.paste((0, 0, 255), (64, 0, 192, 128))
-    picture.save(tmp_path / "wide.png")
+def test_a_thumbnail_is_the_middle_of_the_image(tmp_path):
+    image = Image.new("RGB", (256, 128), "red")
+    image.paste((0, 0, 255), (64, 0, 192, 128))
+    image.save(tmp_path / "wide.png")
     small = Image.open(BytesIO(b64decode(panel.thumbnail(tmp_path / "wide.png"))))
     assert (small.format, small.size) == ("JPEG", (panel.SIDE, panel.SIDE))
     middle = np.asarray(small)[2:-2, 2:-2]
@@ -191,7 +194,7 @@ def test_a_thumbnail_is_the_middle_of_the_picture(tmp_path):
     assert (middle[..., 0] < 15).all()
 
 
-def test_without_pictures_or_errors_no_faces_are_shown(faces):
+def test_without_images_or_errors_no_faces_are_shown(faces):
     scores, truth = CASES["all known"]
     assert panel.view(panel.prepare(scores, truth), "threshold", 0.3).faces == ""
     state = panel.prepare(scores, truth, faces(20, "probe"), faces(6, "gallery"))
@@ -224,15 +227,15 @@ def test_every_part_brings_its_own_paper(faces):
     for part in (seen.words, seen.table, seen.faces):
         assert part.startswith(f'<div style="{panel.PAPER}"')
         assert len(re.findall(r"<img", part)) == len(re.findall(r' alt="[^"]+', part))
-    for text, *_ in panel.INK.values():
-        assert text in seen.table
+    for ink in panel.INK.values():
+        assert ink.words in seen.table
 
 
-# --- the line over the picture
+# --- the line over the image
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_line_stands_where_the_picture_has_the_threshold(case, monkeypatch):
+@pytest.mark.parametrize("case", DRAWN)
+def test_the_line_stands_where_the_image_has_the_threshold(case, monkeypatch):
     drawn, png = [], panel._png
     monkeypatch.setattr(panel, "_png", lambda fig: (drawn.append(fig), png(fig))[1])
     widget = panel.threshold(*CASES[case])
@@ -251,11 +254,11 @@ def test_the_line_stands_where_the_picture_has_the_threshold(case, monkeypatch):
     assert 'class="facekit-line"' in widget.curves.value
 
 
-def test_the_picture_draws_every_probe_and_the_rates_of_the_scoring(monkeypatch):
+def test_the_image_draws_every_probe_and_the_rates_of_the_scoring(monkeypatch):
     drawn = []
     monkeypatch.setattr(panel, "_png", lambda fig: drawn.append(fig) or "")
     scores, truth = CASES["both"]
-    panel.prepare(scores, truth).rules["threshold"].picture  # noqa: B018
+    panel.prepare(scores, truth).rules["threshold"].image  # noqa: B018
     above, below = drawn[0].axes
     heights = [sum(bar.get_height() for bar in group) for group in above.containers]
     right = scores.argmax(1) == truth
@@ -274,7 +277,7 @@ def test_the_picture_draws_every_probe_and_the_rates_of_the_scoring(monkeypatch)
 def test_the_accuracy_of_one_kind_alone_is_drawn_too(case, monkeypatch):
     drawn = []
     monkeypatch.setattr(panel, "_png", lambda fig: drawn.append(fig) or "")
-    panel.prepare(*CASES[case]).rules["threshold"].picture  # noqa: B018
+    panel.prepare(*CASES[case]).rules["threshold"].image  # noqa: B018
     (line,) = (line for line in drawn[0].axes[1].lines if line.get_label() == "accuracy")
     accuracy = [openset.accuracy(*CASES[case], place) for place in line.get_xdata()]
     np.testing.assert_allclose(line.get_ydata(), accuracy, rtol=0, atol=1e-12)
@@ -334,7 +337,7 @@ def test_the_choice_is_where_the_slider_and_the_selector_stand():
     assert widget.choice == ("threshold", openset.choose_threshold(scores, truth).value)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", DRAWN)
 def test_every_part_follows_the_slider(case, faces):
     scores, truth = CASES[case]
     paths = faces(scores.shape[0], "probe"), faces(scores.shape[1], "gallery")
@@ -387,20 +390,20 @@ def test_an_error_in_a_move_would_be_seen(monkeypatch):
         panel.threshold(*CASES["both"])
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_page_without_widgets_has_a_picture_and_a_sentence(case):
+@pytest.mark.parametrize("case", DRAWN)
+def test_a_page_without_widgets_has_an_image_and_a_sentence(case):
     widget = panel.threshold(*CASES[case])
     bundle = widget._repr_mimebundle_(include=None, exclude=None)
     view = bundle["application/vnd.jupyter.widget-view+json"]
     assert view == {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    picture = Image.open(BytesIO(b64decode(bundle["image/png"])))
-    assert picture.format == "PNG"
-    assert np.ptp(np.asarray(picture.convert("L"))) > 100, "an empty picture"
+    image = Image.open(BytesIO(b64decode(bundle["image/png"])))
+    assert image.format == "PNG"
+    assert np.ptp(np.asarray(image.convert("L"))) > 100, "an empty image"
     assert bundle["text/plain"] == panel.describe_threshold(*CASES[case], widget.value)
     assert not plt.get_fignums(), "or it would be shown a second time"
 
 
-def test_the_picture_is_of_the_rule_and_threshold_now(monkeypatch):
+def test_the_image_is_of_the_rule_and_threshold_now(monkeypatch):
     asked, draw = [], panel.score_plots.trade_off
     monkeypatch.setattr(panel.score_plots, "trade_off", lambda *a: (asked.append(a), draw(*a))[1])
     widget = panel.threshold(two_rules(), CASES["both"][1], rule="softmax")
@@ -411,7 +414,7 @@ def test_the_picture_is_of_the_rule_and_threshold_now(monkeypatch):
     assert threshold == widget.value
 
 
-def test_the_display_of_older_widgets_does_not_go_around_the_picture():
+def test_the_display_of_older_widgets_does_not_go_around_the_image():
     widget = panel.threshold(*CASES["both"])
     assert not callable(widget._ipython_display_)
 

@@ -4,6 +4,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")  # before pyplot
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -74,7 +75,8 @@ def test_embeddings_are_dots_for_the_seen_and_crosses_for_the_new():
     net.embed = torch.nn.Identity()
     seen = plane.Faces(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([0, 1]))
     new = plane.Faces(torch.tensor([[5.0, 6.0]]), torch.tensor([1]))
-    places = plots.embeddings({"one": net, "other": net}, seen, new).axes
+    fig = plots.embeddings({"one": net, "other": net}, seen, new)
+    places = fig.axes
     assert [place.get_title() for place in places] == ["one", "other"]
     for place in places:
         found = {sign: [line.get_xydata().tolist() for line in place.lines
@@ -82,3 +84,4 @@ def test_embeddings_are_dots_for_the_seen_and_crosses_for_the_new():
                  for sign in ".x"}  # fmt: skip
         assert found == {".": [[[1.0, 2.0]], [[3.0, 4.0]]], "x": [[[5.0, 6.0]]]}
         assert sorted(text.get_text() for text in place.texts) == ["0", "1"]
+    plt.close(fig)

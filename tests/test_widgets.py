@@ -1,4 +1,4 @@
-"""Sliders never raise and say what the scoring says; pictures have titles and labelled axes."""
+"""Sliders never raise and say what the scoring says; figures have titles and labelled axes."""
 
 import matplotlib as mpl
 
@@ -101,10 +101,7 @@ def test_the_words_hold_the_numbers_of_the_scoring(case, threshold):
 
 def test_every_strength_can_be_moved_over_its_range(monkeypatch):
     drawn = []
-    montage = plots.montage
-    monkeypatch.setattr(
-        plots, "montage", lambda pictures, **k: (drawn.append(pictures), montage(pictures, **k))
-    )
+    monkeypatch.setattr(plots, "montage", lambda images, **_: drawn.append(images))
     box = widgets.augmentation(Image.new("RGB", (32, 32), "teal"), Preprocess(24))
     *sliders, _ = box.children
     assert {slider.description for slider in sliders} == set(widgets.STRENGTHS)
@@ -113,29 +110,29 @@ def test_every_strength_can_be_moved_over_its_range(monkeypatch):
         for value in (slider.min, (slider.min + slider.max) / 2, slider.max):
             slider.value = value
         assert len(drawn) > before + 1
-    for pictures in drawn:
-        assert pictures.shape == (8, 3, 24, 24)
-        assert 0 <= pictures.min() <= pictures.max() <= 1
+    for images in drawn:
+        assert images.shape == (8, 3, 24, 24)
+        assert 0 <= images.min() <= images.max() <= 1
 
 
-def some_picture() -> Image.Image:
+def some_image() -> Image.Image:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 24, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
 def changed(epochs: int = 8, **settings: float) -> torch.Tensor:
-    return widgets.changed(some_picture(), Preprocess(24), only(**settings), epochs)
+    return widgets.changed(some_image(), Preprocess(24), only(**settings), epochs)
 
 
-def test_without_changes_every_epoch_shows_the_picture():
-    middle = torch.from_numpy(np.asarray(some_picture())[3:27].copy()).permute(2, 0, 1) / 255
+def test_without_changes_every_epoch_shows_the_image():
+    middle = torch.from_numpy(np.asarray(some_image())[3:27].copy()).permute(2, 0, 1) / 255
     torch.testing.assert_close(changed(), middle.expand(8, 3, 24, 24))
 
 
 @pytest.mark.parametrize("name", ["crop_scale", "rotation", "erasing"])
 def test_three_places_of_a_slider_can_be_seen_without_it(name):
     low, high, _ = widgets.STRENGTHS[name]
-    rows = widgets.strengths(some_picture(), Preprocess(24), name)
+    rows = widgets.strengths(some_image(), Preprocess(24), name)
     for (label, row), value in zip(rows.items(), (low, (low + high) / 2, high), strict=True):
         assert label == f"{name} {value:g}"
         assert torch.equal(row, changed(**{name: value}))
@@ -158,7 +155,7 @@ def test_a_stronger_setting_is_the_same_change_and_more_of_it():
 
 @pytest.mark.parametrize("by", ["person", "page"])
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_pages_of_a_split_show_every_picture_once(course, split, by):
+def test_the_pages_of_a_split_show_every_image_once(course, split, by):
     pages = widgets.montage_pages(course, split, by)
     count = len(getattr(course, split))
     assert sorted(np.concatenate(pages)) == list(range(count))
@@ -184,7 +181,7 @@ def test_where_nobody_is_named_the_files_are(course):
     assert paths == list(course.test.paths[: widgets.EACH])
 
 
-def test_a_person_of_many_pictures_has_one_page():
+def test_a_person_of_many_images_has_one_page():
     paths = [Path(f"{number}.jpg") for number in range(50)]
     one = SimpleNamespace(
         train=ImageSet(Path(), tuple(paths), (0,) * 45 + (1,) * 5), classes=["a", "b"]
@@ -194,13 +191,8 @@ def test_a_person_of_many_pictures_has_one_page():
 
 
 def test_the_montage_slider_goes_over_its_whole_range(course, monkeypatch):
-    shown, draw = [], plots.montage
-
-    def noting(paths, names, title):
-        shown.append((title, tuple(paths)))
-        return draw(paths[:2], names[:2], title=title)  # twenty take their time
-
-    monkeypatch.setattr(plots, "montage", noting)
+    shown = []
+    monkeypatch.setattr(plots, "montage", lambda paths, _, title: shown.append((title, paths)))
     split, by, number, _ = widgets.montages(course).children
     for name, kind in itertools.product(split.options, by.options):
         split.value, by.value = name, kind
@@ -214,25 +206,25 @@ def test_the_montage_slider_goes_over_its_whole_range(course, monkeypatch):
 
 
 def test_the_imagined_plateau_is_cut_from_a_third_on():
-    rates = np.array(widgets.schedule_rates("plateau", 30, 2, warmup_epochs=0, plateau_epochs=4))
-    rates = rates.reshape(30, 2)
-    assert (rates[:, 0] == rates[:, 1]).all()
+    lrs = np.array(widgets.schedule_lr("plateau", 30, 2, warmup_epochs=0, plateau_epochs=4))
+    lrs = lrs.reshape(30, 2)
+    assert (lrs[:, 0] == lrs[:, 1]).all()
     # Accuracies 0 ... 10, and 10 from then on: the fifth in a row without a better one cuts.
-    assert list(np.flatnonzero(np.diff(rates[:, 0])) + 1) == [16, 21, 26]
-    np.testing.assert_allclose(rates[-1] / rates[0], 1 / 8)
+    assert list(np.flatnonzero(np.diff(lrs[:, 0])) + 1) == [16, 21, 26]
+    np.testing.assert_allclose(lrs[-1] / lrs[0], 1 / 8)
 
 
 @pytest.mark.parametrize("name", CHOICES["schedule"])
 def test_every_schedule_is_shown_with_its_settings(name):
     settings = {"learning_rate": 0.5, "warmup_epochs": 2, "restart_epochs": 5}
-    rates = widgets.schedule_rates(name, 12, 4, **settings)
-    assert len(rates) == 48
-    assert max(rates) == pytest.approx(0.5, rel=0.1)
+    lrs = widgets.schedule_lr(name, 12, 4, **settings)
+    assert len(lrs) == 48
+    assert max(lrs) == pytest.approx(0.5, rel=0.1)
     if name == "restarts":
-        assert rates[8 : 8 + 20] == rates[28:48]
+        assert lrs[8 : 8 + 20] == lrs[28:48]
     if name == "cosine":
         done = np.arange(40) / 40
-        np.testing.assert_allclose(rates[8:], 0.25 * (1 + np.cos(math.pi * done)))
+        np.testing.assert_allclose(lrs[8:], 0.25 * (1 + np.cos(math.pi * done)))
 
 
 def drive(box, count: int) -> None:
@@ -250,11 +242,10 @@ def drive(box, count: int) -> None:
 
 def test_the_schedules_sliders_go_over_their_whole_range(monkeypatch):
     drawn = []
-    draw = plots.schedules
-    monkeypatch.setattr(plots, "schedules", lambda rates, n: (drawn.append(rates), draw(rates, n)))
+    monkeypatch.setattr(plots, "schedules", lambda lrs, _: drawn.append(lrs))
     drive(widgets.schedule(20), 4)
-    assert {name for rates in drawn for name in rates} == set(CHOICES["schedule"])
-    assert all(len(values) == 200 for rates in drawn for values in rates.values())
+    assert {name for lrs in drawn for name in lrs} == set(CHOICES["schedule"])
+    assert all(len(values) == 200 for lrs in drawn for values in lrs.values())
 
 
 @pytest.fixture
@@ -387,16 +378,16 @@ class Page:
         return SimpleNamespace(update=self.shown[-1].append)
 
 
-def test_live_curves_are_one_picture_that_is_redrawn(monkeypatch):
+def test_live_curves_are_one_figure_that_is_redrawn(monkeypatch):
     page, ticks = Page(monkeypatch), itertools.count()
     monkeypatch.setattr(plots.time, "monotonic", lambda: next(ticks))
     live = plots.LiveCurves(0.1)
     for _ in range(40):
         live(History(ROWS[:1]))
-    (pictures,) = page.shown
-    assert 2 <= len(pictures) <= 8, "drawing takes a tenth of the time"
+    (figures,) = page.shown
+    assert 2 <= len(figures) <= 8, "drawing takes a tenth of the time"
     live.show(History(ROWS))
-    assert list(pictures[-1].axes[0].lines[0].get_ydata()) == [2.0, 1.0]
+    assert list(figures[-1].axes[0].lines[0].get_ydata()) == [2.0, 1.0]
     assert not plt.get_fignums(), "or each would be shown again at the end of the cell"
 
 
@@ -409,14 +400,14 @@ def test_outside_of_a_notebook_nothing_is_drawn(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("count", [1, 7, 12])
-def test_a_montage_shows_every_picture_once(count):
-    pictures = torch.rand(count, 3, 8, 8)
-    fig = plots.montage(pictures, [f"p{i}" for i in range(count)], columns=5, title="Faces")
+def test_a_montage_shows_every_image_once(count):
+    images = torch.rand(count, 3, 8, 8)
+    fig = plots.montage(images, [f"p{i}" for i in range(count)], columns=5, title="Faces")
     shown = [place for place in fig.axes if place.images]
     assert [place.get_title() for place in shown] == [f"p{i}" for i in range(count)]
     assert fig.get_suptitle() == "Faces"
-    for place, picture in zip(shown, pictures, strict=True):
-        np.testing.assert_allclose(place.images[0].get_array(), picture.permute(1, 2, 0))
+    for place, image in zip(shown, images, strict=True):
+        np.testing.assert_allclose(place.images[0].get_array(), image.permute(1, 2, 0))
 
 
 def test_a_montage_takes_files_too(course):
@@ -426,8 +417,8 @@ def test_a_montage_takes_files_too(course):
         assert np.array_equal(place.images[0].get_array(), np.asarray(Image.open(path)))
 
 
-def test_rows_of_pictures_are_named():
-    fig = plots.rows_of_pictures({"one": torch.rand(3, 3, 8, 8), "two": torch.rand(2, 3, 8, 8)})
+def test_rows_of_images_are_named():
+    fig = plots.rows_of_images({"one": torch.rand(3, 3, 8, 8), "two": torch.rand(2, 3, 8, 8)})
     assert sum(bool(place.images) for place in fig.axes) == 5
     assert [place.get_ylabel() for place in fig.axes if place.get_ylabel()] == ["one", "two"]
 
@@ -445,8 +436,9 @@ def test_feature_maps_are_scaled_each_to_its_own_range():
 
 
 def test_every_block_can_be_explored_over_the_whole_range(capsys, monkeypatch):
-    explorer = widgets.block(8)
-    *controls, output = explorer.children
+    drawn = []
+    monkeypatch.setattr(plots, "layers", lambda table, title: drawn.append(title))
+    *controls, output = widgets.block(8).children
     name, channels, out, stride, se = controls
     for choice in name.options:
         name.value = choice
@@ -454,6 +446,7 @@ def test_every_block_can_be_explored_over_the_whole_range(capsys, monkeypatch):
             for value in (control.max, control.min, control.value):
                 control.value = value
         assert not [o for o in output.outputs if o.output_type == "error"]
+    assert {f"A block {choice!r}" for choice in name.options} == set(drawn)
     assert [type(c).__name__ for c in controls] == ["Dropdown"] + ["IntSlider"] * 4
 
 
@@ -480,12 +473,13 @@ SCALES = (1.0, 16.0, 64.0)
 
 
 def test_the_margins_sliders_go_over_their_whole_range(monkeypatch):
-    drawn, draw = [], plots.regions
-    monkeypatch.setattr(plots, "regions", lambda maps, *a: (drawn.append(maps), draw(maps, *a)))
+    drawn = []
+    monkeypatch.setattr(plots, "own_logits", lambda *_: None)
+    monkeypatch.setattr(plots, "regions", lambda maps, *_: drawn.append(maps))
     drive(widgets.margin(), 2)
     assert len(drawn) >= 5
     for maps in drawn:
-        assert len(maps) == 1 + len(widgets.MARGINS)
+        assert len(maps) == 4
         for owner, sure in maps.values():
             assert owner.min() >= -1
             assert owner.max() <= 3
@@ -548,9 +542,9 @@ def test_regions_are_painted_in_their_owners_colour_and_white_where_there_is_non
     owner, sure = np.array([[0, 1], [-1, 1]]), np.array([[1.0, 0.5], [0.0, 1.0]])
     fig = plots.regions({"a": (owner, sure)}, np.eye(2), 1.0)
     (place,) = fig.axes
-    picture = place.images[0].get_array()
+    image = place.images[0].get_array()
     blue, orange = (np.array(mpl.colors.to_rgb(colour)) for colour in plots.COLOURS[:2])
-    np.testing.assert_allclose(picture[0], [blue, (1 + orange) / 2])
-    np.testing.assert_allclose(picture[1], [np.ones(3), orange])
+    np.testing.assert_allclose(image[0], [blue, (1 + orange) / 2])
+    np.testing.assert_allclose(image[1], [np.ones(3), orange])
     assert "25%" in place.get_xlabel()
     assert place.get_title() == "a"

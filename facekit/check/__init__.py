@@ -9,13 +9,14 @@ module of this folder that is named after its subject. Built in all notebooks.
 
 import copy
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.random import Generator
 
 from facekit.errors import FacekitError
 
@@ -31,18 +32,12 @@ SUBJECTS = (  # modules of this folder, in the order of the notebooks
 )
 TOLERANCE = 1e-4  # of values, beside their size: float32 sums in another order differ by less
 ROUNDS = 8  # draws of arguments
+Cases = Iterator[tuple]  # of arguments to try, the smallest first
 _known: dict[str, "Exercise"] = {}
 
 
 class ExerciseError(FacekitError, AssertionError):
     """An exercise is not right yet, and FACEKIT_STRICT asks for that to be an error."""
-
-
-class Mistake(NamedTuple):
-    """A wrong answer that many give, and what to tell them."""
-
-    hint: str
-    answer: Callable
 
 
 class Verdict(NamedTuple):
@@ -58,13 +53,17 @@ class Exercise:
 
     name: str
     reference: Callable
-    draw: Callable[[np.random.Generator], Iterable[tuple]]  # some tuples of arguments
-    mistakes: tuple[Mistake, ...] = field(default=())
+    draw: Callable[[Generator], Cases]
+    mistakes: Mapping[str, Callable]  # a hint, and the wrong answer that earns it
+
+    def cases(self, seed: int = 0, rounds: int = ROUNDS) -> list[tuple]:
+        """Arguments to try; the same every time."""
+        rng = np.random.default_rng(seed)
+        return [case for _ in range(rounds) for case in self.draw(rng)]
 
     def judge(self, answer: Callable) -> Verdict:
         """Compare `answer` with the reference on drawn arguments; the same every time."""
-        rng = np.random.default_rng(0)
-        cases = [case for _ in range(ROUNDS) for case in self.draw(rng)]
+        cases = self.cases()
         for arguments in cases:
             fault = self._fault(answer, arguments)
             if fault == "None" and self.reference(*copy.deepcopy(arguments)) is not None:
@@ -92,7 +91,7 @@ class Exercise:
 
     def _hint(self, answer: Callable, cases: list[tuple]) -> str:
         """What is told to those whose answers are those of a known mistake."""
-        for hint, wrong in self.mistakes:
+        for hint, wrong in self.mistakes.items():
             if all(_alike(answer, wrong, arguments) for arguments in cases):
                 return hint
         return ""
@@ -105,24 +104,24 @@ def _alike(one: Callable, other: Callable, arguments: tuple) -> bool:
         return False
 
 
-def asked(
-    draw: Callable[[np.random.Generator], Iterable[tuple]], **mistakes: Callable
-) -> Callable[[Callable], Callable]:
+def add_exercise(
+    reference: Callable, draw: Callable[[Generator], Cases], mistakes: Mapping[str, Callable]
+) -> None:
     """Make an exercise of a reference, which is named as the student's function.
 
-    `draw` gives tuples of arguments from a random generator, the smallest cases first. Further
-    keywords are known wrong answers; the docstring of each is the hint that it earns.
+    `draw` gives arguments to try from a random generator. `mistakes`: wrong answers that many
+    give, each by the hint that it earns; of several that fit the first counts. Raises ValueError
+    for a name that another module's exercise has.
     """
+    name = reference.__name__
+    if name in _known and _known[name].reference.__module__ != reference.__module__:
+        raise ValueError(f"two exercises are called {name}")
+    _known[name] = Exercise(name, reference, draw, mistakes)
 
-    def register(reference: Callable) -> Callable:
-        name = reference.__name__
-        if name in _known and _known[name].reference.__module__ != reference.__module__:
-            raise ValueError(f"two exercises are called {name}")
-        known = tuple(Mistake(" ".join(m.__doc__.split()), m) for m in mistakes.values())
-        _known[name] = Exercise(name, reference, draw, known)
-        return reference
 
-    return register
+def tensor(values: np.ndarray) -> torch.Tensor:
+    """An array as a tensor of float32, as students' functions get them."""
+    return torch.from_numpy(values).float()
 
 
 def exercises() -> dict[str, Exercise]:

@@ -1,82 +1,69 @@
 """The exercises of notebook 05: cosines, a margin, centres, triplets. Built in notebook 05."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.random import Generator
+from torch import Tensor
 from torch.nn import functional as F
 
-from facekit.check import asked
+from facekit.check import Cases, add_exercise, tensor
 
 
-def _vectors(rng: np.random.Generator, count: int, dim: int) -> torch.Tensor:
+def _vectors(rng: Generator, count: int, dim: int) -> Tensor:
     """Vectors (count, dim) of all lengths."""
     lengths = rng.uniform(0.5, 4, size=(count, 1))
-    return torch.from_numpy(rng.normal(size=(count, dim)) * lengths).float()
+    return tensor(rng.normal(size=(count, dim)) * lengths)
 
 
-def _two_sets(rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _two_sets(rng: Generator) -> Cases:
     """Embeddings (N, D) and (M, D)."""
     yield torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     dim = int(rng.integers(2, 9))
-    yield tuple(_vectors(rng, int(count), dim) for count in rng.integers(2, 7, size=2))
+    first, second = rng.integers(2, 7, size=2).tolist()
+    yield _vectors(rng, first, dim), _vectors(rng, second, dim)
 
 
-def _lengths_left_in(ones, others):
-    """A cosine is never above 1. What does a long embedding do to yours?"""
-    return ones @ others.T
-
-
-def _one_side_alone(ones, others):
-    """The first embeddings have length 1. And the second?"""
-    return F.normalize(ones) @ others.T
-
-
-def _the_other_side_alone(ones, others):
-    """The second embeddings have length 1. And the first?"""
-    return ones @ F.normalize(others).T
-
-
-def _columns_of_length_one(ones, others):
-    """It is each embedding, a row, that has to have length 1: look at the axis."""
-    return F.normalize(ones, dim=0) @ F.normalize(others, dim=0).T
-
-
-def _one_length_for_all(ones, others):
-    """A norm without an axis is that of the whole table: each row has a length of its own."""
-    return (ones / ones.norm()) @ (others / others.norm()).T
-
-
-def _wrong_way_round(ones, others):
-    """A row for each of the first embeddings, a column for each of the second."""
-    return F.normalize(others) @ F.normalize(ones).T
-
-
-@asked(
-    _two_sets,
-    lengths_left_in=_lengths_left_in,
-    one_side_alone=_one_side_alone,
-    the_other_side_alone=_the_other_side_alone,
-    columns_of_length_one=_columns_of_length_one,
-    one_length_for_all=_one_length_for_all,
-    wrong_way_round=_wrong_way_round,
-)
-def cosines(ones: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+def cosines(ones: Tensor, others: Tensor) -> Tensor:
     """The cosine of each of (N, D) with each of (M, D): (N, M)."""
     return F.normalize(ones) @ F.normalize(others).T
 
 
-def _labelled(
-    rng: np.random.Generator,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, float]]:
+add_exercise(
+    cosines,
+    _two_sets,
+    {
+        "A cosine is never above 1. What does a long embedding do to yours?": (
+            lambda ones, others: ones @ others.T
+        ),
+        "The first embeddings have length 1. And the second?": (
+            lambda ones, others: F.normalize(ones) @ others.T
+        ),
+        "The second embeddings have length 1. And the first?": (
+            lambda ones, others: ones @ F.normalize(others).T
+        ),
+        "It is each embedding, a row, that has to have length 1: look at the axis.": (
+            lambda ones, others: F.normalize(ones, dim=0) @ F.normalize(others, dim=0).T
+        ),
+        "A norm without an axis is that of the whole table: each row has a length of its own.": (
+            lambda ones, others: (ones / ones.norm()) @ (others / others.norm()).T
+        ),
+        "A row for each of the first embeddings, a column for each of the second.": (
+            lambda ones, others: F.normalize(others) @ F.normalize(ones).T
+        ),
+    },
+)
+
+
+def _labelled(rng: Generator) -> Cases:
     """Embeddings (B, D), class vectors (C, D), labels (B,), scale, margin in radians.
 
     No own angle is within a margin of 180 degrees, where a cosine would rise again, or close to
     0, where the arc cosine of float32 is not exact.
     """
     while True:
-        batch, classes, dim = (int(n) for n in rng.integers(3, 7, size=3))
+        batch, classes, dim = rng.integers(3, 7, size=3).tolist()
         embedding, vectors = _vectors(rng, batch, dim), _vectors(rng, classes, dim)
         labels = torch.from_numpy(rng.integers(classes, size=batch))
         margin = float(rng.uniform(0.2, 0.6))
@@ -86,143 +73,125 @@ def _labelled(
     yield embedding, vectors, labels, float(rng.uniform(4, 32)), margin
 
 
-def _own(labels, vectors):
-    return F.one_hot(labels, len(vectors)).bool()
+def arcface_logits(
+    embedding: Tensor, vectors: Tensor, labels: Tensor, scale: float, margin: float
+) -> Tensor:
+    """Scaled cosines (B, C), each face's angle to its own class's vector larger by the margin."""
+    plain = cosines(embedding, vectors)
+    return scale * _with_own(plain, _turned(plain, margin), labels)
 
 
-def _no_margin(embedding, vectors, labels, scale, margin):
-    """These are the logits to judge by. In training, what happens to the own class's angle?"""
-    return scale * cosines(embedding, vectors)
+def _turned(cosine: Tensor, margin: float) -> Tensor:
+    """The cosines of angles that are larger by the margin."""
+    return (cosine.acos() + margin).cos()
 
 
-def _margin_on_all(embedding, vectors, labels, scale, margin):
-    """All classes are made harder alike, so nobody has to be better than before."""
-    return scale * (cosines(embedding, vectors).acos() + margin).cos()
+def _with_own(others: Tensor, own: Tensor, labels: Tensor) -> Tensor:
+    """`others` (B, C), but in each row the own class's value is that of `own` (B, C)."""
+    return torch.where(F.one_hot(labels, others.shape[1]).bool(), own, others)
 
 
 def _margin_on_the_others(embedding, vectors, labels, scale, margin):
-    """The margin is on the wrong classes: it is the own one that has to become harder."""
     plain = cosines(embedding, vectors)
-    return scale * torch.where(_own(labels, vectors), plain, (plain.acos() + margin).cos())
+    return scale * _with_own(_turned(plain, margin), plain, labels)
 
 
 def _margin_on_the_cosine(embedding, vectors, labels, scale, margin):
-    """Taken off the cosine, the margin is CosFace's. ArcFace adds it to the angle."""
-    return scale * (cosines(embedding, vectors) - margin * _own(labels, vectors))
-
-
-def _easier(embedding, vectors, labels, scale, margin):
-    """Your own class got easier: is the angle larger or smaller than before?"""
     plain = cosines(embedding, vectors)
-    return scale * torch.where(_own(labels, vectors), (plain.acos() - margin).cos(), plain)
+    return scale * _with_own(plain, plain - margin, labels)
 
 
-def _no_scale(embedding, vectors, labels, scale, margin):
-    """Between -1 and 1 even the best logits leave the cross-entropy unsure: what is `scale` for?"""
-    return arcface_logits(embedding, vectors, labels, 1.0, margin)
-
-
-def _margin_left_unscaled(embedding, vectors, labels, scale, margin):
-    """The own class lost its scale: all logits have the same."""
+def _own_unscaled(embedding, vectors, labels, scale, margin):
     plain = cosines(embedding, vectors)
-    return torch.where(_own(labels, vectors), (plain.acos() + margin).cos(), scale * plain)
+    return _with_own(scale * plain, _turned(plain, margin), labels)
 
 
-def _class_vectors_as_long_as_they_are(embedding, vectors, labels, scale, margin):
-    """A class with a long vector has an advantage. What has no length in ArcFace?"""
-    lengths = vectors.norm(dim=1)
-    return arcface_logits(embedding, vectors, labels, scale, margin) * lengths
-
-
-def _embeddings_as_long_as_they_are(embedding, vectors, labels, scale, margin):
-    """A face with a long embedding has louder logits. What has no length in ArcFace?"""
-    lengths = embedding.norm(dim=1, keepdim=True)
-    return arcface_logits(embedding, vectors, labels, scale, margin) * lengths
-
-
-@asked(
+add_exercise(
+    arcface_logits,
     _labelled,
-    no_margin=_no_margin,
-    margin_on_all=_margin_on_all,
-    margin_on_the_others=_margin_on_the_others,
-    margin_on_the_cosine=_margin_on_the_cosine,
-    easier=_easier,
-    no_scale=_no_scale,
-    margin_left_unscaled=_margin_left_unscaled,
-    class_vectors_as_long_as_they_are=_class_vectors_as_long_as_they_are,
-    embeddings_as_long_as_they_are=_embeddings_as_long_as_they_are,
+    {
+        "These are the logits to judge by. In training, what happens to the own class's angle?": (
+            lambda embedding, vectors, labels, scale, margin: scale * cosines(embedding, vectors)
+        ),
+        "All classes are made harder alike, so nobody has to be better than before.": (
+            lambda embedding, vectors, labels, scale, margin: (
+                scale * _turned(cosines(embedding, vectors), margin)
+            )
+        ),
+        "The margin is on the wrong classes: it is the own one that has to become "
+        "harder.": _margin_on_the_others,
+        "Taken off the cosine, the margin is CosFace's. ArcFace adds it to the "
+        "angle.": _margin_on_the_cosine,
+        "Your own class got easier: is the angle larger or smaller than before?": (
+            lambda embedding, vectors, labels, scale, margin: arcface_logits(
+                embedding, vectors, labels, scale, -margin
+            )
+        ),
+        "Between -1 and 1 even the best logits leave the cross-entropy unsure: what is `scale` "
+        "for?": (
+            lambda embedding, vectors, labels, scale, margin: arcface_logits(
+                embedding, vectors, labels, 1.0, margin
+            )
+        ),
+        "The own class lost its scale: all logits have the same.": _own_unscaled,
+        "A class with a long vector has an advantage. What has no length in ArcFace?": (
+            lambda embedding, vectors, labels, scale, margin: (
+                arcface_logits(embedding, vectors, labels, scale, margin) * vectors.norm(dim=1)
+            )
+        ),
+        "A face with a long embedding has louder logits. What has no length in ArcFace?": (
+            lambda embedding, vectors, labels, scale, margin: (
+                arcface_logits(embedding, vectors, labels, scale, margin)
+                * embedding.norm(dim=1, keepdim=True)
+            )
+        ),
+    },
 )
-def arcface_logits(
-    embedding: torch.Tensor,
-    vectors: torch.Tensor,
-    labels: torch.Tensor,
-    scale: float,
-    margin: float,
-) -> torch.Tensor:
-    """Scaled cosines (B, C), each face's angle to its own class's vector larger by the margin."""
-    plain = cosines(embedding, vectors)
-    return scale * torch.where(_own(labels, vectors), (plain.acos() + margin).cos(), plain)
 
 
-def _centred(
-    rng: np.random.Generator,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def _centred(rng: Generator) -> Cases:
     """Embeddings (B, D), centres (C, D) of no fewer classes than faces, labels (B,)."""
     yield torch.tensor([[3.0, 4.0]]), torch.zeros(2, 2), torch.tensor([1])
-    batch, more, dim = (int(n) for n in rng.integers(2, 6, size=3))
+    batch, more, dim = rng.integers(2, 6, size=3).tolist()
     labels = torch.from_numpy(rng.integers(batch + more, size=batch))
     yield _vectors(rng, batch, dim), _vectors(rng, batch + more, dim), labels
 
 
-def _mean_of_all_numbers(embedding, centers, labels):
-    """For a face, its squares are added up. A mean over them depends on the embedding's length."""
-    return (embedding - centers[labels]).square().mean() / 2
-
-
-def _sum_over_the_batch(embedding, centers, labels):
-    """Twice the batch should not be twice the loss."""
-    return (embedding - centers[labels]).square().sum() / 2
-
-
-def _half_missing(embedding, centers, labels):
-    """Half of it, so that the slope is the way to the centre itself."""
-    return (embedding - centers[labels]).square().sum(1).mean()
-
-
-def _not_squared(embedding, centers, labels):
-    """That is the distance; its square was asked for."""
-    return (embedding - centers[labels]).norm(dim=1).mean() / 2
-
-
-def _centers_in_the_order_of_the_batch(embedding, centers, labels):
-    """The first face is not of the first person: whose centre does each face belong to?"""
-    return (embedding - centers[: len(embedding)]).square().sum(1).mean() / 2
-
-
-def _to_every_center(embedding, centers, labels):
-    """A face is drawn to its own person's centre alone."""
-    return torch.cdist(embedding, centers).square().mean() / 2
-
-
-@asked(
-    _centred,
-    mean_of_all_numbers=_mean_of_all_numbers,
-    sum_over_the_batch=_sum_over_the_batch,
-    half_missing=_half_missing,
-    not_squared=_not_squared,
-    centers_in_the_order_of_the_batch=_centers_in_the_order_of_the_batch,
-    to_every_center=_to_every_center,
-)
-def center_loss(
-    embedding: torch.Tensor, centers: torch.Tensor, labels: torch.Tensor
-) -> torch.Tensor:
+def center_loss(embedding: Tensor, centers: Tensor, labels: Tensor) -> Tensor:
     """Half the squared distance of a face to the centre of its person: the batch's mean."""
     return (embedding - centers[labels]).square().sum(1).mean() / 2
 
 
-def _batches(
-    rng: np.random.Generator,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
+add_exercise(
+    center_loss,
+    _centred,
+    {
+        "For a face, its squares are added up. A mean over them depends on the embedding's "
+        "length.": (
+            lambda embedding, centers, labels: (embedding - centers[labels]).square().mean() / 2
+        ),
+        "Twice the batch should not be twice the loss.": (
+            lambda embedding, centers, labels: (embedding - centers[labels]).square().sum() / 2
+        ),
+        "Half of it, so that the slope is the way to the centre itself.": (
+            lambda embedding, centers, labels: (embedding - centers[labels]).square().sum(1).mean()
+        ),
+        "That is the distance; its square was asked for.": (
+            lambda embedding, centers, labels: (embedding - centers[labels]).norm(dim=1).mean() / 2
+        ),
+        "The first face is not of the first person: whose centre does each face belong to?": (
+            lambda embedding, centers, labels: (
+                (embedding - centers[: len(embedding)]).square().sum(1).mean() / 2
+            )
+        ),
+        "A face is drawn to its own person's centre alone.": (
+            lambda embedding, centers, labels: torch.cdist(embedding, centers).square().mean() / 2
+        ),
+    },
+)
+
+
+def _batches(rng: Generator) -> Cases:
     """Distances (B, B), labels (B,), margin. One person has a single face, which has no triplet."""
     people = int(rng.integers(3, 5))
     labels = torch.from_numpy(rng.permutation(np.repeat(range(people), [1] + [3] * (people - 1))))
@@ -231,80 +200,84 @@ def _batches(
     yield torch.cdist(points, points), labels, float(rng.uniform(0.3, 1))
 
 
-def _pairs(labels):
-    """Who is another face of the same person, and who is somebody else: (B, B) each."""
-    same = labels[:, None] == labels
-    return same & ~torch.eye(len(labels), dtype=torch.bool), ~same
+def _of_one_person(labels: Tensor) -> Tensor:
+    """Which two faces are of the same person, each with itself, too: (B, B)."""
+    return labels[:, None] == labels
 
 
-def _hardest(distance, positive, negative):
-    furthest = distance.masked_fill(~positive, 0).amax(1)
-    return furthest - distance.masked_fill(~negative, torch.inf).amin(1)
+def _positive(labels: Tensor) -> Tensor:
+    """Which other faces are of the same person: (B, B)."""
+    return _of_one_person(labels) & ~torch.eye(len(labels), dtype=torch.bool)
+
+
+def _furthest(distance: Tensor, chosen: Tensor) -> Tensor:
+    return distance.masked_fill(~chosen, 0).amax(1)
+
+
+def _nearest(distance: Tensor, chosen: Tensor) -> Tensor:
+    return distance.masked_fill(~chosen, torch.inf).amin(1)
+
+
+def _hardest(distance: Tensor, labels: Tensor) -> Tensor:
+    """How much further the furthest own face is than the nearest stranger: one for each pair."""
+    positive = _positive(labels)
+    gap = _furthest(distance, positive) - _nearest(distance, ~_of_one_person(labels))
+    return gap[positive.any(1)]
+
+
+def batch_hard(distance: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """The mean triplet loss, each face with its furthest own face and its nearest stranger."""
+    return (_hardest(distance, labels) + margin).relu().mean()
 
 
 def _easiest(distance, labels, margin):
-    """Those are the easiest triplets. Which of the own faces, which stranger is hardest?"""
-    positive, negative = _pairs(labels)
-    near = distance.masked_fill(~positive, torch.inf).amin(1)
-    far = distance.masked_fill(~negative, 0).amax(1)
-    return (near - far + margin).relu()[positive.any(1)].mean()
+    positive = _positive(labels)
+    gap = _nearest(distance, positive) - _furthest(distance, ~_of_one_person(labels))
+    return (gap + margin).relu()[positive.any(1)].mean()
 
 
-def _any_positive(distance, labels, margin):
-    """The stranger is the hardest one. And the own face: the nearest or the furthest?"""
-    positive, negative = _pairs(labels)
-    near = distance.masked_fill(~positive, torch.inf).amin(1)
-    far = distance.masked_fill(~negative, torch.inf).amin(1)
-    return (near - far + margin).relu()[positive.any(1)].mean()
+def _nearest_positive(distance, labels, margin):
+    positive = _positive(labels)
+    gap = _nearest(distance, positive) - _nearest(distance, ~_of_one_person(labels))
+    return (gap + margin).relu()[positive.any(1)].mean()
 
 
-def _itself_a_positive(distance, labels, margin):
-    """A face that is alone is no pair with itself, and no part of the mean."""
-    hardest = _hardest(distance, labels[:, None] == labels, labels[:, None] != labels)
-    return (hardest + margin).relu().mean()
+def _itself_positive(distance, labels, margin):
+    same = _of_one_person(labels)
+    return (_furthest(distance, same) - _nearest(distance, ~same) + margin).relu().mean()
 
 
-def _itself_a_stranger(distance, labels, margin):
-    """Nobody is nearer than oneself: who may be a stranger, and who may not?"""
-    positive, _ = _pairs(labels)
-    return (_hardest(distance, positive, ~positive) + margin).relu()[positive.any(1)].mean()
-
-
-def _without_margin(distance, labels, margin):
-    """Nearer by a hair is not enough: by how much should the own face be nearer?"""
-    return batch_hard(distance, labels, 0.0)
-
-
-def _margin_taken_off(distance, labels, margin):
-    """A larger margin should ask for more. What does it do to your loss?"""
-    return batch_hard(distance, labels, -margin)
-
-
-def _no_hinge(distance, labels, margin):
-    """A triplet that is right with room to spare should not make up for one that is wrong."""
-    positive, negative = _pairs(labels)
-    return (_hardest(distance, positive, negative) + margin)[positive.any(1)].mean()
+def _itself_negative(distance, labels, margin):
+    positive = _positive(labels)
+    gap = _furthest(distance, positive) - _nearest(distance, ~positive)
+    return (gap + margin).relu()[positive.any(1)].mean()
 
 
 def _only_those_that_hurt(distance, labels, margin):
-    """The mean is over all faces that have a pair, those too that cost nothing."""
-    positive, negative = _pairs(labels)
-    hinge = (_hardest(distance, positive, negative) + margin).relu()[positive.any(1)]
+    hinge = (_hardest(distance, labels) + margin).relu()
     return hinge.sum() / (hinge > 0).sum().clamp_min(1)
 
 
-@asked(
+add_exercise(
+    batch_hard,
     _batches,
-    easiest=_easiest,
-    any_positive=_any_positive,
-    itself_a_positive=_itself_a_positive,
-    itself_a_stranger=_itself_a_stranger,
-    without_margin=_without_margin,
-    margin_taken_off=_margin_taken_off,
-    no_hinge=_no_hinge,
-    only_those_that_hurt=_only_those_that_hurt,
+    {
+        "Those are the easiest triplets. Which of the own faces, which stranger is "
+        "hardest?": _easiest,
+        "The stranger is the hardest one. And the own face: the nearest or the "
+        "furthest?": _nearest_positive,
+        "A face that is alone is no pair with itself, and no part of the mean.": _itself_positive,
+        "Nobody is nearer than oneself: who may be a stranger, and who may not?": _itself_negative,
+        "Nearer by a hair is not enough: by how much should the own face be nearer?": (
+            lambda distance, labels, margin: batch_hard(distance, labels, 0.0)
+        ),
+        "A larger margin should ask for more. What does it do to your loss?": (
+            lambda distance, labels, margin: batch_hard(distance, labels, -margin)
+        ),
+        "A triplet that is right with room to spare should not make up for one that is wrong.": (
+            lambda distance, labels, margin: (_hardest(distance, labels) + margin).mean()
+        ),
+        "The mean is over all faces that have a pair, those too that cost "
+        "nothing.": _only_those_that_hurt,
+    },
 )
-def batch_hard(distance: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:
-    """The mean triplet loss, each face with its furthest own face and its nearest stranger."""
-    positive, negative = _pairs(labels)
-    return (_hardest(distance, positive, negative) + margin).relu()[positive.any(1)].mean()

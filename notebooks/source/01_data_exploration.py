@@ -131,7 +131,7 @@ plots.montage(puzzle[rows], letters, columns=3, title="Who was who");
 # %% alt="Five rows of six faces; in each row one thing about the shot changes"
 shots = sheet.close_ups(
     ["yaw", "key_x", "exposure", "smile", "mouth_open"], 3, seed=world)
-plots.rows_of_pictures(shots, "Always one person", side=1.2);
+plots.rows_of_images(shots, "Always one person", side=1.2);
 
 # %% [markdown]
 # Now some of the person's, from one end of the range to the other; `nose_tip`
@@ -141,7 +141,7 @@ plots.rows_of_pictures(shots, "Always one person", side=1.2);
 # %% alt="Five rows of six faces; in each row one trait of the person changes"
 people = sheet.close_ups(
     ["age", "tone", "jaw_width", "mouth_width", "nose_tip"], 3, seed=world)
-plots.rows_of_pictures(people, "Somebody else at each end", side=1.2);
+plots.rows_of_images(people, "Somebody else at each end", side=1.2);
 
 # %% [markdown]
 # How much does each knob change the *picture*? The bars compare the two ends
@@ -275,7 +275,7 @@ pd.DataFrame(statistics, index=["red", "green", "blue"]).T.round(4)
 # ### Exercise: the spread of all pixels
 #
 # *A black picture and a white one: how large is the spread within each, and
-# how large over both?* `pictures` are `uint8` of shape (N, H, W, 3). Return
+# how large over both?* `images` are `uint8` of shape (N, H, W, 3). Return
 # the mean and the standard deviation of each channel over all pixels of all
 # pictures, with grey levels scaled to 0 ... 1: two arrays of shape (3,).
 
@@ -283,9 +283,9 @@ pd.DataFrame(statistics, index=["red", "green", "blue"]).T.round(4)
 from facekit import check
 
 
-def channel_moments(pictures):
+def channel_moments(images):
     ### BEGIN SOLUTION
-    pixels = pictures.reshape(-1, 3) / 255
+    pixels = images.reshape(-1, 3) / 255
     return pixels.mean(0), pixels.std(0)
     ### END SOLUTION
 
@@ -378,7 +378,7 @@ print(f"right identity first: {right.mean():.1%} of {len(right)} probes, "
 # %% alt="Three rows of eight faces of one person, harder from row to row"
 rows = {level: sheet.shots(1, 8, 3, 112, world, difficulty=level)
         for level in faces.DIFFICULTIES}
-plots.rows_of_pictures(rows, "The same person, the same occasions");
+plots.rows_of_images(rows, "The same person, the same occasions");
 
 # %% [markdown]
 # Take ten people and eight shots of each, 32 x 32 grey pixels as before: how

@@ -46,7 +46,7 @@ face.resize((192, 192))
 # %% alt="The tensor drawn as it is, mostly black, above the true colours"
 x = preprocess.transform()(face)
 print(tuple(x.shape), x.dtype, f"from {x.min():.2f} to {x.max():.2f}")
-plots.rows_of_pictures({"drawn as it is": x[None],
+plots.rows_of_images({"drawn as it is": x[None],
                         "scaling undone": preprocess.invert(x[None])},
                        "One picture, twice", side=1.4);
 
@@ -99,7 +99,7 @@ changes = {name: only(**{name: value}) for name, value in strong.items()}
 changes["RandAugment"] = only(random_steps=2, random_strength=0.5)
 rows = {name: preview(face, preprocess, change, 8)
         for name, change in changes.items()}
-plots.rows_of_pictures(rows, "One change at a time");
+plots.rows_of_images(rows, "One change at a time");
 
 # %% [markdown]
 # **Why is there no vertical flip?** Augmentation tells the network which
@@ -161,7 +161,7 @@ by_cv = augment_cpu.apply(stored, drawn, preprocess)
 by_tensors = augment_gpu.apply(torch.from_numpy(stored), drawn, preprocess)
 apart = preprocess.invert(by_cv) - preprocess.invert(by_tensors)
 levels = 255 * apart.abs()
-plots.rows_of_pictures({
+plots.rows_of_images({
     "stored": torch.from_numpy(stored).permute(0, 3, 1, 2),
     "OpenCV": preprocess.invert(by_cv),
     "tensors": preprocess.invert(by_tensors),
@@ -188,7 +188,7 @@ def seen(epochs, seed=0):
 
 
 again = torch.cat([seen([epoch]) for epoch in range(8)])  # batches of one
-plots.rows_of_pictures({"epochs 0 to 7": seen(range(8)),
+plots.rows_of_images({"epochs 0 to 7": seen(range(8)),
                         "batches of one": again,
                         "another seed": seen(range(8), seed=1)},
                        "One picture in eight epochs");
@@ -210,7 +210,7 @@ with torch.random.fork_rng():
     torch.manual_seed(0)
     single = torch.stack([crop(copy) for copy in copies])
     whole = crop(copies)
-plots.rows_of_pictures({"one by one": single, "the whole batch": whole},
+plots.rows_of_images({"one by one": single, "the whole batch": whole},
                        "The same face, eight times");
 
 # %% [markdown]
@@ -228,7 +228,7 @@ print(len(single.unique(dim=0)), "against", len(whole.unique(dim=0)))
 # %% [markdown]
 # ### Exercise: flip some
 #
-# *Which axis of a batch runs from left to right?* `pictures` is a tensor
+# *Which axis of a batch runs from left to right?* `images` is a tensor
 # (B, C, H, W), and `chosen` a tensor of B truth values, one a picture. Return
 # a new batch in which the chosen pictures are seen as in a mirror and the
 # others as they were. `torch.where` saves you the loop.
@@ -239,10 +239,10 @@ import torch
 from facekit import check
 
 
-def flip_some(pictures, chosen):
+def flip_some(images, chosen):
     ### BEGIN SOLUTION
     which = chosen[:, None, None, None]
-    return torch.where(which, pictures.flip(3), pictures)
+    return torch.where(which, images.flip(3), images)
     ### END SOLUTION
 
 
@@ -258,7 +258,7 @@ check.exercise("flip_some", flip_some)
 # GitHub, the rows must do.)
 
 # %% alt="Eight faces unturned, turned a little, and turned far the same way"
-plots.rows_of_pictures(widgets.strengths(face, preprocess, "rotation"),
+plots.rows_of_images(widgets.strengths(face, preprocess, "rotation"),
                        "The same draws, and more of them");
 
 # %% alt="Eight previews of a face, changed as ten sliders say"
@@ -276,7 +276,7 @@ labels = torch.tensor(course.train.labels)[list(people)]
 mixed = {name: mix(alone, labels, draw(
     only(**{name: 1.0}), Preprocess(feed.side), feed.side, 0, keys))
     for name in ("mixup", "cutmix")}
-plots.rows_of_pictures({"alone": alone} | {
+plots.rows_of_images({"alone": alone} | {
     name: pictures for name, (pictures, *_) in mixed.items()},
     "Each picture with the next")
 pd.DataFrame({name: share for name, (*_, share) in mixed.items()}).T.round(2)
@@ -292,7 +292,7 @@ pd.DataFrame({name: share for name, (*_, share) in mixed.items()}).T.round(2)
 # ### Exercise: MixUp
 #
 # *A picture is three parts Ada and one part Bob. What should the network
-# say?* `pictures` is (B, C, H, W); `answers` is (B, K), a row for each
+# say?* `images` is (B, C, H, W); `answers` is (B, K), a row for each
 # picture with a 1 at its class; `share` is (B,), how much of each picture
 # stays. Mix each picture with the *next* one of the batch, the last with the
 # first, and its answer likewise. Return pictures and answers, in the shapes
@@ -302,10 +302,10 @@ pd.DataFrame({name: share for name, (*_, share) in mixed.items()}).T.round(2)
 from facekit import check
 
 
-def mix_up(pictures, answers, share):
+def mix_up(images, answers, share):
     ### BEGIN SOLUTION
     own = share[:, None, None, None]
-    mixed = own * pictures + (1 - own) * pictures.roll(-1, 0)
+    mixed = own * images + (1 - own) * images.roll(-1, 0)
     own = share[:, None]
     return mixed, own * answers + (1 - own) * answers.roll(-1, 0)
     ### END SOLUTION

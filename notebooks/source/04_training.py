@@ -113,7 +113,7 @@ plots.lines(test.set_index("rate")[["loss", "smoothed"]],
 # accuracy no longer rises, imagine that it rises for a third of the epochs.
 
 # %% alt="The learning rate over the epochs of a run by five schedules"
-rates = {name: widgets.schedule_rates(name, warmup_epochs=3)
+rates = {name: widgets.schedule_lr(name, warmup_epochs=3)
          for name in recipes.CHOICES["schedule"]}
 plots.schedules(rates, 10);
 

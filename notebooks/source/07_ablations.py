@@ -151,7 +151,7 @@ print(f"here, with {len(course.dev)} pictures: {ours:.1%} at 50 %")
 # ### Exercise: the luck of the pictures
 #
 # Write the standard error of an `accuracy` (0 to 1) that was found on so many
-# `pictures`. *How many pictures for half the error? And what is the error of a
+# `images`. *How many pictures for half the error? And what is the error of a
 # network that is always right?*
 
 # %%
@@ -160,9 +160,9 @@ import math
 from facekit import check
 
 
-def standard_error(accuracy, pictures):
+def standard_error(accuracy, images):
     ### BEGIN SOLUTION
-    return math.sqrt(accuracy * (1 - accuracy) / pictures)
+    return math.sqrt(accuracy * (1 - accuracy) / images)
     ### END SOLUTION
 
 
