@@ -216,7 +216,7 @@ def start(tmp_path: Path) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("during", SLUGS.values())
+@pytest.mark.parametrize("during", [CLASSES, pytest.param(FACES, marks=pytest.mark.long)])
 def test_killed_in_a_download_it_goes_on_with_the_bytes_it_has(
     during: str, server: FakeKaggle, zips, course: CourseData, run_cli, tmp_path: Path
 ) -> None:
@@ -263,12 +263,17 @@ def kill_yourself(place: str, moment: int, out: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "moment"),
     [
-        ("archives._write", 1),
         ("archives._write", 62),  # the last file of the first zip
-        ("archives._write", 80),
-        ("Path.rename", 3),  # two of five parts of the first zip have their names
-        ("Path.rename", 6),  # they all have, and the folder has not
-        ("Path.rename", 9),
+        ("Path.rename", 6),  # its five parts have their names, and the folder has not
+        *[
+            pytest.param(place, moment, marks=pytest.mark.long)
+            for place, moment in [
+                ("archives._write", 1),
+                ("archives._write", 80),
+                ("Path.rename", 3),
+                ("Path.rename", 9),
+            ]
+        ],
     ],
 )
 def test_killed_while_unpacking_it_begins_that_zip_anew(
