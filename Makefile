@@ -1,6 +1,7 @@
 # make course   environment, data, every notebook; prints the two scores last
 # make lab      JupyterLab on the notebooks
-# make test     environment, tests
+# make test     environment, tests except those that take long
+# make test-all environment, all tests
 # make bench    measurements (needs time, see benchmarks/)
 
 PYTHON ?= python3
@@ -8,8 +9,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RESULTS := benchmarks/results
 READY := $(VENV)/ready
+# A file's tests share what they prepare, so they stay together.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: course lab test bench
+.PHONY: course lab test test-all bench
 
 course: $(READY)
 	./data_setup.sh
@@ -18,11 +21,12 @@ course: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
-# A file's tests share what they prepare. In the order of their names the few long ones, in a
-# browser, come early: by number of tests they would come last, with nothing to run beside them.
 test: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not long"
+
+test-all: test
+	$(PYTEST) -m long
 
 # Each writes benchmarks/results/<name>.json and prints its tables; about two hours in all.
 bench: $(READY)

@@ -8,4 +8,14 @@ Data flows one way through the package:
 `plots` and `widgets` look at any of it; `cli` and `course` drive it.
 """
 
+import os
+import sys
+
 __version__ = "0.3.0"
+
+# A thread of torch that waits for others sleeps: spinning, it would keep a core from whoever it
+# waits for, and on busy cores a step would take several times as long. OpenMP reads this when
+# torch is loaded; processes and kernels that start from here inherit it.
+_CHOICES = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
+if "torch" not in sys.modules and not _CHOICES & os.environ.keys():
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -39,10 +39,14 @@ def few_threads() -> Iterator[None]:
     """Tiny tensors are quicker on one thread, and the sums keep their order.
 
     Sub-processes too: two of two threads each on two cores wait for each other most of the time.
+    Where one takes more threads, those that wait sleep.
     """
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+        # Else each of a hundred sub-processes would compile the whole kit anew.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield
 
 

@@ -24,7 +24,7 @@ from facekit.store import most_bad, open_store
 from facekit.training import loop
 
 PROFILE = Profile("hundred", 6, 20, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
-LONG = ["epochs=20", "batch_size=4", "image_size=32", "precision=float32", "watch=false"]
+LONG = ["epochs=6", "batch_size=4", "image_size=32", "precision=float32", "watch=false"]
 CPU = torch.device("cpu")
 
 
@@ -138,6 +138,7 @@ def start(root: Path, out: Path, launcher: tuple = (), *changes: str) -> subproc
     )
 
 
+@pytest.mark.long
 def test_killed_with_a_bad_image_it_ends_with_the_same_bits(root, bad, tmp_path):
     training.fit(recipes.load("smoke", LONG), CourseData(root), tmp_path / "whole", "cpu", False)
     process = start(root, tmp_path / "run")
@@ -156,6 +157,7 @@ def test_killed_with_a_bad_image_it_ends_with_the_same_bits(root, bad, tmp_path)
     assert state(tmp_path / "run") == state(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_of_two_processes_one_tells_and_both_leave_it_out(root, bad, tmp_path):
     launcher = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
     # 119 by fours: the last batch is one process's alone

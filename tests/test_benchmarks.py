@@ -162,6 +162,7 @@ def whole(tmp_path_factory) -> dict:
     return json.loads(out.read_text()) | {"stdout": done.stdout}
 
 
+@pytest.mark.long
 def test_every_part_runs_on_a_bare_machine(whole):
     ended = {row["part"]: row["ended"] for row in whole["parts"]}
     assert list(ended) == list(gpu.PARTS)
@@ -169,6 +170,7 @@ def test_every_part_runs_on_a_bare_machine(whole):
     assert all(f"## {title}" in whole["stdout"] for title in gpu.PARTS)
 
 
+@pytest.mark.long
 def test_only_timm_may_be_missing(whole):
     missing = [note for note in whole["notes"] if "Error" in note]
     expected = 0 if importlib.util.find_spec("timm") else 2 * len(gpu_speed.TIMMS)
@@ -176,6 +178,7 @@ def test_only_timm_may_be_missing(whole):
     assert all("No module named 'timm'" in note for note in missing)
 
 
+@pytest.mark.long
 def test_every_check_holds_on_the_processor(whole):
     rows = [
         row for title in gpu.PARTS if title.startswith("checks") for row in whole["tables"][title]
@@ -184,6 +187,7 @@ def test_every_check_holds_on_the_processor(whole):
     assert not [row for row in rows if row.get("verdict", "PASS") != "PASS"]
 
 
+@pytest.mark.long
 def test_every_speed_has_its_pair_for_the_noise(whole):
     for title in ("steps at 112", "augmentation", "epochs", "compiled at 112"):
         assert any(AGAIN in row["variant"] for row in whole["tables"][title]), title

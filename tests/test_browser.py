@@ -59,6 +59,7 @@ def pictures(tmp_path: Path) -> Path:
     return Path(os.environ.get("FACEKIT_SCREENSHOTS") or tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_in_jupyterlab_and_each_control_answers(context, lab, pictures, path):
     seen = browser.visit(context, lab, path.name, pictures / f"{path.stem}.jpg", known=BADGES)
@@ -107,6 +108,7 @@ def write_notebook(path: Path, *cells: str) -> None:
     nbformat.write(book, path)
 
 
+@pytest.mark.long
 def test_what_is_wrong_with_a_notebook_is_seen(context, lab, tmp_path):
     write_notebook(lab.folder / "faults.ipynb", *FAULTS)
     seen = browser.visit(context, lab, "faults.ipynb", tmp_path / "faults.jpg")
@@ -118,6 +120,7 @@ def test_what_is_wrong_with_a_notebook_is_seen(context, lab, tmp_path):
     assert any(OUTSIDE in said for said in seen.console)
 
 
+@pytest.mark.long
 def test_a_known_address_outside_may_be_asked_for(context, lab, tmp_path):
     code = f"""from IPython.display import HTML\nHTML("<img src='{OUTSIDE}'>")"""
     write_notebook(lab.folder / "badge.ipynb", code)

@@ -78,6 +78,7 @@ def test_two_processes_follow_the_curve_of_one_with_the_same_batches(course, pai
         assert mine["train_accuracy"] == theirs["train_accuracy"]
 
 
+@pytest.mark.long
 def test_two_processes_stopped_save_once_and_go_on_to_the_same_end(course, pair, tmp_path):
     out = tmp_path / "run"
     process = start_and_see_a_state(course, out)
@@ -97,6 +98,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_one_process_killed_ends_all_and_the_same_call_goes_on(course, pair, tmp_path):
     out = tmp_path / "run"

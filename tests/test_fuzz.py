@@ -20,6 +20,8 @@ from facekit.models import zoo
 from facekit.tables import read_table
 
 IMAGES, TABLES, NOTES, RUNS, TREES = 10_000, 2_000, 1_000, 1_000, 300
+# Of the two slowest, a tenth first.
+how_many = pytest.mark.parametrize("share", [0.1, pytest.param(1, marks=pytest.mark.long)])
 PARTS = "train", "dev", "test", "known", "unknown_dev", "unknown_test"
 
 
@@ -102,11 +104,14 @@ def tables(course: CourseData) -> list[bytes]:
     ]
 
 
-def test_damaged_tables_are_read_or_refused(course: CourseData, tables, tmp_path: Path):
+@how_many
+def test_damaged_tables_are_read_or_refused(
+    course: CourseData, tables, tmp_path: Path, share: float
+):
     numbers, path = random.Random(0), tmp_path / "damaged.csv"
     files = course.unknown_dev.paths
     outcomes = {"read": 0, "refused": 0, "problems": 0}
-    for turn in range(TABLES):
+    for turn in range(int(TABLES * share)):
         path.write_bytes(damage(tables[turn % len(tables)], numbers))
         for judge in (
             lambda: read_table(path, ["id", "label"]),
@@ -124,7 +129,7 @@ def test_damaged_tables_are_read_or_refused(course: CourseData, tables, tmp_path
         problems = submit.check(path, course)
         outcomes["problems"] += bool(problems)
         assert all(str(path) in problem for problem in problems)
-    assert min(outcomes.values()) > TABLES / 10
+    assert min(outcomes.values()) > TABLES * share / 10
     assert [p.name for p in tmp_path.iterdir()] == ["damaged.csv"]
 
 
@@ -294,9 +299,10 @@ def tree(course: CourseData, tmp_path: Path) -> Path:
     return root
 
 
-def test_a_disturbed_tree_is_read_in_step_or_refused(tree: Path, tmp_path: Path):
+@how_many
+def test_a_disturbed_tree_is_read_in_step_or_refused(tree: Path, tmp_path: Path, share: float):
     numbers, outcomes = random.Random(0), {"read": 0, "refused": 0}
-    for turn in range(TREES):
+    for turn in range(int(TREES * share)):
         root = shutil.copytree(tree, tmp_path / str(turn), symlinks=True)
         for _ in range(numbers.randint(1, 3)):
             disturb(root, numbers)
@@ -310,7 +316,7 @@ def test_a_disturbed_tree_is_read_in_step_or_refused(tree: Path, tmp_path: Path)
                 outcomes["read"] += 1
                 check_in_step(root, part, found)
         shutil.rmtree(root)
-    assert min(outcomes.values()) > TREES / 10
+    assert min(outcomes.values()) > TREES * share / 10
 
 
 def check_in_step(root: Path, part: str, found) -> None:

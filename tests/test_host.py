@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -491,7 +492,7 @@ def test_the_first_cell_fetches_the_kit_where_there_is_none(
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | address
     environment |= {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "FACEKIT_HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", FIRST_CELL.format(cell=cell, python=sys.executable)],
+        [sys.executable, "-c", FIRST_CELL.format(cell=cell, python=shlex.quote(sys.executable))],
         cwd=tmp_path / "content",
         env=environment,
         capture_output=True,

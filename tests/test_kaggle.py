@@ -225,7 +225,7 @@ def start(tmp_path: Path) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("during", SLUGS.values())
+@pytest.mark.parametrize("during", [CLASSES, pytest.param(FACES, marks=pytest.mark.long)])
 def test_killed_in_a_download_it_goes_on_with_the_bytes_it_has(
     during: str, server: FakeKaggle, zips, course: CourseData, run_cli, tmp_path: Path
 ) -> None:
@@ -273,12 +273,13 @@ def kill_yourself(place: str, moment: int, out: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "moment"),
     [
-        ("shutil.copyfileobj", 1),  # the first file that comes out of the first zip
         ("shutil.copyfileobj", 62),
-        ("shutil.copyfileobj", 80),
-        ("os.link", 1),  # the first file that is put in place
         ("os.link", 62),
-        ("os.link", 80),
+        *[
+            pytest.param(place, moment, marks=pytest.mark.long)
+            for place in ("shutil.copyfileobj", "os.link")
+            for moment in (1, 80)
+        ],
     ],
 )
 def test_killed_while_unpacking_it_goes_on(

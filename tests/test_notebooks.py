@@ -25,6 +25,7 @@ def code_cells(path: Path) -> list[str]:
     return [cell.source for cell in cells if cell.cell_type == "code"]
 
 
+@pytest.mark.long
 def test_lessons_pass_in_any_order_in_a_path_with_spaces_and_without_a_network(tmp_path):
     copy, home = tmp_path / "my course kit", tmp_path / "work space"
     shutil.copytree(REPOSITORY / "notebooks", copy / "notebooks")

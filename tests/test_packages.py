@@ -96,6 +96,7 @@ def colab(request, tmp_path_factory) -> Machine:
     return Machine(tmp_path_factory.mktemp("colab"), request.param)
 
 
+@pytest.mark.long
 def test_installing_the_kit_would_change_nothing_that_colab_ships(colab, kit):
     fetched = colab.would_install(["-m", "pip", "install", kit])
     assert "facekit" in fetched
@@ -103,12 +104,14 @@ def test_installing_the_kit_would_change_nothing_that_colab_ships(colab, kit):
     assert not set(fetched) & set(COLAB)
 
 
+@pytest.mark.long
 def test_the_first_cell_would_bring_only_what_is_missing(colab):
     every = [str(each) for each in DEPENDENCIES if each.name in host.SMALL]
     fetched = colab.would_install(host.pip_command(every)[1:])
     assert set(fetched) == set(host.SMALL) - {"tqdm"}, "which Colab has"
 
 
+@pytest.mark.long
 def test_installed_for_real_it_adds_itself_alone(tmp_path, kit):
     least = {each.name: next(iter(each.specifier)).version for each in DEPENDENCIES}
     machine = Machine(tmp_path, least | COLAB)
@@ -119,6 +122,7 @@ def test_installed_for_real_it_adds_itself_alone(tmp_path, kit):
     assert after == before
 
 
+@pytest.mark.long
 def test_a_bound_above_what_is_shipped_would_be_noticed(tmp_path):
     machine = Machine(tmp_path, {"tqdm": "4.1"})
     bound = next(str(each) for each in DEPENDENCIES if each.name == "tqdm")

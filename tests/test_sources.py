@@ -122,6 +122,7 @@ def test_another_difficulty_is_another_course(tiny_profile: Profile, tmp_path: P
         make(tiny_profile, tmp_path / "hard")
 
 
+@pytest.mark.long
 def test_two_processes_make_the_same_bytes_as_one(
     wide_hash: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_killed_facekit_data_goes_on_to_the_same_bytes(tmp_path: Path, run_cli
     assert manifest_of(out)["sha256"] == make(PROFILES["smoke"], tmp_path / "uninterrupted")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_two_killed_processes_leave_what_one_can_finish(wide_hash: str, tmp_path: Path) -> None:
     out = tmp_path / "data"

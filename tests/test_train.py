@@ -252,7 +252,14 @@ def test_a_killed_process_run_again_ends_with_the_same_bits(course, tmp_path, lo
     assert fingerprint(out) == fingerprint(long_reference)
 
 
-@pytest.mark.parametrize("number", STOPS)
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.long),
+    ],
+)
 def test_a_process_asked_to_stop_saves_says_how_to_go_on_and_does(
     number, course, tmp_path, long_reference
 ):

@@ -1,0 +1,68 @@
+"""Threads that wait do not spin, where nobody has chosen otherwise."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+SHOW = "import os, sys; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+
+
+def run(code: str, *arguments: object, **chosen: str) -> subprocess.CompletedProcess:
+    """Python code in a process where only `chosen` is chosen about threads that wait."""
+    environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, env=environment | chosen, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_it_is_chosen_before_torch_is_loaded():
+    assert run(f"import facekit; {SHOW}").stdout == "PASSIVE False\n"
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_of_ones_own_is_kept(name):
+    expected = "ACTIVE" if name == "OMP_WAIT_POLICY" else "None"
+    assert run(f"import facekit; {SHOW}", **{name: "ACTIVE"}).stdout == f"{expected} False\n"
+
+
+def test_after_torch_it_would_be_too_late():
+    assert run(f"import sys; sys.modules['torch'] = None; import facekit; {SHOW}").stdout == (
+        "None True\n"
+    )
+
+
+CHILDREN = """
+import sys
+from pathlib import Path
+from facekit import course, train
+from facekit.layout import CourseData
+
+folder = Path(sys.argv[1])
+course.run_notebook(folder / "01.ipynb", folder / "copy.ipynb")
+train.start_process("no such recipe", CourseData(sys.argv[2]), folder / "run").wait()
+"""
+NOTE = """
+import atexit, os, sys
+if "facekit" in sys.orig_argv:
+    atexit.register(lambda: open(os.environ["NOTES"], "w").write(os.environ["OMP_WAIT_POLICY"]))
+"""
+
+
+def test_torch_heeds_it_and_kernels_and_trainings_get_it_too(course, tmp_path):
+    """The kernel shows what it began with; the training, what it ended with."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SHOW)])
+    nbformat.write(notebook, tmp_path / "01.ipynb")
+    (tmp_path / "sitecustomize.py").write_text(NOTE)
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    settings = {"PYTHONPATH": paths, "NOTES": str(tmp_path / "noted"), "OMP_DISPLAY_ENV": "true"}
+    said = run(CHILDREN, tmp_path, course.root, **settings).stderr
+    if sys.platform == "linux":  # GNU's OpenMP
+        assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
+    (cell,) = nbformat.read(tmp_path / "copy.ipynb", as_version=4).cells
+    assert cell.outputs[0].text == "PASSIVE False\n"
+    assert (tmp_path / "noted").read_text() == "PASSIVE"
