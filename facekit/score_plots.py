@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.metrics import auc
 
 from facekit import openset
 from facekit.comparison import Comparison
@@ -51,8 +52,7 @@ def roc(curves: Mapping[str, Roc]) -> Figure:
     fig, (place,) = figure(6, 4)
     least = min(curve.far[curve.far > 0].min() for curve in curves.values())
     for (name, curve), colour, style in _styled(curves):
-        area = np.trapezoid(curve.tar, curve.far)
-        label = f"{name}, area {area:.3f}"
+        label = f"{name}, AUC {auc(curve.far, curve.tar):.3f}"
         place.plot(curve.far.clip(least), curve.tar, color=colour, linestyle=style, label=label)
     chance = np.geomspace(least, 1, 100)
     place.plot(chance, chance, color="grey", linestyle=":", label="a coin")
@@ -68,8 +68,8 @@ def dir_fpir(curves: Mapping[str, Judged]) -> Figure:
     fig, (place,) = figure(6, 4)
     least = _least_fpir(curves)
     for (name, judged), colour, style in _styled(curves):
-        curve, area = openset.curve(*judged), openset.area(*judged)
-        label = f"{name}, area {area:.3f}"
+        curve = openset.curve(*judged)
+        label = f"{name}, AUC {auc(curve.fpir, curve.dir):.3f}"
         place.plot(curve.fpir.clip(least), curve.dir, color=colour, linestyle=style, label=label)
     _log_shares(place, x=(least, 1))
     place.set(title="Known and named right, at what price", ylim=(0, 1))

@@ -83,7 +83,7 @@ def test_the_curve_of_known_and_strangers_is_the_exact_one():
     least = 1 / (TRUTH < 0).sum()
     np.testing.assert_array_equal(line.get_xdata(), np.maximum(curve.fpir, least))
     np.testing.assert_array_equal(line.get_ydata(), curve.dir)
-    assert f"area {openset.area(SCORES, TRUTH):.3f}" in line.get_label()
+    assert f"AUC {openset.auc(SCORES, TRUTH):.3f}" in line.get_label()
     assert place.get_xlim() == pytest.approx((least, 1))
     assert place.get_xscale() == "log"
     first, second = place.lines
@@ -165,8 +165,8 @@ def test_the_roc_is_the_pairs():
     place = score_plots.roc({"network": curve}).axes[0]
     line = lines_of(place)["network"]
     np.testing.assert_array_equal(line.get_ydata(), curve.tar)
-    area = pairs.auc(*pairs.all_pairs(SCORES, TRUTH))
-    assert line.get_label() == f"network, area {area:.3f}"
+    auc = pairs.auc(*pairs.all_pairs(SCORES, TRUTH))
+    assert line.get_label() == f"network, AUC {auc:.3f}"
     assert place.get_xlim()[0] == pytest.approx(curve.far[curve.far > 0].min())
 
 
