@@ -130,7 +130,8 @@ def folds(
 
     Raises DataError where a stratum has one person only: there is nobody to leave out.
     """
-    people, random = _people(groups, strata), np.random.default_rng(seed)
+    people = _people(groups, strata)
+    random = np.random.default_rng(seed)
     if min(map(len, people)) < 2 or count < 2:
         raise DataError("two people of each kind and two folds are the least to cross-validate by")
     parts: list[list[np.ndarray]] = [[] for _ in range(count)]

@@ -82,6 +82,14 @@ def compare(
     for repeat in range(repeats):
         folds += certainty.folds(groups, mated, seed=seed + repeat)
     task = _Task(truth, mated, groups, folds, repeats, prior, target)
+    judged, left_out = _judge_all(evidence, task)
+    table = _table(judged, task, count, seed)
+    best, reason = _recommend(table)
+    return Comparison(table, best, reason, left_out, _notes(mated, target))
+
+
+def _judge_all(evidence: Evidence, task: _Task) -> tuple[dict[str, _Judged], dict[str, str]]:
+    """Every rule that can be used, by its name; and why each of the others cannot."""
     judged = {}
     left_out = {}
     for name in rules.NAMES:
@@ -91,9 +99,7 @@ def compare(
             if name == PLAIN:
                 raise
             left_out[name] = str(error)
-    table = _table(judged, task, count, seed)
-    best, reason = _recommend(table)
-    return Comparison(table, best, reason, left_out, _notes(mated, target))
+    return judged, left_out
 
 
 def _judge(name: str, evidence: Evidence, task: _Task) -> _Judged:

@@ -183,7 +183,7 @@ def near_pairs(prints: Sequence[np.ndarray], near: int = NEAR) -> list[tuple[int
         return []
     signs = np.stack(prints).astype(np.float32)
     k = min(5, len(signs))
-    cosines, places = search.Flat(signs, device="cpu").search(signs, k)
+    cosines, places = search.nearest(signs, signs, k, "cpu")
     least = 1 - 2 * (near + 0.5) / signs.shape[1]
     rows, columns = np.nonzero(cosines >= least)
     pairs = {tuple(sorted((int(r), int(places[r, c])))) for r, c in zip(rows, columns, strict=True)}
