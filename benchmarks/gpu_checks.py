@@ -15,11 +15,12 @@ from machine import Row
 from facekit import augment_gpu, faces, networks, recipes, runtime, search, train
 from facekit.augment import Augment, Preprocess
 from facekit.changes import draw
-from facekit.checkpoint import Checkpoints, digest
+from facekit.checkpoint import Checkpoints
 from facekit.feed import TIERS, Batch, Feed
 from facekit.losses import Objective
 from facekit.run import Run
 from facekit.stopping import Interrupted
+from facekit.weights import digest
 
 ALL = Augment(shift=0.1, shear=5, random_steps=2, blur=0.3, mixup=0.2, cutmix=0.2)
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekit import checkpoint, pipeline
+from facekit import pipeline, weights
 from facekit.errors import DataError, FacekitError
 from facekit.layout import CourseData
 
@@ -35,7 +35,7 @@ def _row(folder: Path) -> dict[str, object]:
     """What is known of one run; a damaged one has a note and no figures."""
     row: dict[str, object] = dict.fromkeys(COLUMNS[:3], np.nan) | {"rule": "", "note": ""}
     try:
-        saved = checkpoint.load_run(folder / "best.pt")
+        saved = weights.load_run(folder / "best.pt")
         row["dev"] = max(line["dev_accuracy"] for line in saved["progress"]["rows"])
         data = CourseData(saved["data"], saved["term"])
         row["rule"] = pipeline.rule_of(folder)

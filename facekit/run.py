@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from facekit import checkpoint, distributed, heads, losses, networks, order, runtime
+from facekit import distributed, heads, losses, networks, order, runtime, weights
 from facekit.anatomy import check_limit, count_multiply_adds
 from facekit.augment import NOTHING, Preprocess
 from facekit.checkpoint import Checkpoints
@@ -266,7 +266,7 @@ class Run:
     def outline(self) -> dict:
         """What whoever uses the network has to know about it."""
         return {
-            "format": checkpoint.FORMAT,
+            "format": weights.FORMAT,
             "recipe": self.recipe.as_dict(),
             "spec": networks.spec_as_dict(self.net.spec),
             "preprocess": self.preprocess.as_dict(),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import ImageOps
 
-from facekit import checkpoint, openset, predict
+from facekit import openset, predict, weights
 from facekit.checkpoint import Checkpoints
 from facekit.errors import DataError, RunError
 from facekit.images import read_rgb
@@ -51,16 +51,16 @@ def test_a_run_that_was_moved_still_knows_its_data_and_gives_the_same(
 
 def test_the_best_network_is_taken_and_not_the_last(copy_of_run):
     newest = Checkpoints(copy_of_run).newest()
-    state = checkpoint.load(newest)
+    state = weights.load(newest)
     state["net"]["head.bias"].fill_(1000.0)
-    checkpoint.save(newest, state)
+    weights.save(newest, state)
     assert predict.load_run(copy_of_run, "cpu").net.head.bias.abs().max() < 100
 
 
 def test_the_network_is_as_it_was_trained_whatever_was_predicted(run, course, labels):
-    trained = checkpoint.load(run.folder / "best.pt")["net"]
+    trained = weights.load(run.folder / "best.pt")["net"]
     predict.classify(run, course.test.paths)
-    assert checkpoint.digest(run.net.state_dict()) == checkpoint.digest(trained)
+    assert weights.digest(run.net.state_dict()) == weights.digest(trained)
     assert all(parameter.requires_grad for parameter in run.net.parameters())
 
 
@@ -110,11 +110,11 @@ def test_embeddings_are_the_mean_over_the_picture_and_its_mirror_image(run, cour
 
 
 def test_where_distances_count_the_embedding_keeps_its_length(copy_of_run, course):
-    state = checkpoint.load(copy_of_run / "best.pt")
+    state = weights.load(copy_of_run / "best.pt")
     state["spec"] = state["spec"] | {"head": {"name": "lgm", "covariance": "isotropic"}}
     del state["net"]["head.bias"]
     state["net"]["head.log_variance"] = torch.tensor([0.0, 1.0, 2.0, 0.0, 0.0, 0.0])
-    checkpoint.save(copy_of_run / "best.pt", state)
+    weights.save(copy_of_run / "best.pt", state)
     run = predict.load_run(copy_of_run, "cpu")
     assert run.measure == "euclidean"
     assert run.variance == pytest.approx(math.exp(0.5))
@@ -158,8 +158,8 @@ def test_data_of_other_classes_is_refused(run, copy_of_course):
 
 
 def test_data_that_is_gone_is_named(copy_of_run, copy_of_course):
-    state = checkpoint.load(copy_of_run / "best.pt")
-    checkpoint.save(copy_of_run / "best.pt", state | {"data": str(copy_of_course / "gone")})
+    state = weights.load(copy_of_run / "best.pt")
+    weights.save(copy_of_run / "best.pt", state | {"data": str(copy_of_course / "gone")})
     with pytest.raises(DataError, match="gone: no such folder"):
         predict.load_run(copy_of_run).course_data()
 
@@ -170,21 +170,21 @@ def test_a_folder_without_a_run_says_what_to_do(tmp_path):
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
-    checkpoint.save(tmp_path / "best.pt", {"weight": torch.zeros(3)})
+    weights.save(tmp_path / "best.pt", {"weight": torch.zeros(3)})
     with pytest.raises(RunError, match=r"best\.pt: no run"):
         predict.load_run(tmp_path)
 
 
 def test_a_network_of_nan_is_not_believed(copy_of_run, course):
-    state = checkpoint.load(copy_of_run / "best.pt")
+    state = weights.load(copy_of_run / "best.pt")
     state["net"]["head.weight"].fill_(float("nan"))
     state["net"]["stages.3.0.residual.2.bias"].fill_(float("nan"))
-    checkpoint.save(copy_of_run / "best.pt", state)
+    weights.save(copy_of_run / "best.pt", state)
     broken = predict.load_run(copy_of_run, "cpu")
     with pytest.raises(RunError, match=f"{copy_of_run}: .*nan.*the network has diverged"):
         predict.classify(broken, course.test.paths)
     state["net"]["stages.3.0.residual.2.bias"].fill_(0.0)  # only the head is broken
-    checkpoint.save(copy_of_run / "best.pt", state)
+    weights.save(copy_of_run / "best.pt", state)
     with pytest.raises(RunError, match=f"{copy_of_run}: the network answers with NaN"):
         predict.classify(predict.load_run(copy_of_run, "cpu"), course.test.paths)
     vectors = predict.embed(broken, course.test.paths)

@@ -24,7 +24,8 @@ CONDA_NAMES = {
 }
 # What flows only one way: a module may import those before it.
 ORDER = (
-    "errors tables archives profiles runtime layout lock credentials kaggle faces plans order "
+    "errors tables archives profiles runtime layout lock weights credentials kaggle faces plans "
+    "order "
     "images sources augment changes augment_gpu augment_cpu mixing store feed guards blocks "
     "anatomy heads networks losses fold recipes optim checkpoint tracking watch stopping "
     "distributed rehearsal run train ablations predict plane openset pairs certainty rules "
