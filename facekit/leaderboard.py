@@ -33,7 +33,8 @@ def leaderboard(runs: str | Path) -> pd.DataFrame:
 
 def _row(folder: Path) -> dict[str, object]:
     """What is known of one run; a damaged one has a note and no figures."""
-    row: dict[str, object] = dict.fromkeys(COLUMNS[:3], np.nan) | {"rule": "", "note": ""}
+    row: dict[str, object] = dict.fromkeys(COLUMNS[:3], np.nan)
+    row |= {"rule": "", "note": ""}
     try:
         saved = weights.load_run(folder / "best.pt")
         row["dev"] = max(line["dev_accuracy"] for line in saved["progress"]["rows"])
@@ -42,7 +43,8 @@ def _row(folder: Path) -> dict[str, object]:
         paths = {task: folder / name for task, name in pipeline.FILES.items()}
         written = {task: path for task, path in paths.items() if path.is_file()}
         row |= pipeline.scores(written, data)
-        row["note"] = "" if len(written) == len(paths) else f"facekit submit {folder}"
+        if len(written) < len(paths):
+            row["note"] = f"facekit submit {folder}"
     except (FacekitError, ValueError, KeyError, TypeError) as error:
         row["note"] = str(error)
     return row

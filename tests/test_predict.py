@@ -1,4 +1,4 @@
-"""What a trained run says must depend on the picture alone: not on order, batch or place."""
+"""What a trained run says must depend on the image alone: not on order, batch or place."""
 
 import math
 import shutil
@@ -64,7 +64,7 @@ def test_the_network_is_as_it_was_trained_whatever_was_predicted(run, course, la
     assert all(parameter.requires_grad for parameter in run.net.parameters())
 
 
-def test_there_is_a_label_and_an_embedding_for_each_picture(embeddings, labels, course):
+def test_there_is_a_label_and_an_embedding_for_each_image(embeddings, labels, course):
     assert labels.shape == (len(course.test),)
     assert labels.dtype == np.int64
     assert set(labels) <= set(range(6))
@@ -72,13 +72,13 @@ def test_there_is_a_label_and_an_embedding_for_each_picture(embeddings, labels, 
     assert embeddings.dtype == np.float32
 
 
-def test_embeddings_are_of_length_one_and_tell_pictures_apart(embeddings):
+def test_embeddings_are_of_length_one_and_tell_images_apart(embeddings):
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
     distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=2)
     assert distance[~np.eye(len(embeddings), dtype=bool)].min() > 1e-4
 
 
-def test_permuting_the_pictures_permutes_the_answers(run, course, embeddings, labels):
+def test_permuting_the_images_permutes_the_answers(run, course, embeddings, labels):
     order = np.random.default_rng(0).permutation(len(course.test))
     paths = [course.test.paths[i] for i in order]
     np.testing.assert_allclose(predict.embed(run, paths), embeddings[order], atol=1e-5)
@@ -92,19 +92,19 @@ def test_the_batch_size_does_not_matter(run, course, embeddings, labels, monkeyp
     assert np.array_equal(predict.classify(run, course.test.paths), labels)
 
 
-def test_labels_are_the_arg_max_over_the_picture_and_its_mirror_image(run, course, labels):
+def test_labels_are_the_arg_max_over_the_image_and_its_mirror(run, course, labels):
     transform = run.preprocess.transform()
-    pictures = [transform(read_rgb(path)) for path in course.test]
+    images = [transform(read_rgb(path)) for path in course.test]
     with torch.no_grad():
-        logits = [run.net(torch.stack([one, one.flip(-1)])).sum(0) for one in pictures]
+        logits = [run.net(torch.stack([one, one.flip(-1)])).sum(0) for one in images]
     assert [one.argmax().item() for one in logits] == labels.tolist()
 
 
-def test_embeddings_are_the_mean_over_the_picture_and_its_mirror_image(run, course, embeddings):
+def test_embeddings_are_the_mean_over_the_image_and_its_mirror(run, course, embeddings):
     transform = run.preprocess.transform()
-    pictures = torch.stack([transform(read_rgb(path)) for path in course.test])
+    images = torch.stack([transform(read_rgb(path)) for path in course.test])
     with torch.no_grad():
-        vectors = (run.net.embed(pictures) + run.net.embed(pictures.flip(-1))) / 2
+        vectors = (run.net.embed(images) + run.net.embed(images.flip(-1))) / 2
     expected = vectors / vectors.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(embeddings, expected.numpy(), atol=1e-5)
 
@@ -119,9 +119,9 @@ def test_where_distances_count_the_embedding_keeps_its_length(copy_of_run, cours
     assert run.measure == "euclidean"
     assert run.variance == pytest.approx(math.exp(0.5))
     transform = run.preprocess.transform()
-    pictures = torch.stack([transform(read_rgb(path)) for path in course.test])
+    images = torch.stack([transform(read_rgb(path)) for path in course.test])
     with torch.no_grad():
-        vectors = (run.net.embed(pictures) + run.net.embed(pictures.flip(-1))) / 2
+        vectors = (run.net.embed(images) + run.net.embed(images.flip(-1))) / 2
     np.testing.assert_allclose(predict.embed(run, course.test.paths), vectors.numpy(), atol=1e-4)
 
 
@@ -135,7 +135,7 @@ def test_class_means_are_those_of_the_first_images_of_each_class(run, course):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_mirrored_picture_has_the_same_embedding(run, course, embeddings, tmp_path):
+def test_a_mirrored_image_has_the_same_embedding(run, course, embeddings, tmp_path):
     mirrored = []
     for path in course.test:
         mirrored.append(tmp_path / f"{path.stem}.png")
