@@ -29,8 +29,8 @@ from facekit import augment_cpu, augment_gpu
 from facekit.augment import GREY_LEVEL, Augment, Preprocess
 from facekit.changes import draw
 from facekit.feed import stored_side
-from facekit.sources import render_chunk
 from facekit.store import open_store
+from facekit.writers import render_chunk
 
 BATCH = 128
 PIXELS = 224  # of rendered pictures

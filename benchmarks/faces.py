@@ -4,7 +4,7 @@
     python benchmarks/faces.py learn [--people 400]            how hard are they to learn?
     python benchmarks/faces.py mask                            is there a shortcut beside the head?
     python benchmarks/faces.py speed                           images a second, memory, stages
-    python benchmarks/faces.py same                            same arguments, same picture?
+    python benchmarks/faces.py same                            same arguments, same image?
     python benchmarks/faces.py variety                         how near are the two most alike?
 
 Each prints tables; `--out FILE` writes the same as JSON, with arguments and versions. `--threads`

@@ -1,5 +1,6 @@
-"""Are equal arguments equal pictures, and how alike are people? `faces.py same` and `variety`."""
+"""Are equal arguments equal images, and how alike are people? `faces.py same` and `variety`."""
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -8,20 +9,23 @@ from faces_report import DIFFICULTY, Report, against, numbers, steps
 
 from facekit import faces
 
-BATCHES, THREADS = (1, 7, 32), (1, 2)
+BATCHES = (1, 7, 32)
+THREADS = (1, 2)
 
 
-def in_batches(function, count: int, batch: int) -> list:
+def in_batches(function: Callable, count: int, batch: int) -> list:
     """The function's answers for people and shots cut into batches."""
-    person, shot = numbers(count), numbers(count, 0)
+    person = numbers(count)
+    shot = numbers(count, 0)
     cuts = [slice(start, start + batch) for start in range(0, count, batch)]
     return [function(person[cut], shot[cut]) for cut in cuts]
 
 
 def all_parameters(count: int, batch: int, seed: int) -> dict[str, torch.Tensor]:
-    pairs = in_batches(
-        lambda *keys: faces.parameters(*keys, seed=seed, difficulty=DIFFICULTY), count, batch
-    )
+    def drawn(person: torch.Tensor, shot: torch.Tensor) -> tuple:
+        return faces.parameters(person, shot, seed=seed, difficulty=DIFFICULTY)
+
+    pairs = in_batches(drawn, count, batch)
     joined = {}
     for side, name in enumerate(("who", "how")):
         for key in pairs[0][side]:
@@ -29,31 +33,37 @@ def all_parameters(count: int, batch: int, seed: int) -> dict[str, torch.Tensor]
     return joined
 
 
-def all_pictures(count: int, batch: int, seed: int, size: int) -> torch.Tensor:
-    keys = {"size": size, "seed": seed, "difficulty": DIFFICULTY}
-    return torch.cat(in_batches(lambda *who: faces.render(*who, **keys), count, batch)).int()
+def all_images(count: int, batch: int, seed: int, size: int) -> torch.Tensor:
+    def rendered(person: torch.Tensor, shot: torch.Tensor) -> torch.Tensor:
+        return faces.render(person, shot, size, seed=seed, difficulty=DIFFICULTY)
+
+    return torch.cat(in_batches(rendered, count, batch)).int()
 
 
 def measure_sameness(report: Report, count: int, size: int, seed: int) -> None:
     """Every batch size with every number of threads, against one batch and one thread."""
-    before, rows, guilty = torch.get_num_threads(), [], set()
+    before = torch.get_num_threads()
+    rows = []
+    guilty = set()
     torch.set_num_threads(1)
     numbers_wanted = all_parameters(count, count, seed)
-    wanted = all_pictures(count, count, seed, size)
+    wanted = all_images(count, count, seed, size)
     for threads, batch in steps(list(product(THREADS, BATCHES)), "rendering"):
         torch.set_num_threads(threads)
         found = all_parameters(count, batch, seed)
         differing = [k for k, v in numbers_wanted.items() if not torch.equal(v, found[k])]
-        away = (all_pictures(count, batch, seed, size) - wanted).abs()
+        away = (all_images(count, batch, seed, size) - wanted).abs()
         near = float((away <= 1).double().mean())
         guilty |= set(differing)
-        line = {"threads": threads, "batch": batch, "parameters": f"{len(differing)} differ"}
-        line |= {
+        line = {
+            "threads": threads,
+            "batch": batch,
+            "parameters": f"{len(differing)} differ",
             "largest": int(away.max()),
             "off by more": int((away > 1).sum()),
             "within one": near,
         }
-        rows.append(line | against(near if not differing else 0.0, ">=", 0.999))
+        rows.append(line | against(0.0 if differing else near, ">=", 0.999))
     torch.set_num_threads(before)
     report.table("sameness", rows, percent=("within one",))
     report.note(f"parameters that differ: {', '.join(sorted(guilty)) or 'none'}")
@@ -64,7 +74,8 @@ def standardised(traits: dict[str, torch.Tensor]) -> tuple[np.ndarray, int]:
 
     A colour is three columns. The columns of a kind (whole numbers) together vary by one, too.
     """
-    columns, used = [], 0
+    columns = []
+    used = 0
     for value in traits.values():
         if value.dtype in (torch.int64, torch.int32, torch.uint8):
             kinds = np.eye(int(value.max()) + 1)[value.numpy()]
@@ -81,7 +92,8 @@ def standardised(traits: dict[str, torch.Tensor]) -> tuple[np.ndarray, int]:
 def nearest_distances(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each row: the Euclidean distance to its nearest neighbour, and which that is."""
     length = (rows**2).sum(1)
-    distance, neighbour = [], []
+    distance = []
+    neighbour = []
     for start in steps(range(0, len(rows), 500), "comparing"):
         part = rows[start : start + 500]
         squares = length[None] + length[start : start + 500, None] - 2 * part @ rows.T

@@ -4,7 +4,7 @@ A hit is a detection whose intersection over union with the box of the landmarks
 hair usually begins, cheeks, chin) is over 0.5. How the judge's own boxes lie about the eyes is
 printed below each table.
 
-The detectors are weak judges, so controls stand beside the figure: the same pictures upside down,
+The detectors are weak judges, so controls stand beside the figure: the same images upside down,
 with the eyes painted over, and photographs with the same settings. Photographs come without
 landmarks; their box is the median of what the detector itself finds, and the eyes are where a
 cascade for eyes finds them in the median, so that figure is for faces which lie alike in every
@@ -29,16 +29,17 @@ OVERLAP = 0.5
 HAAR = {"scaleFactor": 1.1, "minNeighbors": 3}
 CASCADES = ("haarcascade_frontalface_default.xml", "haarcascade_frontalface_alt2.xml")
 # Half axes of what is painted over, and how far above the eye, in distances between the eyes.
-EYE, EYE_AND_BROW = (0.34, 0.18, 0.0), (0.45, 0.36, 0.14)
+EYE = (0.34, 0.18, 0.0)
+EYE_AND_BROW = (0.45, 0.36, 0.14)
 FRAME = [faces.LANDMARKS.index(name) for name in "forehead cheek_left cheek_right chin".split()]
 Judge = Callable[[np.ndarray], np.ndarray]  # grey (H, W) -> boxes (K, 4): left, top, right, bottom
 
 
 @dataclass
 class Scene:
-    """Pictures (N, size, size, 3), what is known about them, and each face's box (N, 4)."""
+    """Images (N, size, size, 3), what is known about them, and each face's box (N, 4)."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     eyes: np.ndarray  # (N, 2, 2): left and right, x and y
     boxes: np.ndarray
     facts: dict[str, np.ndarray]
@@ -83,8 +84,8 @@ def judges(report: Report) -> dict[str, Judge]:
     return {"Haar": haar(), "HOG": hog()}
 
 
-def detections(judge: Judge, pictures: np.ndarray, title: str) -> list[np.ndarray]:
-    return [judge(as_grey(picture)) for picture in steps(pictures, title)]
+def detections(judge: Judge, images: np.ndarray, title: str) -> list[np.ndarray]:
+    return [judge(as_grey(image)) for image in steps(images, title)]
 
 
 def overlap(boxes: np.ndarray, box: np.ndarray) -> float:
@@ -98,56 +99,58 @@ def overlap(boxes: np.ndarray, box: np.ndarray) -> float:
 
 
 def hits(found: list[np.ndarray], boxes: np.ndarray) -> np.ndarray:
-    """Which of the pictures have a detection where the face is: bool (N,)."""
+    """Which of the images have a detection where the face is: bool (N,)."""
     return np.array([overlap(*pair) for pair in zip(found, boxes, strict=True)]) > OVERLAP
 
 
-def as_grey(picture: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+def as_grey(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
 
 
 def upside_down(boxes: np.ndarray, size: int) -> np.ndarray:
-    """The boxes of pictures that are turned by half a turn."""
+    """The boxes of images that are turned by half a turn."""
     return size - boxes[:, [2, 3, 0, 1]]
 
 
 def without_eyes(
-    picture: np.ndarray, eyes: np.ndarray, cover: tuple[float, float, float] = EYE
+    image: np.ndarray, eyes: np.ndarray, cover: tuple[float, float, float] = EYE
 ) -> np.ndarray:
-    """The picture with eyes and lids (or brows too) painted over from around them."""
+    """The image with eyes and lids (or brows too) painted over from around them."""
     x, y = eyes[1] - eyes[0]
-    apart, angle = float(np.hypot(x, y)), float(np.degrees(np.arctan2(y, x)))
-    mask = np.zeros(picture.shape[:2], np.uint8)
+    apart = float(np.hypot(x, y))
+    angle = float(np.degrees(np.arctan2(y, x)))
+    mask = np.zeros(image.shape[:2], np.uint8)
     axes = tuple(max(1, round(share * apart)) for share in cover[:2])
     up = cover[2] * np.array([y, -x])
     for eye in eyes + up:
         cv2.ellipse(mask, tuple(int(v) for v in eye.round()), axes, angle, 0, 360, 255, -1)
-    return cv2.inpaint(np.ascontiguousarray(picture), mask, 3, cv2.INPAINT_TELEA)
+    return cv2.inpaint(np.ascontiguousarray(image), mask, 3, cv2.INPAINT_TELEA)
 
 
 def photograph(seed: int, shots: int, size: int) -> Scene:
     """As many different people, one shot of each, every nuisance on."""
-    pictures, points = [], []
+    images = []
+    points = []
     for start in steps(range(0, shots, 32), f"rendering, seed {seed}"):
         person = numbers(min(32, shots - start), FRESH + start)
         keys = {"size": size, "seed": seed, "difficulty": DIFFICULTY}
-        pictures.append(faces.render(person, person - FRESH, **keys).permute(0, 2, 3, 1).numpy())
+        images.append(faces.render(person, person - FRESH, **keys).permute(0, 2, 3, 1).numpy())
         points.append(faces.landmarks(person, person - FRESH, **keys).numpy())
     everybody = numbers(shots)
-    who, how = faces.parameters(
-        everybody, everybody - FRESH, seed=seed, difficulty=DIFFICULTY
-    )  # fmt: skip
+    who, how = faces.parameters(everybody, everybody - FRESH, seed, DIFFICULTY)
     facts = {name: value.numpy() for name, value in (who | how).items()}
     marks = np.concatenate(points).astype(float)
     frame = marks[:, FRAME]
     eyes = marks[:, [faces.LANDMARKS.index("left_eye"), faces.LANDMARKS.index("right_eye")]]
-    return Scene(np.concatenate(pictures), eyes, np.hstack([frame.min(1), frame.max(1)]), facts)
+    return Scene(np.concatenate(images), eyes, np.hstack([frame.min(1), frame.max(1)]), facts)
 
 
 def slices(scene: Scene) -> dict[str, tuple[np.ndarray, float | None]]:
     """Which shots belong to each row of the table, and the row's bar."""
-    facts, yaw = scene.facts, np.degrees(np.abs(scene.facts["yaw"]))
-    near, tone = yaw < 20, facts["tone"]
+    facts = scene.facts
+    yaw = np.degrees(np.abs(facts["yaw"]))
+    near = yaw < 20
+    tone = facts["tone"]
     on = {
         name: near & (facts[name].astype(float) > 0.5)
         for name in ("fringe_now", "glasses", "sunglasses", "beard_now", "hat", "sex")
@@ -185,18 +188,20 @@ def row(name: str, hit: np.ndarray, bar: tuple[str, float] | None = None) -> dic
 
 def judged(name: str, judge: Judge, scene: Scene) -> list[dict]:
     """All rows of one judge: by pose, by slice, and the controls."""
-    found = detections(judge, scene.pictures, f"{name}: all")
+    found = detections(judge, scene.images, f"{name}: all")
     hit = hits(found, scene.boxes)
     rows = [
         row(what, hit[mask], (">=", bar) if bar else None)
         for what, (mask, bar) in slices(scene).items()
     ]
     near = slices(scene)["yaw under 20"][0]
-    pictures, boxes, eyes = scene.pictures[near], scene.boxes[near], scene.eyes[near]
-    pairs = list(zip(pictures, eyes, strict=True))
-    size = pictures.shape[1]
+    images = scene.images[near]
+    boxes = scene.boxes[near]
+    eyes = scene.eyes[near]
+    pairs = list(zip(images, eyes, strict=True))
+    size = images.shape[1]
     for what, seen, where, bar in (
-        ("upside down", pictures[:, ::-1, ::-1], upside_down(boxes, size), ("<=", 0.2)),
+        ("upside down", images[:, ::-1, ::-1], upside_down(boxes, size), ("<=", 0.2)),
         ("eyes removed", [without_eyes(*pair) for pair in pairs], boxes, ("<=", 0.5)),
         ("eyes, brows removed", [without_eyes(*p, EYE_AND_BROW) for p in pairs], boxes, None),
     ):
@@ -205,12 +210,13 @@ def judged(name: str, judge: Judge, scene: Scene) -> list[dict]:
     return rows
 
 
-def proportions(judge: Judge, pictures: np.ndarray, eyes: np.ndarray) -> str:
-    """How the judge's boxes lie about the eyes, the median of at most 100 pictures."""
+def proportions(judge: Judge, images: np.ndarray, eyes: np.ndarray) -> str:
+    """How the judge's boxes lie about the eyes, the median of at most 100 images."""
     found = []
-    for picture, (left, right) in list(zip(pictures, eyes, strict=True))[:100]:
-        middle, apart = (left + right) / 2, np.hypot(*(right - left))
-        for box in judge(as_grey(picture)):
+    for image, (left, right) in list(zip(images, eyes, strict=True))[:100]:
+        middle = (left + right) / 2
+        apart = np.hypot(*(right - left))
+        for box in judge(as_grey(image)):
             if (box[:2] < middle).all() and (middle < box[2:]).all():
                 found.append([(box[2] - box[0]) / apart, (middle[1] - box[1]) / (box[3] - box[1])])
     wide, level = np.median(found, axis=0) if found else (np.nan, np.nan)
@@ -221,12 +227,12 @@ def read_photographs(folder: Path, count: int, size: int) -> np.ndarray:
     """At most `count` photographs, evenly out of all below the folder: (N, size, size, 3)."""
     paths = sorted(p for p in folder.rglob("*") if is_image(p))
     chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
-    pictures = (np.asarray(read_rgb(path)) for path in steps(chosen, "reading photographs"))
-    return np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in pictures])
+    images = (np.asarray(read_rgb(path)) for path in steps(chosen, "reading photographs"))
+    return np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in images])
 
 
 def median_box(found: list[np.ndarray], size: int) -> np.ndarray:
-    """The median, over pictures with any detection, of the one nearest the middle: (4,)."""
+    """The median, over images with any detection, of the one nearest the middle: (4,)."""
     central = []
     for boxes in found:
         if len(boxes):
@@ -235,27 +241,27 @@ def median_box(found: list[np.ndarray], size: int) -> np.ndarray:
     return np.median(central, axis=0)
 
 
-def median_eyes(pictures: np.ndarray, box: np.ndarray) -> np.ndarray:
+def median_eyes(images: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Where the eyes are as a rule: the median of each side's detections in the box, (2, 2)."""
     eye = cascade("haarcascade_eye.xml")
     left, top, right, bottom = box.round().astype(int)
     sides: tuple[list, list] = ([], [])
-    for picture in steps(pictures, "finding eyes"):
-        upper = as_grey(picture)[top : top + (bottom - top) * 6 // 10, left:right]
+    for image in steps(images, "finding eyes"):
+        upper = as_grey(image)[top : top + (bottom - top) * 6 // 10, left:right]
         for x, y, width, height in np.reshape(eye.detectMultiScale(upper, 1.1, 5), (-1, 4)):
             centre = x + width / 2 + left, y + height / 2 + top
             sides[int(centre[0] > (left + right) / 2)].append(centre)
     return np.array([np.median(side, axis=0) for side in sides])
 
 
-def photograph_rows(name: str, judge: Judge, pictures: np.ndarray, eyes: np.ndarray) -> list[dict]:
-    size = pictures.shape[1]
-    found = detections(judge, pictures, f"{name}: photographs")
-    boxes = np.tile(median_box(found, size), (len(pictures), 1))
-    turned = detections(judge, pictures[:, ::-1, ::-1], f"{name}: photographs upside down")
+def photograph_rows(name: str, judge: Judge, images: np.ndarray, eyes: np.ndarray) -> list[dict]:
+    size = images.shape[1]
+    found = detections(judge, images, f"{name}: photographs")
+    boxes = np.tile(median_box(found, size), (len(images), 1))
+    turned = detections(judge, images[:, ::-1, ::-1], f"{name}: photographs upside down")
     rows = []
     for what, cover in (("eyes", EYE), ("eyes, brows", EYE_AND_BROW)):
-        blind = [without_eyes(picture, eyes, cover) for picture in pictures]
+        blind = [without_eyes(image, eyes, cover) for image in images]
         hidden = detections(judge, blind, f"{name}: photographs without {what}")
         rows.append(row(f"photographs, {what} removed", hits(hidden, boxes)))
     return [
@@ -268,7 +274,7 @@ def photograph_rows(name: str, judge: Judge, pictures: np.ndarray, eyes: np.ndar
 def join(scenes: list[Scene], seeds: list[int]) -> Scene:
     for seed, scene in zip(seeds, scenes, strict=True):
         scene.facts["seed"] = np.full(len(scene.boxes), seed)
-    parts = ([getattr(scene, name) for scene in scenes] for name in ("pictures", "eyes", "boxes"))
+    parts = ([getattr(scene, name) for scene in scenes] for name in ("images", "eyes", "boxes"))
     facts = {name: np.concatenate([s.facts[name] for s in scenes]) for name in scenes[0].facts}
     return Scene(*(np.concatenate(part) for part in parts), facts)
 
@@ -280,18 +286,16 @@ def measure(
     scene = join([photograph(seed, shots, size) for seed in seeds], seeds)
     near = slices(scene)["yaw under 20"][0]
     if folder:
-        pictures = read_photographs(folder, photos, size)
-        some = detections(haar(), pictures[:200], "where photographs have their face")
-        eyes = median_eyes(pictures[:200], median_box(some, size))
-        everywhere = np.tile(eyes, (len(pictures), 1, 1))
+        images = read_photographs(folder, photos, size)
+        some = detections(haar(), images[:200], "where photographs have their face")
+        eyes = median_eyes(images[:200], median_box(some, size))
+        everywhere = np.tile(eyes, (len(images), 1, 1))
     for name, judge in judges(report).items():
         rows = judged(name, judge, scene)
-        said = (
-            f"{name}'s box, rendered: {proportions(judge, scene.pictures[near], scene.eyes[near])}"
-        )
+        said = f"{name}'s box, rendered: {proportions(judge, scene.images[near], scene.eyes[near])}"
         if folder:
-            rows += photograph_rows(name, judge, pictures, eyes)
-            said += f"; photographs: {proportions(judge, pictures, everywhere)}"
+            rows += photograph_rows(name, judge, images, eyes)
+            said += f"; photographs: {proportions(judge, images, everywhere)}"
         if name != "Haar":  # the bars are for the first judge
             rows = [{k: v for k, v in r.items() if k not in ("bar", "verdict")} for r in rows]
         report.table(name, rows, percent=("rate", "low", "high"))

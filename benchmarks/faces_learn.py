@@ -1,6 +1,6 @@
 """How hard the rendered people are to learn. Part of `faces.py learn`.
 
-The pictures are a course that the kit itself makes, JPEG included, and the network is trained by
+The images are a course that the kit itself makes, JPEG included, and the network is trained by
 the kit's own loop: call it again after an interruption, and it goes on. A course's people come
 from its seed, so another seed means people whom no other course shows. Every choice (the number
 of components and C of the linear probe, the best epoch) is made on dev, every figure is of test.
@@ -20,17 +20,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.preprocessing import StandardScaler
 
-from facekit import faces, floors, networks, plans, predict, recipes, sources, train
+from facekit import faces, floors, models, plans, predict, recipes, sources, training
 from facekit.augment import Augment
 from facekit.images import read_rgb
 from facekit.layout import CourseData, get_term
+from facekit.models import specs, zoo
 from facekit.openset import similarity, wilson_interval
 from facekit.profiles import PROFILES, Profile
 from facekit.recipes import Recipe
 
 RECIPE = Recipe(
     name="faces",
-    network=networks.spec_as_dict(networks.residual((16, 32, 64, 128, 256), (1,) * 5, dropout=0.2)),
+    network=specs.spec_as_dict(zoo.residual((16, 32, 64, 128, 256), (1,) * 5, dropout=0.2)),
     image_size=64,
     extra_loss={"name": "triplet", "margin": 0.3},  # half of what is measured is verification
     images_per_class=4,
@@ -40,19 +41,20 @@ RECIPE = Recipe(
     warmup_epochs=3.0,
     augment=Augment(crop_scale=0.6, erasing=0.5),
 )
-MANY = 200  # from so many people on, fewer epochs; and the hardest triplets of 32 pictures, which
+MANY = 200  # from so many people on, fewer epochs; and the hardest triplets of 32 images, which
 FOR_MANY = (  # taught it that one point for all costs no more than the margin
     "epochs=45",
     "batch_size=64",
     'extra_loss={name="triplet", margin=0.3, mining="semi_hard"}',
 )
 STANDARD = 100  # people for whom there are bars of classification
-STRANGERS, SHOTS_OF_STRANGERS = 50, 10
+STRANGERS = 50  # people whom the network has never seen
+SHOTS_OF_STRANGERS = 10
 
 
 @dataclass
 class Set:
-    """Pictures of a course, with who is on them and in which shot."""
+    """Images of a course, with who is on them and in which shot."""
 
     paths: list[Path]
     person: np.ndarray
@@ -72,16 +74,16 @@ def profile(people: int, train_shots: int, dev: int, test: int, size: int) -> Pr
 
 def fingerprint(seed: int) -> str:
     """Eight letters that change with the renderer, so that no stale course is measured."""
-    keys = {"size": 64, "seed": seed, "difficulty": DIFFICULTY}
-    pictures = faces.render(numbers(8), numbers(8, 0), **keys)
-    return hashlib.sha256(pictures.numpy().tobytes()).hexdigest()[:8]
+    images = faces.render(numbers(8), numbers(8, 0), 64, seed=seed, difficulty=DIFFICULTY)
+    return hashlib.sha256(images.numpy().tobytes()).hexdigest()[:8]
 
 
 def make_course(work: Path, wanted: Profile, seed: int) -> tuple[CourseData, dict[str, Set]]:
-    """The course, and its classification pictures by split."""
+    """The course, and its classification images by split."""
     name = f"course-{wanted.classes}-{wanted.train}-{wanted.pixels}-{seed}-{fingerprint(seed)}"
     data = sources.set_up("synthetic", wanted, work / name, seed=seed)
-    term, found = get_term("F23"), {"train": [], "dev": [], "test": []}
+    term = get_term("F23")
+    found = {"train": [], "dev": [], "test": []}
     for path, (person, shot) in plans.synthetic_plan(wanted, seed).files(term):
         folder, split, *_ = Path(path).parts
         if folder == term.classification:
@@ -94,13 +96,14 @@ def make_course(work: Path, wanted: Profile, seed: int) -> tuple[CourseData, dic
     return data, sets
 
 
-def check(pictures: Set, size: int, seed: int) -> None:
+def check(images: Set, size: int, seed: int) -> None:
     """Stop unless the files show whom they should, up to what JPEG changes."""
-    person, shot = (torch.from_numpy(v[:4]) for v in (pictures.person, pictures.shot))
+    person = torch.from_numpy(images.person[:4])
+    shot = torch.from_numpy(images.shot[:4])
     wanted = faces.render(person, shot, size, seed=seed, difficulty=DIFFICULTY).float()
-    found = torch.from_numpy(pixels(pictures.paths[:4])).permute(0, 3, 1, 2).float()
+    found = torch.from_numpy(pixels(images.paths[:4])).permute(0, 3, 1, 2).float()
     if (wanted - found).abs().mean() > 8:
-        raise SystemExit("the files are not the pictures of the plan: check difficulty and seed")
+        raise SystemExit("the files are not the images of the plan: check difficulty and seed")
 
 
 def pixels(paths: list[Path]) -> np.ndarray:
@@ -108,8 +111,8 @@ def pixels(paths: list[Path]) -> np.ndarray:
     return np.stack([np.asarray(read_rgb(path)) for path in paths])
 
 
-def flat(pictures: np.ndarray) -> np.ndarray:
-    return pictures.reshape(len(pictures), -1).astype(np.float32) / 255
+def flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
 def nearest(known: np.ndarray, labels: np.ndarray, probes: np.ndarray) -> np.ndarray:
@@ -119,7 +122,8 @@ def nearest(known: np.ndarray, labels: np.ndarray, probes: np.ndarray) -> np.nda
 
 
 def nearest_rows(sets: dict[str, Set]) -> list[dict]:
-    known, probes = (pixels(sets[split].paths) for split in ("train", "test"))
+    known = pixels(sets["train"].paths)
+    probes = pixels(sets["test"].paths)
     grey = [p.mean(3, dtype=np.float32) for p in (known, probes)]
     vectors = {
         "nearest, colour pixels": [flat(known), flat(probes)],
@@ -138,15 +142,20 @@ def nearest_rows(sets: dict[str, Set]) -> list[dict]:
     return rows
 
 
-def accuracy_row(name: str, right: np.ndarray, bar=None) -> dict:
+def accuracy_row(name: str, right: np.ndarray, bar: tuple[str, float] | None = None) -> dict:
     if not len(right):
-        return {"what": name, "pictures": 0}
+        return {"what": name, "images": 0}
     low, high = wilson_interval(int(right.sum()), len(right))
-    line = {"what": name, "pictures": len(right), "accuracy": float(right.mean())}
-    return line | {"low": low, "high": high} | (against(line["accuracy"], *bar) if bar else {})
+    line = {"what": name, "images": len(right), "accuracy": float(right.mean())}
+    line |= {"low": low, "high": high}
+    if bar is not None:
+        line |= against(line["accuracy"], *bar)
+    return line
 
 
-def linear_probe(vectors: dict[str, np.ndarray], labels: dict[str, np.ndarray]):
+def linear_probe(
+    vectors: dict[str, np.ndarray], labels: dict[str, np.ndarray]
+) -> tuple[np.ndarray, str]:
     """Whether logistic regression on principal components is right on test; its settings."""
     scale = StandardScaler().fit(vectors["train"])
     parts = {split: scale.transform(v) for split, v in vectors.items()}
@@ -178,11 +187,13 @@ def epochs_done(out: Path) -> int:
 
 def fit(recipe: Recipe, data: CourseData, out: Path) -> dict[str, float]:
     """Train to the end; seconds of processor and clock, over all calls that it took."""
-    file, finished = out.with_suffix(".json"), epochs_done(out) == recipe.epochs
+    file = out.with_suffix(".json")
+    finished = epochs_done(out) == recipe.epochs
     spent = json.loads(file.read_text()) if file.is_file() else {"cpu": 0.0, "wall": 0.0}
-    cpu, wall = time.process_time(), time.monotonic()
+    cpu = time.process_time()
+    wall = time.monotonic()
     try:
-        train.fit(recipe, data, out)
+        training.fit(recipe, data, out)
     finally:  # an interrupted run goes on from here, and so does the count
         if not finished:
             spent["cpu"] += time.process_time() - cpu
@@ -198,9 +209,9 @@ def trained(work: Path, recipe: Recipe, data: CourseData) -> tuple[predict.Train
     return predict.load_run(out), spent
 
 
-def slice_rows(pictures: Set, right: np.ndarray, seed: int) -> list[dict]:
+def slice_rows(images: Set, right: np.ndarray, seed: int) -> list[dict]:
     """Accuracy by circumstance."""
-    keys = torch.from_numpy(pictures.person), torch.from_numpy(pictures.shot)
+    keys = torch.from_numpy(images.person), torch.from_numpy(images.shot)
     who, how = faces.parameters(*keys, seed=seed, difficulty=DIFFICULTY)
     on = {k: how[k].numpy() > 0.5 for k in ("hat", "hair_changed", "sunglasses", "glasses")}
     turned = np.degrees(np.abs(how["yaw"].numpy())) > 30
@@ -215,13 +226,13 @@ def slice_rows(pictures: Set, right: np.ndarray, seed: int) -> list[dict]:
     }
     masks["none of these"] = ~np.logical_or.reduce(list(masks.values()))
     bars = (
-        {"hat or changed hair": (">=", 0.70)} if len(np.unique(pictures.person)) == STANDARD else {}
+        {"hat or changed hair": (">=", 0.70)} if len(np.unique(images.person)) == STANDARD else {}
     )
     return [accuracy_row(name, right[mask], bars.get(name)) for name, mask in masks.items()]
 
 
 def strangers_row(name: str, vectors: np.ndarray, person: np.ndarray) -> dict:
-    """Pairs of all pictures, and one known picture of each person, each shot in turn."""
+    """Pairs of all images, and one known image of each person, each shot in turn."""
     scores = similarity(vectors, vectors)
     first, second = np.triu_indices(len(scores), 1)
     same = person[first] == person[second]
@@ -230,7 +241,8 @@ def strangers_row(name: str, vectors: np.ndarray, person: np.ndarray) -> dict:
     order = np.argsort(person, kind="stable").reshape(len(np.unique(person)), -1)
     ranks = []
     for shot in range(order.shape[1]):
-        known, probes = order[:, shot], np.delete(order, shot, 1)
+        known = order[:, shot]
+        probes = np.delete(order, shot, 1)
         found = scores[probes][:, :, known].argmax(2)
         ranks.append((found == np.arange(len(order))[:, None]).mean())
     return {
@@ -242,7 +254,9 @@ def strangers_row(name: str, vectors: np.ndarray, person: np.ndarray) -> dict:
     }
 
 
-def strangers_rows(run: predict.TrainedRun, people: int, size: int, seed: int, work: Path):
+def strangers_rows(
+    run: predict.TrainedRun, people: int, size: int, seed: int, work: Path
+) -> list[dict]:
     """How well people are told apart whom the network has never seen."""
     shots = profile(STRANGERS, SHOTS_OF_STRANGERS - 2, 1, 1, size)
     _, sets = make_course(work, shots, seed + FRESH)
@@ -263,7 +277,8 @@ def measure(
     report: Report, people: int, shots: int, seed: int, size: int, change: list[str], work: Path
 ) -> None:
     data, sets = make_course(work, profile(people, shots, 5, 10, size), seed)
-    rows, standard = [], people == STANDARD
+    rows = []
+    standard = people == STANDARD
     if people < MANY:
         rows = nearest_rows(sets)
         vectors = {split: flat(pixels(part.paths)) for split, part in sets.items()}
@@ -277,7 +292,7 @@ def measure(
     right = predict.classify(run, sets["test"].paths) == sets["test"].labels
     bar = (">=", 0.85) if standard else None
     minutes = f"{spent['cpu'] / 60:.1f} CPU-minutes, {spent['wall'] / 60:.1f} by the clock"
-    size_of = f"{networks.count_parameters(run.net):,} parameters, {recipe.epochs} epochs, "
+    size_of = f"{models.count_parameters(run.net):,} parameters, {recipe.epochs} epochs, "
     rows.append(accuracy_row("network", right, bar) | {"note": size_of + minutes})
     share = ("accuracy", "low", "high")
     report.table(f"{people} people, test", rows, percent=share)

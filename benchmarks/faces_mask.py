@@ -1,9 +1,9 @@
 """Is there a shortcut past the face? Part of `faces.py mask`.
 
-Two ways to cheat are tried. One looks at pictures in which the head is hidden: by a region that is
-the same in all pictures and holds every pixel at which any of them shows a head: greying a single
+Two ways to cheat are tried. One looks at images in which the head is hidden: by a region that is
+the same in all images and holds every pixel at which any of them shows a head: greying a single
 head more would tell its outline. So that the region leaves something to look at, heads
-are held still for these pictures; background, clothes, light and film are as drawn. The other is
+are held still for these images; background, clothes, light and film are as drawn. The other is
 told the drawn numbers of a shot, pose among them, but for those that are habits of a person (hair,
 beard, glasses, make-up). Both should be at chance.
 """
@@ -22,13 +22,13 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.feature_selection import f_classif
 from torch.nn import functional
 
-from facekit import faces, recipes, train
+from facekit import faces, recipes, training
 from facekit.augment import NOTHING
 from facekit.layout import CourseData, get_term
 from facekit.recipes import Recipe
 
 GREY = 128
-EDGE = 0.03  # of the picture's width: blur carries a head's colour that far
+EDGE = 0.03  # of the image's width: blur carries a head's colour that far
 STILL = {
     "yaw": 0, "pitch": 0, "roll": 0, "body_yaw": 0, "body_roll": 0, "zoom": 0.8, "shift_x": 0,
     "shift_y": 0, "distance": 150, "style_now": 0, "hat": 0, "object": 0,
@@ -41,17 +41,17 @@ RECIPE = Recipe(
 
 
 def photograph(people: int, shots: range, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (N, size, size, 3) of each person in each shot, held still, and their parts."""
+    """Images (N, size, size, 3) of each person in each shot, held still, and their parts."""
     person, shot = keys(people, shots)
-    pictures, parts = [], []
-    there = faces.parameters(person[:1], shot[:1])[1]
-    how = {"seed": seed, "difficulty": DIFFICULTY}
-    how["changes"] = {name: value for name, value in STILL.items() if name in there}
+    images = []
+    parts = []
     for start in steps(range(0, len(person), 64), "rendering"):
-        part = person[start : start + 64], shot[start : start + 64], size
-        pictures.append(faces.render(*part, **how).permute(0, 2, 3, 1).numpy())
-        parts.append(faces.parts(*part, **how).numpy())
-    return np.concatenate(pictures), np.concatenate(parts)
+        who = person[start : start + 64]
+        which = shot[start : start + 64]
+        made = faces.render(who, which, size, "cpu", seed, DIFFICULTY, STILL)
+        images.append(made.permute(0, 2, 3, 1).numpy())
+        parts.append(faces.parts(who, which, size, "cpu", seed, DIFFICULTY, STILL).numpy())
+    return np.concatenate(images), np.concatenate(parts)
 
 
 def keys(people: int, shots: range) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,7 +61,7 @@ def keys(people: int, shots: range) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fixed_region(parts: np.ndarray, *beside: str) -> np.ndarray:
-    """The places at which any picture shows anything but `beside`: (size, size)."""
+    """The places at which any image shows anything but `beside`: (size, size)."""
     return ~np.isin(parts, [faces.PARTS.index(name) for name in beside]).all(0)
 
 
@@ -72,48 +72,50 @@ def grown(masks: np.ndarray) -> np.ndarray:
     return functional.max_pool2d(found, 2 * edge + 1, 1, edge)[:, 0].numpy() > 0
 
 
-def hide(pictures: np.ndarray, region: np.ndarray) -> np.ndarray:
-    hidden = pictures.copy()
+def hide(images: np.ndarray, region: np.ndarray) -> np.ndarray:
+    hidden = images.copy()
     hidden[:, grown(region[None])[0]] = GREY
     return hidden
 
 
-def write_course(root: Path, pictures: dict[str, np.ndarray], people: int) -> CourseData:
-    """The pictures in the homework's layout, for the kit's own training loop."""
+def write_course(root: Path, images: dict[str, np.ndarray], people: int) -> CourseData:
+    """The images in the homework's layout, for the kit's own training loop."""
     term = get_term("F23")
     (root / term.verification).mkdir(parents=True, exist_ok=True)
     for split, folder in (("train", "train"), ("test", "dev")):
         shots = len(SPLIT[split])
-        for index, picture in enumerate(steps(pictures[split], "writing")):
+        for index, image in enumerate(steps(images[split], "writing")):
             place = root / term.classification / folder / f"n{index // shots + 1:06d}"
             place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(place / f"{index % shots:04d}.png")
+            Image.fromarray(image).save(place / f"{index % shots:04d}.png")
     return CourseData(root)
 
 
-def network_row(root: Path, pictures: dict[str, np.ndarray], people: int, size: int) -> dict:
+def network_row(root: Path, images: dict[str, np.ndarray], people: int, size: int) -> dict:
     """A small network on what is left: its accuracy after the last epoch."""
-    data = write_course(root / "masked", pictures, people)
+    data = write_course(root / "masked", images, people)
     recipe = recipes.load(RECIPE, [f"image_size={size}"])
-    history = train.fit(recipe, data, root / "run")
+    history = training.fit(recipe, data, root / "run")
     share = history.rows[-1]["dev_accuracy"]
     tests = people * len(SPLIT["test"])
     right = np.arange(tests) < round(share * tests)
     return accuracy_row("head hidden: small network", right, ("<=", 1 / people + 0.02))
 
 
-def picture_rows(report: Report, people: int, seed: int, size: int, work: Path) -> list[dict]:
+def image_rows(report: Report, people: int, seed: int, size: int, work: Path) -> list[dict]:
     made = {split: photograph(people, shots, size, seed) for split, shots in SPLIT.items()}
     parts = np.concatenate([each for _, each in made.values()])
-    head, body = (fixed_region(parts, *b) for b in (("background", "clothes"), ("background",)))
+    head = fixed_region(parts, "background", "clothes")
+    body = fixed_region(parts, "background")
     left = [1 - grown(region[None]).mean() for region in (head, body)]
     report.note(
-        f"left beside all heads: {left[0]:.1%} of the picture; beside all bodies: {left[1]:.1%}"
+        f"left beside all heads: {left[0]:.1%} of the image; beside all bodies: {left[1]:.1%}"
     )
     labels = {s: np.repeat(np.arange(people), len(shots)) for s, shots in SPLIT.items()}
-    bar, rows = ("<=", 1 / people + 0.02), []
+    bar = ("<=", 1 / people + 0.02)
+    rows = []
     for what, region in (("head and body", body), ("head", head)):
-        hidden = {split: hide(pictures, region) for split, (pictures, _) in made.items()}
+        hidden = {split: hide(images, region) for split, (images, _) in made.items()}
         right, settings = linear_probe({s: flat(p) for s, p in hidden.items()}, labels)
         row = accuracy_row(f"{what} hidden: linear probe", right, bar)
         rows.append(row | {"note": settings})
@@ -139,8 +141,10 @@ def draw_rows(report: Report, people: int, seed: int) -> list[dict]:
     names = [n for n, v in columns.items() if not HABITS.search(n) and v.std() > 0]
     report.note(f"{len(names)} drawn numbers tested: {' '.join(names)}")
     report.note(f"habits left out: {' '.join(sorted(set(columns) - set(names)))}")
-    known, probes = (np.stack([c[n] for n in names], 1) for c in (columns, tests))
-    bar, rows = ("<=", 1 / people + 0.02), []
+    known = np.stack([columns[name] for name in names], 1)
+    probes = np.stack([tests[name] for name in names], 1)
+    bar = ("<=", 1 / people + 0.02)
+    rows = []
     trees = ExtraTreesClassifier(200, min_samples_leaf=3, random_state=0)
     for title, model in (("linear", LinearDiscriminantAnalysis()), ("trees", trees)):
         right = model.fit(known, label).predict(probes) == truth
@@ -152,6 +156,6 @@ def draw_rows(report: Report, people: int, seed: int) -> list[dict]:
 
 
 def measure(report: Report, people: int, seed: int, size: int, work: Path) -> None:
-    rows = draw_rows(report, people, seed) + picture_rows(report, people, seed, size, work)
+    rows = draw_rows(report, people, seed) + image_rows(report, people, seed, size, work)
     rows.append({"what": "chance", "accuracy": 1 / people})
     report.table("who is it, without the face?", rows, percent=("accuracy", "low", "high"))

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def numbers(count: int, first: int = FRESH) -> torch.Tensor:
     return first + torch.arange(count)
 
 
-def steps(things, title: str):
+def steps(things: Iterable, title: str) -> tqdm:
     """The same things, with a bar of progress on standard error; seldom, where it is a file."""
     every = 0.1 if sys.stderr.isatty() else 15
     return tqdm(things, title, file=sys.stderr, mininterval=every, leave=False)

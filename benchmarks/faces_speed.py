@@ -14,7 +14,7 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 
 from facekit import faces
-from facekit.sources import QUALITY
+from facekit.writers import QUALITY
 
 BATCH = 32
 BARS = {112: 40, 224: 10}  # images a second, JPEG included
@@ -26,12 +26,12 @@ def make(count: int, size: int, first: int = 0) -> torch.Tensor:
     return faces.render(numbers(count), numbers(count, first), size, difficulty=DIFFICULTY)
 
 
-def encode(pictures: torch.Tensor) -> int:
+def encode(images: torch.Tensor) -> int:
     """As JPEG, one by one, as a course's files are; how many bytes that was."""
     total = 0
-    for picture in pictures.permute(0, 2, 3, 1).numpy():
+    for image in images.permute(0, 2, 3, 1).numpy():
         content = io.BytesIO()
-        Image.fromarray(picture).save(content, "JPEG", quality=QUALITY)
+        Image.fromarray(image).save(content, "JPEG", quality=QUALITY)
         total += content.tell()
     return total
 
@@ -39,12 +39,15 @@ def encode(pictures: torch.Tensor) -> int:
 def speed_row(size: int, rounds: int) -> dict:
     """The median of some rounds, after one that is not counted."""
     count = BATCH if size < 200 else BATCH // 2
-    render, jpeg, processor = [], [], []
+    render = []
+    jpeg = []
+    processor = []
     for round_ in range(rounds + 1):
-        cpu, began = time.process_time(), time.perf_counter()
-        pictures = make(count, size, round_ * count)
+        cpu = time.process_time()
+        began = time.perf_counter()
+        images = make(count, size, round_ * count)
         made = time.perf_counter()
-        encode(pictures)
+        encode(images)
         processor.append((time.process_time() - cpu) / count)
         render.append((made - began) / count)
         jpeg.append((time.perf_counter() - made) / count)
@@ -76,12 +79,12 @@ def high_water() -> float:
 
 
 def peak(count: int, size: int) -> dict:
-    """The highest memory of a process that renders so many pictures at once; run in a fresh one."""
+    """The highest memory of a process that renders so many images at once; run in a fresh one."""
     torch.set_num_threads(1)
     make(1, size)
     before = high_water()
     result = make(count, size)
-    row = {"pictures": count, "pixels": size, "after one MiB": before, "peak MiB": high_water()}
+    row = {"images": count, "pixels": size, "after one MiB": before, "peak MiB": high_water()}
     row["result MiB"] = result.numel() / (1 << 20)
     row["beside it MiB"] = row["peak MiB"] - row["after one MiB"] - row["result MiB"]
     return row
@@ -90,7 +93,7 @@ def peak(count: int, size: int) -> dict:
 def peak_rows(size: int) -> list[dict]:
     rows = []
     for count in (64, 1024):
-        print(f"memory of {count} pictures", file=sys.stderr)
+        print(f"memory of {count} images", file=sys.stderr)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             rows.append(pool.submit(peak, count, size).result())
     return rows

@@ -12,14 +12,15 @@ from faces_report import DIFFICULTY, numbers
 from gpu_job import Job
 from machine import Row
 
-from facekit import augment_gpu, faces, networks, recipes, runtime, search, train
+from facekit import augment_gpu, faces, inference, models, recipes, runtime, search, training
 from facekit.augment import Augment, Preprocess
 from facekit.changes import draw
 from facekit.checkpoint import Checkpoints
 from facekit.feed import TIERS, Batch, Feed
-from facekit.losses import Objective
-from facekit.run import Run
-from facekit.stopping import Interrupted
+from facekit.models.losses import Objective
+from facekit.training import loop
+from facekit.training.run import Run
+from facekit.training.stopping import Interrupted
 from facekit.weights import digest
 
 ALL = Augment(shift=0.1, shear=5, random_steps=2, blur=0.3, mixup=0.2, cutmix=0.2)
@@ -158,7 +159,7 @@ def some_losses(run: Run) -> list[float]:
     batch, whole = next(run.batches())
     found = []
     for _ in range(STEPS):
-        totals = train.train_step(run, batch, whole)
+        totals = loop.train_step(run, batch, whole)
         found.append(float(totals[0] / totals[2]))
     return found
 
@@ -169,7 +170,7 @@ def compiled(job: Job) -> list[Row]:
     backend = "eager" if job.tiny else "inductor"
     for precision in dict.fromkeys([torch.float32, runtime.precision(job.device).value]):
         torch.manual_seed(0)
-        objective = Objective(networks.build("tiny", 100), precision=precision)
+        objective = Objective(models.build("tiny", 100), precision=precision)
         objective.to(job.device, memory_format=torch.channels_last)
         images = torch.randn(32, 3, 64, 64, device=job.device)
         labels = torch.arange(32, device=job.device)
@@ -199,8 +200,8 @@ def evaluation(job: Job) -> list[Row]:
     batches = [batch for _ in range(2) for batch in run.dev_batches()]
     here = [Batch(*(None if part is None else part.cpu() for part in batch)) for batch in batches]
     with exact_floats():
-        there = train.evaluate(run.net, batches)
-        expected = train.evaluate(copy.deepcopy(run.net).to(CPU), here)
+        there = inference.evaluate(run.net, batches)
+        expected = inference.evaluate(copy.deepcopy(run.net).to(CPU), here)
     row = {"check": "evaluation", "loss": there[0], "on the processor": expected[0]}
     row |= {"accuracy": there[1]}
     near = abs(there[0] / expected[0] - 1) < 1e-4 and there[1] == expected[1]
@@ -249,7 +250,7 @@ def resumed_rows(job: Job, how: str, exact: bool) -> list[Row]:
 def fit(job: Job, out: Path, on_epoch=None) -> None:
     """The smallest of trainings; what it prints is not wanted."""
     recipe = recipes.load("smoke", [*SETTINGS, "learning_rate=0.0005"])
-    train.fit(recipe, job.course(), out, str(job.device), progress=False, on_epoch=on_epoch)
+    training.fit(recipe, job.course(), out, str(job.device), progress=False, on_epoch=on_epoch)
 
 
 def learned(out: Path) -> dict[str, torch.Tensor]:

@@ -21,15 +21,16 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from facekit import augment_gpu, recipes, runtime, search, train
+from facekit import augment_gpu, inference, recipes, runtime, search
 from facekit.augment import Augment, Preprocess
 from facekit.changes import draw
 from facekit.feed import Batch, Feed
 from facekit.layout import ImageSet
 from facekit.optim import build_optimizer
 from facekit.order import EpochSampler
-from facekit.run import Run, build_objective
-from facekit.stopping import Stop
+from facekit.training import loop
+from facekit.training.callbacks import Callbacks, Guards
+from facekit.training.run import Run, build_objective
 
 BYTES = 14 * 2  # that a training step moves for each output of a convolution
 OURS = ("row12", "face-s", "face-m", "resnet18")
@@ -407,7 +408,7 @@ def give_back(job: Job) -> None:
 def loop_epoch(run: Run) -> None:
     """An epoch as `fit` goes through it."""
     run.progress.step, run.progress.totals = 0, [0.0, 0.0, 0.0]
-    train.train_epoch(run, Stop(), None, 1e9)
+    loop.train_epoch(run, Callbacks([Guards(run)]))
     run.progress.epoch += 1
     run.progress.step = 0
 
@@ -427,7 +428,7 @@ def judge_speed(job: Job, run: Run) -> float:
     """Images a second of the evaluation, seen from both sides."""
     dev = RandomFeed(job, job.size(8192, 8), run.recipe.image_size, None)
     size = 2 * run.recipe.batch_size
-    judge = partial(train.evaluate, run.judged)
+    judge = partial(inference.evaluate, run.eval_model)
     work = {"": lambda: judge(dev.in_order(size), run.precision.value)}
     taken: dict[str, Taken] = time_rounds(work, job.size(3, 1), job.device)
     return len(dev) / min(taken[""].wall)

@@ -22,7 +22,7 @@ import torch
 import typer
 from faces_report import Report, steps
 
-from facekit import recipes, sources, train, weights
+from facekit import recipes, sources, training, weights
 from facekit.checkpoint import Checkpoints
 from facekit.errors import RunError
 from facekit.layout import CourseData
@@ -47,7 +47,7 @@ def start(data: CourseData, out: Path, workers: int, log: Path) -> int:
         torch.set_num_threads(1)  # makes the pool that the fork lost, before threads race for it
         recipe = recipes.load("smoke", SETTINGS)
         options = {"device": "cpu", "progress": False, "workers": workers, "save_minutes": 0}
-        train.fit(recipe, data, out, **options)
+        training.fit(recipe, data, out, **options)
         status = 0
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode())

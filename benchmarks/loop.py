@@ -25,10 +25,11 @@ from machine import (
     verdict,
 )
 
-from facekit import recipes, sources, train
+from facekit import recipes, sources
+from facekit.inference import evaluate
 from facekit.layout import CourseData
 from facekit.profiles import Profile
-from facekit.run import Run
+from facekit.training.run import Run
 
 WITHIN = 0.97  # of the bare step's images a second
 SETTLED = 2  # epochs after which memory should be flat
@@ -71,7 +72,7 @@ def memory_rows(run: Run, epochs: int) -> list[Row]:
     held = []
     for number in range(epochs):
         loop_epoch(run)
-        train.evaluate(run.judged, run.dev_batches(), run.precision.value, run.world)
+        evaluate(run.eval_model, run.dev_batches(), run.precision.value)
         held.append(memory())
         progress(f"epoch {number + 1}: {held[-1]:.0f} MiB")
     grown = slope(held[SETTLED:])

@@ -19,7 +19,7 @@ from PIL import Image
 from real_faces import pairs_auc
 from tqdm import tqdm
 
-from facekit import predict, recipes, tables, train
+from facekit import predict, recipes, tables, training
 from facekit.images import read_rgb
 from facekit.layout import CourseData
 from facekit.recipes import Recipe
@@ -69,7 +69,7 @@ def shrink(folder: Path, out: Path) -> CourseData:
 def measure(data: CourseData, recipe: Recipe, out: Path) -> dict[str, float]:
     """Test accuracy and pair AUC of a trained run, and the minutes that it took."""
     began = time.process_time()
-    train.fit(recipe, data, out, device="cpu", progress=False)
+    training.fit(recipe, data, out, device="cpu", progress=False)
     minutes = (time.process_time() - began) / 60
     run = predict.load_run(out)
     answers = tables.read_table(data.answers.classification, ["label"])["label"].astype(int)

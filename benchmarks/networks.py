@@ -15,9 +15,10 @@ import torch
 import typer
 from torch import nn
 
-from facekit import anatomy, networks
+from facekit import models
+from facekit.models import summary, zoo
 
-NAMES = ["row01", "row02", "row03", "row04", "row12", "face-s", "face-m", *networks.REFERENCES]
+NAMES = ["row01", "row02", "row03", "row04", "row12", "face-s", "face-m", *zoo.REFERENCES]
 STANDARD = "resnet18"
 
 
@@ -35,7 +36,7 @@ def step(net: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor)
 def main(size: int = 112, batch: int = 8, rounds: int = 5, classes: int = 7001) -> None:
     torch.set_num_threads(1)
     images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
-    nets = {name: networks.build(name, classes) for name in NAMES}
+    nets = {name: models.build(name, classes) for name in NAMES}
     nets = {name: net.to(memory_format=torch.channels_last) for name, net in nets.items()}
     optimizers = {name: torch.optim.SGD(net.parameters(), 0.01) for name, net in nets.items()}
     times: dict[str, list[float]] = {name: [] for name in nets}
@@ -44,9 +45,9 @@ def main(size: int = 112, batch: int = 8, rounds: int = 5, classes: int = 7001) 
             times[name].append(step(net, optimizers[name], images))
     middle = {name: median(seconds[1:]) for name, seconds in times.items()}
     table = pd.DataFrame({
-        "parameters": {name: f"{networks.count_parameters(net):,}" for name, net in nets.items()},
+        "parameters": {name: f"{models.count_parameters(net):,}" for name, net in nets.items()},
         "G multiply-adds at 224": {
-            name: anatomy.count_multiply_adds(net, 224) / 1e9 for name, net in nets.items()
+            name: summary.count_multiply_adds(net, 224) / 1e9 for name, net in nets.items()
         },
         "ms a picture": {name: 1e3 * middle[name] / batch for name in nets},
         "of ResNet-18": {name: middle[name] / middle[STANDARD] for name in nets},

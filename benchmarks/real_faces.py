@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from facekit import floors, openset, pipeline, predict, recipes, submit, tables, train
+from facekit import floors, openset, pipeline, predict, recipes, submit, tables, training
 from facekit.layout import CourseData
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         out = arguments.out or Path(temporary)
         began = time.monotonic()
-        history = train.fit(recipe, data, out)
+        history = training.fit(recipe, data, out)
         seconds = time.monotonic() - began
         run = predict.load_run(out)
         rows = {"network": network_scores(run, data), "grey pixels": floor_scores(data)}

@@ -17,7 +17,7 @@ import machine
 import numpy as np
 import torch
 
-from facekit import certainty, openset, pipeline, predict, rules, sources, train
+from facekit import certainty, openset, pipeline, predict, rules, sources, training
 from facekit.comparison import Comparison
 from facekit.layout import CourseData, read_identities
 from facekit.profiles import PROFILES
@@ -67,7 +67,7 @@ def rendered_run(arguments: argparse.Namespace) -> None:
     sources.set_up("synthetic", people, arguments.people, seed=5)
     data = sources.set_up("synthetic", course, arguments.data)
     arguments.run = work / "run"
-    train.fit(faces_learn.recipe_for(course.classes, course.pixels, []), data, arguments.run)
+    training.fit(faces_learn.recipe_for(course.classes, course.pixels, []), data, arguments.run)
 
 
 def table_rows(found: Comparison) -> list[machine.Row]:

@@ -18,7 +18,7 @@ from machine import AGAIN, ROUNDS, Report, Row, compare, progress, time_rounds, 
 
 from facekit import recipes, runtime
 from facekit.optim import build_optimizer
-from facekit.run import build_objective
+from facekit.training.run import build_objective
 
 BASE = "float32, channels first"
 KIT, COMPILED = "the kit's choice", "the kit's choice, compiled"

@@ -2,8 +2,8 @@
 
 Data flows one way through the package:
 
-    faces, sources -> layout -> images -> augment -> blocks, heads, networks (anatomy)
-        -> losses -> train (optim, checkpoint) -> predict -> openset -> submit
+    faces, sources -> layout -> images -> augment -> models
+        -> train (optim, checkpoint) -> predict -> openset -> submit
 
 `plots` and `widgets` look at any of it; `cli` and `course` drive it.
 """

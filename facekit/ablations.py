@@ -11,19 +11,20 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from facekit import networks, recipes
+from facekit import models, recipes
 from facekit.errors import DataError, RecipeError
-from facekit.networks import NetworkSpec, Stage
+from facekit.models import specs, zoo
+from facekit.models.specs import NetworkSpec, Stage
 from facekit.recipes import Recipe
-from facekit.run import HISTORY
 from facekit.tables import read_table
+from facekit.training.history import HISTORY
 
 CURVES = HISTORY[1:]
 SETTINGS = ["optimizer", "learning_rate", "schedule", "restart_epochs", "seed"]
 
 
 class Published(NamedTuple):
-    """A row of the published table: how a network of networks.TABLE was trained, and what it got.
+    """A row of the published table: how a network of models.TABLE was trained, and what it got.
 
     Accuracies are those of the homework's 7,001 people at 224 pixels, a batch of 128.
     """
@@ -92,10 +93,10 @@ def recipe(row: str, scale: Scale, changes: Iterable[str] = ()) -> Recipe:
     if row not in PUBLISHED:
         raise RecipeError(f"no row {row!r} in the table; there are: {', '.join(PUBLISHED)}")
     of = PUBLISHED[row]
-    spec = networks.TABLE[row] if scale.network else _stand_in(networks.TABLE[row])
+    spec = models.TABLE[row] if scale.network else _stand_in(models.TABLE[row])
     scaled = Recipe(
         name=row,
-        network=networks.spec_as_dict(spec),
+        network=specs.spec_as_dict(spec),
         image_size=scale.image_size,
         epochs=max(1, round(of.epochs * scale.epochs)),
         batch_size=scale.batch_size,
@@ -114,12 +115,14 @@ def recipe(row: str, scale: Scale, changes: Iterable[str] = ()) -> Recipe:
 
 def _stand_in(spec: NetworkSpec) -> NetworkSpec:
     """Four residual stages, which a processor trains in seconds: depthwise ones take it minutes."""
-    squeezed = [stage.se or 0 for stage in spec.stages[::3]]  # the first block of each step
+    first = spec.stages[::3]  # the first block of each step
+    squeezed = [stage.options.get("se", 0) for stage in first]
     squeezed = squeezed if len(squeezed) == 4 else [0] * 4  # rows 1 to 3 have none
     stages = [
-        Stage("residual", 16 * 2**i, stride=1 + (i > 0), se=se) for i, se in enumerate(squeezed)
+        Stage("residual", 16 * 2**i, stride=1 + (i > 0), options={"se": se})
+        for i, se in enumerate(squeezed)
     ]
-    return replace(networks.SPECS["tiny"], stages=tuple(stages))
+    return replace(zoo.OURS["tiny"], stages=tuple(stages))
 
 
 def differences(first: Recipe, second: Recipe) -> dict[str, tuple]:

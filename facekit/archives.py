@@ -41,15 +41,6 @@ def unpack(archive: str | Path, out: str | Path, progress: bool = False) -> list
         return _unpack(archive, content, members, out, progress)
 
 
-def check(archive: str | Path) -> None:
-    """Read a zip to its end, writing nothing; DataError where it is damaged or `unpack` refuses."""
-    archive = Path(archive)
-    with _opened(archive) as content:
-        for info in _judge(archive, content.infolist()):
-            for _ in _pieces(archive, content, info):
-                pass
-
-
 @contextmanager
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     """The zip, open; whatever its bytes make zipfile raise becomes a DataError."""

@@ -16,17 +16,17 @@ from facekit import (
     openset,
     pipeline,
     predict,
+    profiles,
     recipes,
     runtime,
     sources,
     submit,
-    train,
+    training,
 )
 from facekit import doctor as examination
 from facekit.errors import DataError, FacekitError, printable
 from facekit.faces import sheet as contact
 from facekit.layout import CourseData, find_term
-from facekit.profiles import get_profile
 
 app = typer.Typer(
     help="From a folder of faces to two scored submissions.",
@@ -74,7 +74,7 @@ def data(
     people: Annotated[int | None, typer.Option(help="For --source held-out: how many.")] = None,
 ) -> None:
     """Fill a folder with the course's data; run it again to go on after an interruption."""
-    chosen = get_profile(profile) if profile else runtime.profile().value
+    chosen = profiles.get_profile(profile) if profile else profiles.profile().value
     if difficulty is not None:
         chosen = replace(chosen, difficulty=difficulty)
     target = out or runtime.data().value
@@ -118,8 +118,8 @@ def train_(
     keys = {"max_hours": max_hours, "mirror": mirror, "track": track or ()}
     keys |= {"save_minutes": save_minutes, "workers": workers}
     try:
-        history = train.fit(loaded, _data(data, term), folder, device, _watched(), **keys)
-    except train.Interrupted as stop:
+        history = training.fit(loaded, _data(data, term), folder, device, _watched(), **keys)
+    except training.Interrupted as stop:
         raise Stopped(str(stop)) from None
     if history.stopped:
         raise Stopped(history.stopped)
@@ -208,7 +208,7 @@ def score(
 @faces_app.command()
 def sheet(
     kind: Annotated[str, typer.Argument(help="people, shots or sweep.")] = "people",
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("faces.jpg"),
+    out: Annotated[Path, typer.Option(help="The image to write.")] = Path("faces.jpg"),
     rows: Annotated[int, typer.Option(min=1)] = 4,
     columns: Annotated[int, typer.Option(min=1)] = 8,
     first: Annotated[int, typer.Option(help="The first person's number.")] = 0,
@@ -223,9 +223,9 @@ def sheet(
     if not out.parent.is_dir():
         raise DataError(f"{out}: there is no folder {out.parent}")
     knobs = knob or contact.USUAL_KNOBS
-    picture = contact.make(kind, rows, columns, first, size, seed, difficulty, knobs)
-    Image.fromarray(picture.numpy()).save(out)
-    print(f"{out}: {picture.shape[1]} x {picture.shape[0]} pixels")
+    image = contact.make(kind, rows, columns, first, size, seed, difficulty, knobs)
+    Image.fromarray(image.numpy()).save(out)
+    print(f"{out}: {image.shape[1]} x {image.shape[0]} pixels")
 
 
 @app.command()

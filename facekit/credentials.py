@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,14 +11,6 @@ from facekit.errors import FacekitError
 
 TOKEN, USER, KEY = "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"
 PAGE = "https://www.kaggle.com/settings/api"  # where one makes a token
-HIDDEN = "***"
-SECRET = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
-KEYLIKE = re.compile(r"\b(?:[0-9a-f]{32,}|(?:hf|KGAT|wandb_v1|gh[pousr])_\w{8,})\b")
-CARRIERS = (  # what stands before a secret: a header, the query of a signed address, a JSON key
-    re.compile(r"(\b(?:Bearer|Basic) )\S+"),
-    re.compile(r"(https?://[^\s?]+\?)\S+"),
-    re.compile(r"""(["'](?:key|\w*token)["']: ?["'])[^"']+"""),
-)
 
 
 @dataclass(frozen=True)
@@ -42,10 +33,9 @@ class Credentials:
         # It prefers any token it can find; an empty file for one makes it stop looking.
         return {TOKEN: os.devnull, USER: self.user, KEY: self.key}
 
-    def hide(self, text: str) -> str:
-        for value in filter(None, (self.token, self.key)):
-            text = text.replace(value, HIDDEN)
-        return text
+    def secrets(self) -> list[str]:
+        """What must not be shown to anybody."""
+        return [value for value in (self.token, self.key) if value]
 
 
 def find() -> Credentials | None:
@@ -139,19 +129,3 @@ def _close(path: Path) -> None:
     else:
         told = "holds a secret and was open to others; its mode is 600 now"
     print(f"facekit: {path}: {told}", file=sys.stderr)
-
-
-def hide_secrets(text: str) -> str:
-    """The text without what looks like a key, or is the value of a variable named like one."""
-    for name, value in os.environ.items():
-        if SECRET.search(name) and len(value) >= 8:
-            text = text.replace(value, HIDDEN)
-    return KEYLIKE.sub(HIDDEN, text)
-
-
-def redact(text: str, credentials: Credentials | None = None) -> str:
-    """What another program said, without what could be a secret."""
-    text = hide_secrets(credentials.hide(text) if credentials else text)
-    for carrier in CARRIERS:
-        text = carrier.sub(rf"\1{HIDDEN}", text)
-    return text

@@ -29,7 +29,7 @@ class World:
     local_rank: int = 0  # on this machine: the number of its GPU
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process prints and saves."""
         return self.rank == 0
 
@@ -37,12 +37,12 @@ class World:
         """This process's part of a sequence, every item in exactly one process's."""
         return items[self.rank :: self.size]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all are here."""
         if self.size > 1:
             dist.barrier()
 
-    def highest(self, *values: int) -> list[int]:
+    def all_reduce_max(self, *values: int) -> list[int]:
         """The greatest of each value over all processes."""
         if self.size == 1:
             return list(values)
@@ -50,18 +50,20 @@ class World:
         dist.all_reduce(held, dist.ReduceOp.MAX)
         return held.tolist()
 
-    def total(self, values: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of `values` over all processes."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
-    def same_start(self, module: nn.Module) -> None:
+    def broadcast_state(self, module: nn.Module) -> None:
         """Give every process the first one's weights and buffers."""
-        for tensor in module.state_dict().values() if self.size > 1 else ():
+        if self.size == 1:
+            return
+        for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)
 
-    def add_gradients(self, module: nn.Module) -> None:
+    def all_reduce_gradients(self, module: nn.Module) -> None:
         """Replace each gradient by its sum over the processes, each buffer by its mean.
 
         A buffer is a running average (batch norm's, the class centres'), so its mean is what one
@@ -70,12 +72,13 @@ class World:
         if self.size == 1:
             return
         for parameter in module.parameters():
-            if parameter.grad is None:  # this process had no picture
+            if parameter.grad is None:  # this process had no image
                 parameter.grad = torch.zeros_like(parameter)
         _sum_all([parameter.grad for parameter in module.parameters()])
         buffers = [b for b in module.buffers() if b.is_floating_point()]
         _sum_all(buffers)
-        torch._foreach_div_(buffers, self.size) if buffers else None
+        if buffers:
+            torch._foreach_div_(buffers, self.size)
 
 
 def _sum_all(tensors: list[torch.Tensor]) -> None:
@@ -108,10 +111,10 @@ def together() -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def parts(count: int, wanted: int) -> list[slice]:
-    """`count` pictures in `wanted` even runs; those past the last hold none.
+def slices(count: int, wanted: int) -> list[slice]:
+    """`count` images in `wanted` even runs; those past the last hold none.
 
-    No run has a single picture unless there is only one in all: batch norm cannot train on it.
+    No run has a single image unless there is only one in all: batch norm cannot train on it.
     """
     filled = max(1, min(wanted, count // 2))
     edges = [count * part // filled for part in range(filled + 1)] + [count] * (wanted - filled)

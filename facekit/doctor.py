@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import facekit
-from facekit import credentials, runtime
+from facekit import credentials, profiles, runtime
 from facekit.errors import DataError, FacekitError
 from facekit.feed import choose_workers
 from facekit.layout import SPLITS, CourseData, find_term
@@ -65,7 +65,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _profile() -> Choice:
-    profile, reason = runtime.profile()
+    profile, reason = profiles.profile()
     return Choice(profile.name, reason)
 
 

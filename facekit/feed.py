@@ -46,6 +46,10 @@ class Batch(NamedTuple):
     others: torch.Tensor | None  # int64 (B,): the second labels of mixed pictures
     share: torch.Tensor | None  # float32 (B,): how much of a picture its first label stands for
 
+    def rows(self, rows: slice) -> "Batch":
+        """Some of the images, with all that belongs to them."""
+        return Batch(*[None if part is None else part[rows] for part in self])
+
 
 class _Prepared(NamedTuple):
     """A batch as far as a background thread brings it."""

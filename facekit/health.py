@@ -1,7 +1,7 @@
 """Whether a folder of faces can be trusted: all that is odd about its files. Built in notebook 01.
 
 Every image is decoded once. What is found is told, never mended: whether twins are a fault, or
-grey pictures, is for whoever knows where the data came from.
+grey images, is for whoever knows where the data came from.
 """
 
 import hashlib
@@ -15,17 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from facekit import layout, search
+from facekit import layout
 from facekit.errors import DataError, printable
 from facekit.images import FORMATS, read_rgb
 from facekit.layout import CourseData, Term
 
 TINY = 32  # pixels of the shorter side, below which there is hardly a face
 SIDE = 16  # of the print by which near duplicates are found: 256 signs
-NEAR = 10  # signs in which the prints of two saves of one picture differ at most
+NEAR = 10  # signs in which the prints of two saves of one image differ at most
+BLOCK = 256  # prints compared with all others at once
 ORIENTATION = 0x0112  # EXIF
 
 FINDINGS = {  # what: how bad, and what to do
@@ -68,13 +70,13 @@ def look(path: Path) -> Look:
     """Read and decode one image. Never raises: what is wrong is in the result."""
     try:
         content = path.read_bytes()
-        picture = read_rgb(path, content)
+        rgb = read_rgb(path, content)
         with Image.open(path, formats=FORMATS) as image:
             odd = tuple(_oddities(image, path))
     except (DataError, OSError) as error:
         return Look(path, ("unreadable",), str(error))
     digest = hashlib.sha256(content).hexdigest()
-    return Look(path, odd, "", digest, _print_of(picture))
+    return Look(path, odd, "", digest, _print_of(rgb))
 
 
 def _oddities(image: Image.Image, path: Path) -> Iterator[str]:
@@ -94,9 +96,9 @@ def _oddities(image: Image.Image, path: Path) -> Iterator[str]:
         yield "wrong name"
 
 
-def _print_of(picture: Image.Image) -> np.ndarray:
+def _print_of(image: Image.Image) -> np.ndarray:
     """Whether it gets lighter from each place to the next, in a coarse grid (difference hash)."""
-    grey = picture.convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)
+    grey = image.convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)
     levels = np.asarray(grey, np.int16)
     return np.where(np.diff(levels, axis=1) > 0, 1, -1).astype(np.int8).ravel()
 
@@ -162,7 +164,7 @@ def demonstrate(data: CourseData) -> pd.DataFrame:
 def _find_twins(
     parts: dict[str, list[Path]], looks: dict[Path, Look], found: dict[str, list[str]]
 ) -> None:
-    """Files of the same bytes, and pictures that are all but the same."""
+    """Files of the same bytes, and images that are all but the same."""
     split = {path: name for name, part in parts.items() for path in part}
     same: dict[str, list[Path]] = defaultdict(list)
     for one in looks.values():
@@ -179,47 +181,54 @@ def _find_twins(
 
 def near_pairs(prints: Sequence[np.ndarray], near: int = NEAR) -> list[tuple[int, int]]:
     """Pairs of prints (of -1 and 1) that differ in `near` signs at most, of the four nearest."""
-    if len(prints) < 2:
+    if not prints:
         return []
-    signs = np.stack(prints).astype(np.float32)
-    k = min(5, len(signs))
-    cosines, places = search.nearest(signs, signs, k, "cpu")
-    least = 1 - 2 * (near + 0.5) / signs.shape[1]
-    rows, columns = np.nonzero(cosines >= least)
-    pairs = {tuple(sorted((int(r), int(places[r, c])))) for r, c in zip(rows, columns, strict=True)}
-    return sorted(pair for pair in pairs if pair[0] != pair[1])
+    signs = torch.from_numpy(np.stack(prints)).float()
+    least = signs.shape[1] - 2 * near  # each sign that differs takes two from the product
+    pairs = set()
+    for start in range(0, len(signs), BLOCK):
+        products = signs[start : start + BLOCK] @ signs.T
+        nearest = products.topk(min(5, len(signs)))  # one of them is the print itself
+        for row, rank in (nearest.values >= least).nonzero().tolist():
+            one = start + row
+            other = int(nearest.indices[row, rank])
+            if one != other:
+                pairs.add((min(one, other), max(one, other)))
+    return sorted(pairs)
 
 
 def _find_odd_folders(root: Path, term: Term, found: dict[str, list[str]]) -> None:
     """Stray files, empty classes, names that only case tells apart, classes of one split alone."""
-    cls = root / term.classification
-    classes = {
-        split: layout.class_names(cls / split)
-        for split in ("train", "dev")
-        if (cls / split).is_dir()
-    }
-    for folder in (cls, root / term.verification):
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-            odd = path.is_file() and path.suffix != ".csv" and not layout.is_image(path)
-            inside = path.relative_to(folder).parts
-            if layout.is_stray(path.name) or odd:
-                found["stray"].append(str(path))
-            elif len(inside) > 3 and path.is_file() and not any(map(layout.is_stray, inside)):
-                found["too deep"].append(str(path))
-    for split, names in classes.items():
-        found["empty class"] += [
-            str(cls / split / name) for name in names if not layout.image_files(cls / split / name)
-        ]
+    for folder in (root / term.classification, root / term.verification):
+        _find_odd_files(folder, found)
+    classes: dict[Path, list[str]] = {}
+    for split in ("train", "dev"):
+        folder = root / term.classification / split
+        if folder.is_dir():
+            classes[folder] = layout.class_names(folder)
+    for folder, names in classes.items():
         by_case: dict[str, list[str]] = defaultdict(list)
         for name in names:
             by_case[name.casefold()].append(name)
-        found["names differ by case"] += [
-            f"{cls / split}: {', '.join(group)}" for group in by_case.values() if len(group) > 1
-        ]
-    if len(classes) == 2:
-        for one, other in (("train", "dev"), ("dev", "train")):
-            lacking = sorted(set(classes[one]) - set(classes[other]))
-            found["class missing"] += [f"{cls / other} lacks {name}" for name in lacking]
+            if not layout.image_files(folder / name):
+                found["empty class"].append(str(folder / name))
+            for other in classes:
+                if name not in classes[other]:
+                    found["class missing"].append(f"{other} lacks {name}")
+        for group in by_case.values():
+            if len(group) > 1:
+                found["names differ by case"].append(f"{folder}: {', '.join(group)}")
+
+
+def _find_odd_files(folder: Path, found: dict[str, list[str]]) -> None:
+    """What is no image, and images that lie too deep."""
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder).parts
+        other = path.is_file() and path.suffix != ".csv" and not layout.is_image(path)
+        if layout.is_stray(path.name) or other:
+            found["stray"].append(str(path))
+        elif len(inside) > 3 and path.is_file() and not any(map(layout.is_stray, inside)):
+            found["too deep"].append(str(path))
 
 
 def _table(found: dict[str, list[str]]) -> pd.DataFrame:

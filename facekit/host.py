@@ -10,7 +10,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from facekit import runtime
+from facekit import profiles, runtime
 from facekit.errors import FacekitError
 from facekit.layout import TERMS, Term
 from facekit.runtime import Choice
@@ -74,7 +74,7 @@ def find() -> Choice:
 
 def lines(where: Choice, more: Choice) -> list[str]:
     """What follows from where we are. `more`: what the host adds about data and about runs."""
-    (profile, why_profile), (device, why_device) = runtime.profile(), runtime.device()
+    (profile, why_profile), (device, why_device) = profiles.profile(), runtime.device()
     here = runtime.workspace()
     runs, why = runtime.runs()
     why = here.reason if why == "in the workspace" else why
@@ -141,7 +141,7 @@ def on_colab(drive: bool) -> Choice:
         return Choice("", lost if runtime.mirror().value is None else "copied to FACEKIT_MIRROR")
     mount()
     # A session without a GPU has other data and another recipe: it must not meet the same run.
-    copies = DRIVE / "MyDrive" / "facekit-runs" / runtime.profile().value.name
+    copies = DRIVE / "MyDrive" / "facekit-runs" / profiles.profile().value.name
     try:
         copies.mkdir(parents=True, exist_ok=True)
     except OSError as error:

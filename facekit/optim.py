@@ -7,25 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from facekit import runtime
-from facekit.heads import Head
 from facekit.recipes import Recipe
 
 
 def build_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD, with nesterov momentum where it has any, AdamW (Loshchilov and Hutter 2019) or Muon,
-    over every parameter of the module, which is on its device and in its memory format already.
+    """SGD, with nesterov momentum where it has any, or AdamW (Loshchilov and Hutter 2019) over
+    every parameter of the module, which is on its device and in its memory format already.
 
     Biases and batch norm's scales are not decayed: pulling them to zero only moves the output.
     """
-    matrices = hidden_matrices(module) if recipe.optimizer == "muon" else []
-    known = {id(p) for p in matrices}
-    decayed = [p for p in module.parameters() if p.ndim > 1 and id(p) not in known]
+    decayed = [p for p in module.parameters() if p.ndim > 1]
     rest = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
     settings = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    if recipe.optimizer == "muon":
-        return Muon([{"params": matrices, "orthogonal": True}, *groups], **settings)
     # One kernel over all parameters. Elsewhere torch has none, or we have not tried it.
     settings["fused"] = all(p.device.type in ("cpu", "cuda") for p in module.parameters())
     if recipe.optimizer == "adamw":
@@ -52,102 +46,6 @@ def _lay_out(optimizer: torch.optim.Optimizer) -> None:
         for key, value in state.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:
                 state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
-
-
-def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
-    """The weights that mix channels: of dense convolutions and linear layers outside the head.
-
-    A depthwise filter sees one channel, and a head's vectors stand each for a class of its own.
-    """
-    return [
-        layer.weight
-        for layer in module.modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear) and not isinstance(layer, Head)
-        if getattr(layer, "groups", 1) == 1
-    ]
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum made orthogonal before each step (Jordan et al. 2024, kellerjordan.github.io/posts/
-    muon), for the groups with orthogonal=True, and AdamW for all others.
-
-    A weight (out, in, k, k) is the matrix (out, in * k * k). Orthogonal, it moves along all its
-    directions alike, also those that the gradient hardly shows. The step is scaled to the usual
-    length of AdamW's (Liu et al. 2025, arXiv 2502.16982), so one learning rate suits both.
-    torch.optim.Muon does the same to matrices, and takes neither convolutions nor anything else.
-    """
-
-    def __init__(
-        self,
-        groups: list[dict],
-        lr: float,
-        weight_decay: float,
-        momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        adam = {"betas": betas, "eps": eps}
-        settings = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
-        super().__init__(groups, settings | adam | {"orthogonal": False, "steps": 0})
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Change every parameter that has a gradient."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                group["steps"] += 1
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-                kind = self._orthogonal if group["orthogonal"] else self._adamw
-                kind(group, parameters, [p.grad for p in parameters])
-
-    def _orthogonal(self, group: dict, parameters: list, gradients: list) -> None:
-        momentum = self._remembered("momentum", parameters)
-        torch._foreach_lerp_(momentum, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momentum, group["momentum"])  # nesterov's
-        for shape in dict.fromkeys(p.shape for p in parameters):  # those of one shape at once
-            same = [i for i, p in enumerate(parameters) if p.shape == shape]
-            matrices = torch.stack([ahead[i].flatten(1) for i in same])  # (n, out, in * k * k)
-            size = 0.2 * max(matrices.shape[1:]) ** 0.5
-            for i, matrix in zip(same, orthogonalize(matrices), strict=True):
-                parameters[i].add_(matrix.reshape(shape), alpha=-group["lr"] * size)
-
-    def _adamw(self, group: dict, parameters: list, gradients: list) -> None:
-        means = self._remembered("mean", parameters)
-        squares = self._remembered("square", parameters)
-        first, second = group["betas"]
-        torch._foreach_lerp_(means, gradients, 1 - first)
-        torch._foreach_mul_(squares, second)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
-        roots = torch._foreach_sqrt(squares)
-        torch._foreach_div_(roots, (1 - second ** group["steps"]) ** 0.5)
-        torch._foreach_add_(roots, group["eps"])
-        rate = group["lr"] / (1 - first ** group["steps"])
-        torch._foreach_addcdiv_(parameters, means, roots, -rate)
-
-    def _remembered(self, what: str, parameters: list[nn.Parameter]) -> list[torch.Tensor]:
-        for parameter in parameters:
-            if what not in self.state[parameter]:
-                self.state[parameter][what] = torch.zeros_like(parameter)
-        return [self.state[parameter][what] for parameter in parameters]
-
-
-def orthogonalize(matrices: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """U V^T for each matrix U S V^T of (n, rows, columns), nearly: five Newton-Schulz steps.
-
-    Jordan's polynomial brings singular values from 0.01 of the matrix's length on to 0.7 ... 1.2.
-    That is near enough, so products are in bfloat16 where the device has it.
-    """
-    if dtype is None:
-        usual = runtime.precision(matrices.device).value
-        dtype = usual if usual == torch.bfloat16 else torch.float32
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices  # the smaller of the two products of x with itself
-    x = (x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)).to(dtype)
-    for _ in range(5):
-        gram = x @ x.mT
-        x = 3.4445 * x + (2.0315 * gram @ gram - 4.7750 * gram) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
 
 
 def rate(

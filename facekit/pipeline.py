@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from facekit import certainty, comparison, openset, rules, runtime, sources, submit
+from facekit import certainty, comparison, openset, profiles, rules, runtime, submit
 from facekit.errors import DataError
 from facekit.layout import NO_MATCH, CourseData
+from facekit.manifest import read_manifest
 from facekit.openset import Threshold
 from facekit.predict import TrainedRun, class_means, classify, embed, find_bad
 from facekit.profiles import PROFILES
@@ -99,12 +100,12 @@ def fresh_run(name: str) -> Path:
 
 def course_recipe(data: CourseData) -> str:
     """The recipe for this data: that of the profile it was made for, else of this machine."""
-    return made_for(data.root) or runtime.profile().value.name
+    return made_for(data.root) or profiles.profile().value.name
 
 
 def made_for(root: Path) -> str | None:
     """The profile that the course in `root` was rendered for, by its manifest; else None."""
-    name = sources.manifest(root).get("name")
+    name = read_manifest(root).get("name")
     return name if isinstance(name, str) and name in PROFILES else None
 
 

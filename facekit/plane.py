@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from facekit import heads
 from facekit.layout import ImageSet
+from facekit.models import heads
 from facekit.predict import TrainedRun, embed
 
 

@@ -1,47 +1,46 @@
-"""Which picture goes where in the course's tree, before any is made. Built in notebook 01.
+"""Which image goes where in the course's tree, before any is made. Built in notebook 01.
 
 A plan depends on its arguments alone: the same people and seed give the same course.
 """
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from facekit.errors import DataError
 from facekit.layout import NO_MATCH, CourseData, Term, class_names, image_files
 from facekit.profiles import Profile
 from facekit.tables import write_table
 
-Picture = Any  # (person, shot) to render, or the path of a photograph
+ImageSource = tuple[int, int] | Path  # (person, shot) to render, or a photograph
 
 
 @dataclass
 class Plan:
-    """Which picture goes where in the course's tree, before any is made."""
+    """Which image goes where in the course's tree, before any is made."""
 
-    train: dict[str, list[Picture]]  # identity -> its pictures
-    dev: dict[str, list[Picture]]
-    test: list[tuple[Picture, str]]  # with the identity that is the answer
-    known: dict[str, Picture]
-    unknown_dev: list[tuple[Picture, str]]  # with the identity, or n000000
-    unknown_test: list[tuple[Picture, str]]
+    train: dict[str, list[ImageSource]]  # identity -> its images
+    dev: dict[str, list[ImageSource]]
+    test: list[tuple[ImageSource, str]]  # with the identity that is the answer
+    known: dict[str, ImageSource]
+    unknown_dev: list[tuple[ImageSource, str]]  # with the identity, or n000000
+    unknown_test: list[tuple[ImageSource, str]]
 
-    def files(self, term: Term) -> Iterator[tuple[str, Picture]]:
-        """Every picture with its path below the course's root."""
+    def files(self, term: Term) -> Iterator[tuple[str, ImageSource]]:
+        """Every image with its path below the course's root."""
         for split in ("train", "dev"):
-            for identity, pictures in getattr(self, split).items():
-                for number, picture in enumerate(pictures, start=1):
-                    yield f"{term.classification}/{split}/{identity}/{number:04d}_01.jpg", picture
-        for row, (picture, _) in enumerate(self.test):
-            yield f"{term.classification}/test/{self.test_name(row, term)}", picture
-        for identity, picture in self.known.items():
-            yield f"{term.verification}/known/{identity}/0001_01.jpg", picture
+            for identity, images in getattr(self, split).items():
+                for number, image in enumerate(images, start=1):
+                    yield f"{term.classification}/{split}/{identity}/{number:04d}_01.jpg", image
+        for row, (image, _) in enumerate(self.test):
+            yield f"{term.classification}/test/{self.test_name(row, term)}", image
+        for identity, image in self.known.items():
+            yield f"{term.verification}/known/{identity}/0001_01.jpg", image
         for split in ("unknown_dev", "unknown_test"):
-            for row, (picture, _) in enumerate(getattr(self, split)):
-                yield f"{term.verification}/{split}/{row:06d}.jpg", picture
+            for row, (image, _) in enumerate(getattr(self, split)):
+                yield f"{term.verification}/{split}/{row:06d}.jpg", image
 
     @staticmethod
     def test_name(row: int, term: Term) -> str:
@@ -52,47 +51,44 @@ class Plan:
         label = {identity: index for index, identity in enumerate(sorted(self.train))}
         names = [self.test_name(row, term) for row in range(len(self.test))]
         classes = [label[identity] for _, identity in self.test]
-        dev, test = ([who for _, who in part] for part in (self.unknown_dev, self.unknown_test))
-        cls, ver, answers = root / term.classification, root / term.verification, root / "answers"
-        for path, ids, labels in (
-            (cls / "classification_sample_submission.csv", names, [0] * len(names)),
-            (ver / "verification_sample_submission.csv", range(len(test)), [NO_MATCH] * len(test)),
-            (ver / "verification_dev.csv", range(len(dev)), dev),
-            (answers / "classification_test.csv", names, classes),
-            (answers / "verification_test.csv", range(len(test)), test),
-        ):
-            write_table(path, ["id", "label"], zip(ids, labels, strict=True))
+        dev = [who for _, who in self.unknown_dev]
+        test = [who for _, who in self.unknown_test]
+        folder = root / term.classification
+        _write(folder / "classification_sample_submission.csv", names, [0] * len(names))
+        _write(root / "answers" / "classification_test.csv", names, classes)
+        folder = root / term.verification
+        rows = range(len(test))
+        _write(folder / "verification_sample_submission.csv", rows, [NO_MATCH] * len(test))
+        _write(folder / "verification_dev.csv", range(len(dev)), dev)
+        _write(root / "answers" / "verification_test.csv", rows, test)
 
-    def counts(self) -> dict[str, int]:
-        return {
-            "classes": len(self.train),
-            "train": sum(map(len, self.train.values())),
-            "dev": sum(map(len, self.dev.values())),
-            **{
-                part: len(getattr(self, part))
-                for part in ("test", "known", "unknown_dev", "unknown_test")
-            },
-        }
+
+def _write(path: Path, ids: Sequence, labels: Sequence) -> None:
+    write_table(path, ["id", "label"], zip(ids, labels, strict=True))
 
 
 def synthetic_plan(profile: Profile, seed: int = 0) -> Plan:
     """A course of rendered people; person k is the identity n<k>, so numbers have gaps."""
     rng = random.Random(f"plan {seed}")
-    dev_strangers, test_strangers = profile.unknown_dev // 9, profile.unknown_test // 9
+    dev_strangers = profile.unknown_dev // 9
+    test_strangers = profile.unknown_test // 9
     people = profile.classes + profile.known + dev_strangers + test_strangers
     numbers = rng.sample(range(1, 100_000), people)
-    classes, rest = sorted(numbers[: profile.classes]), numbers[profile.classes :]
-    known, strangers = sorted(rest[: profile.known]), rest[profile.known :]
-    first_dev, first_test = profile.train, profile.train + profile.dev
+    classes = sorted(numbers[: profile.classes])
+    rest = numbers[profile.classes :]
+    known = sorted(rest[: profile.known])
+    strangers = rest[profile.known :]
+    first_dev = profile.train
+    first_test = first_dev + profile.dev
     per_class = first_test + profile.test
 
-    def shots(low: int, high: int) -> dict[str, list[Picture]]:
+    def shots(low: int, high: int) -> dict[str, list[ImageSource]]:
         return {f"n{person:06d}": [(person, s) for s in range(low, high)] for person in classes}
 
     test = [(shot, who) for who, found in shots(first_test, per_class).items() for shot in found]
     rng.shuffle(test)
 
-    def probes(count: int, strangers: list[int], first_shot: int) -> list[tuple[Picture, str]]:
+    def probes(count: int, strangers: list[int], first_shot: int) -> list[tuple[ImageSource, str]]:
         """Faces of known people, some of them more than once, and of strangers."""
         mated = [rng.choice(known) for _ in range(count - len(strangers))]
         found = [((p, first_shot + i), f"n{p:06d}") for i, p in enumerate(mated)]
@@ -120,17 +116,18 @@ def folder_plan(folder: Path, seed: int = 0) -> Plan:
     """
     rng = random.Random(f"plan {seed}")
     people = [image_files(folder / name) for name in class_names(folder)]
-    people = [pictures for pictures in people if pictures]
+    people = [images for images in people if images]
     rng.shuffle(people)
-    for pictures in people:
-        rng.shuffle(pictures)
-    able = [i for i, pictures in enumerate(people) if len(pictures) >= 6]
+    _shuffle_each(people, rng)
+    able = [i for i, images in enumerate(people) if len(images) >= 6]
     classes = able[: math.ceil(len(able) * 3 / 4)]
-    others = [i for i in range(len(people)) if i not in set(classes)]
+    taken = set(classes)
+    others = [i for i in range(len(people)) if i not in taken]
     found = [i for i in others if len(people[i]) > 1]
     singles = [i for i in others if len(people[i]) == 1]
-    spare = max(0, 2 - len(singles))  # a stranger for each of dev and test
-    singles, pairs = singles + found[:spare], found[spare:]
+    lacking = max(0, 2 - len(singles))  # a stranger for each of dev and test
+    singles += found[:lacking]
+    pairs = found[lacking:]
     if len(classes) < 2 or len(pairs) < 2:
         raise DataError(
             f"{folder}: too few people; a course needs 2 classes and, besides, 2 people to know, "
@@ -149,24 +146,21 @@ def _folder_plan(
     rng: random.Random,
 ) -> Plan:
     name = {i: f"n{i + 1:06d}" for i in range(len(people))}
-    parts: dict[str, dict[str, list[Path]]] = {"train": {}, "dev": {}, "test": {}}
-    for i in sorted(classes):
-        few = len(people[i]) // 6
-        cuts = people[i][2 * few :], people[i][:few], people[i][few : 2 * few]
-        for part, pictures in zip(parts.values(), cuts, strict=True):
-            part[name[i]] = pictures
-    test = [(p, who) for who, pictures in parts["test"].items() for p in pictures]
+    sixth = {i: len(people[i]) // 6 for i in sorted(classes)}
+    train = {name[i]: people[i][2 * few :] for i, few in sixth.items()}
+    dev = {name[i]: people[i][:few] for i, few in sixth.items()}
+    test = [(p, name[i]) for i, few in sixth.items() for p in people[i][few : 2 * few]]
     mated = [(p, name[i]) for i in pairs for p in people[i][1:]]
     strangers = [(people[i][0], NO_MATCH) for i in singles][: max(2, len(mated) // 8)]
-    for found in (test, mated, strangers):
-        rng.shuffle(found)
-    cut, cut_strangers = max(1, len(mated) // 3), max(1, len(strangers) // 3)
-    dev = mated[:cut] + strangers[:cut_strangers]
-    final = mated[cut:] + strangers[cut_strangers:]
-    rng.shuffle(dev)
-    rng.shuffle(final)
+    _shuffle_each([test, mated, strangers], rng)
+    cut = max(1, len(mated) // 3)
+    cut_strangers = max(1, len(strangers) // 3)
+    unknown_dev = mated[:cut] + strangers[:cut_strangers]
+    unknown_test = mated[cut:] + strangers[cut_strangers:]
+    rng.shuffle(unknown_dev)
+    rng.shuffle(unknown_test)
     known = {name[i]: people[i][0] for i in sorted(pairs)}
-    return Plan(parts["train"], parts["dev"], test, known, dev, final)
+    return Plan(train, dev, test, known, unknown_dev, unknown_test)
 
 
 def held_out_plan(course: CourseData, people: int, seed: int = 0) -> Plan:
@@ -190,16 +184,17 @@ def held_out_plan(course: CourseData, people: int, seed: int = 0) -> Plan:
     lacking = [name for name in held if len(images[name]["train"] + images[name]["dev"]) < 2]
     if lacking:
         raise DataError(f"{course.root}: {lacking[0]} has one image; who is looked for needs two")
-    known, strangers = sorted(held[: people // 2]), held[people // 2 :]
+    known = sorted(held[: people // 2])
+    strangers = held[people // 2 :]
     rest = {name: parts for name, parts in images.items() if name not in set(held)}
     test = [(path, name) for name, parts in rest.items() for path in parts["dev"][1::2]]
     if not test:
         raise DataError(f"{course.root}: one dev image an identity; there is none to test on")
     rng.shuffle(test)
     shots = {name: images[name]["train"] + images[name]["dev"] for name in held}
-    for pictures in shots.values():
-        rng.shuffle(pictures)
-    dev, final = (_held_out_probes(shots, known[i::2], strangers[i::2], rng) for i in (0, 1))
+    _shuffle_each(shots.values(), rng)
+    dev = _held_out_probes(shots, known[0::2], strangers[0::2], rng)
+    final = _held_out_probes(shots, known[1::2], strangers[1::2], rng)
     return Plan(
         train={name: parts["train"] for name, parts in rest.items()},
         dev={name: parts["dev"][::2] for name, parts in rest.items()},
@@ -208,6 +203,11 @@ def held_out_plan(course: CourseData, people: int, seed: int = 0) -> Plan:
         unknown_dev=dev,
         unknown_test=final,
     )
+
+
+def _shuffle_each(lists: Iterable[list], rng: random.Random) -> None:
+    for one in lists:
+        rng.shuffle(one)
 
 
 def _images_by_identity(course: CourseData) -> dict[str, dict[str, list[Path]]]:

@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 
 from facekit.images import read_rgb
 from facekit.plane import Faces, Plane
-from facekit.train import History
+from facekit.training import History
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"

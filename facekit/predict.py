@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facekit import networks, runtime, weights
+from facekit import models, runtime, weights
 from facekit.augment import Preprocess
 from facekit.errors import BatchError, DataError, FacekitError, RunError
 from facekit.feed import Feed
-from facekit.fold import fold_batch_norm
+from facekit.inference import forward_precision, in_parts
 from facekit.layout import CourseData
-from facekit.networks import FaceNet
-from facekit.train import forward_precision, in_parts
+from facekit.models.fold import fold_batch_norm
+from facekit.models.net import FaceNet
 
 BATCH = 128
 # What a file raises that is sound and holds something else than a network of this kit.
@@ -61,7 +61,7 @@ def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
     folder, where = Path(folder), runtime.device(device).value
     saved = weights.load_run(folder / "best.pt")
     try:
-        net = networks.build(saved["spec"], len(saved["classes"]))
+        net = models.build(saved["spec"], len(saved["classes"]))
         net.load_state_dict(saved["net"])
         run = TrainedRun(
             folder=folder,

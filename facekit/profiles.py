@@ -1,8 +1,12 @@
 """How much data: four sizes of the same course, in one table. Built in notebook 01."""
 
+import os
 from dataclasses import dataclass
 
+import torch
+
 from facekit.errors import RecipeError
+from facekit.runtime import Choice
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,13 @@ def get_profile(name: str) -> Profile:
     if name not in PROFILES:
         raise RecipeError(f"no profile {name!r}; choose one of: {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def profile() -> Choice:
+    """The profile to work with: FACEKIT_PROFILE where it is set, else by the machine."""
+    wanted = os.environ.get("FACEKIT_PROFILE")
+    if wanted:
+        return Choice(get_profile(wanted), "FACEKIT_PROFILE")
+    if torch.cuda.is_available():
+        return Choice(get_profile("gpu"), "there is a GPU")
+    return Choice(get_profile("laptop"), "there is no GPU")

@@ -44,7 +44,7 @@ def plain_batches(run, size: int | None = None) -> Iterator:
     Of the first `size` pictures of each, where that is given. There is no end to them.
     """
     run.feed.augment = NOTHING  # until the run itself goes on: run.batches chooses anew
-    batches = chain.from_iterable(map(run.order, count()))
+    batches = chain.from_iterable(map(run.sampler, count()))
     yield from run.feed.batches(keys[:size] for keys in batches)
 
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 
 from facekit.errors import RecipeError
-from facekit.profiles import get_profile
 
 CPU_INFO = Path("/proc/cpuinfo")
 # FLOP a second of a training step (of a thread, on a CPU), seconds to compile, and the share of the
@@ -128,16 +127,6 @@ def _train_depthwise(where: torch.device) -> None:
         output = torch.nn.functional.conv2d(pictures.requires_grad_(), weight, groups=8)
     output.float().sum().backward()
     torch.cuda.synchronize(where)
-
-
-def profile() -> Choice:
-    """The profile: FACEKIT_PROFILE where it is set, else by the machine."""
-    wanted = os.environ.get("FACEKIT_PROFILE")
-    if wanted:
-        return Choice(get_profile(wanted), "FACEKIT_PROFILE")
-    if torch.cuda.is_available():
-        return Choice(get_profile("gpu"), "there is a GPU")
-    return Choice(get_profile("laptop"), "there is no GPU")
 
 
 def workspace() -> Choice:

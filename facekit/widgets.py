@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps
 
-from facekit import ablations, anatomy, augment_gpu, blocks, heads, layout, optim, plots
+from facekit import ablations, augment_gpu, layout, optim, plots
 from facekit.augment import NOTHING, Augment, Preprocess, only
 from facekit.changes import draw
 from facekit.layout import CourseData
+from facekit.models import blocks, heads, summary
 from facekit.panel import describe_threshold as describe_threshold
 from facekit.panel import threshold as threshold
 from facekit.recipes import CHOICES, Recipe
@@ -215,7 +216,7 @@ def block_table(
     """
     make = blocks.BLOCKS[name]
     options = {"se": se} if "se" in signature(make).parameters else {}
-    return anatomy.describe_block(make(channels, out, stride, **options), channels, size)
+    return summary.describe_block(make(channels, out, stride, **options), channels, size)
 
 
 def block(size: int = 28) -> ipywidgets.VBox:

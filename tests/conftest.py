@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from facekit import cli, recipes, sources, train
+from facekit import cli, recipes, sources, training
 from facekit.layout import CourseData
 from facekit.profiles import Profile
 
@@ -78,7 +78,7 @@ def trained(
 ) -> Path:
     """The folder of a short training on `course`, for reading only."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    train.fit(trained_recipe, course, folder, device="cpu", progress=False)
+    training.fit(trained_recipe, course, folder, device="cpu", progress=False)
     return folder
 
 

@@ -1,6 +1,7 @@
-"""A server on this machine that plays Kaggle to Kaggle's own client, with good answers and bad.
+"""A server on this machine that plays Kaggle to kagglehub and Kaggle's own program.
 
-As a program it is that client, sent to the address in FAKE_KAGGLE; by itself it goes to port 80.
+It gives good answers and bad. As a program this file is Kaggle's, sent to the address in
+FAKE_KAGGLE.
 """
 
 import json
@@ -168,12 +169,16 @@ def playing() -> Iterator[FakeKaggle]:
         thread.join()
 
 
-def be_the_client() -> None:
-    """Kaggle's client, sent to FAKE_KAGGLE, without its waits between two attempts."""
+def redirect() -> None:
+    """Send what this process asks of Kaggle to the address in FAKE_KAGGLE."""
     from kagglesdk import kaggle_env
 
-    kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.LOCAL] = os.environ["FAKE_KAGGLE"]
-    os.environ["KAGGLE_API_ENVIRONMENT"] = "LOCALHOST"
+    kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.PROD] = os.environ["FAKE_KAGGLE"]
+
+
+def be_the_client() -> None:
+    """Kaggle's program, without its waits between two attempts."""
+    redirect()
     time.sleep = lambda seconds: None
     from kaggle.cli import main
 

@@ -6,17 +6,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from facekit import ablations, networks, recipes
+from facekit import ablations, models, recipes
 from facekit.ablations import FULL, PUBLISHED, SCALES
-from facekit.blocks import SqueezeExcite
 from facekit.errors import DataError, FacekitError, RecipeError
+from facekit.models import zoo
+from facekit.models.blocks import SqueezeExcite
 from facekit.profiles import PROFILES
-from facekit.run import HISTORY
+from facekit.training.history import HISTORY
 
 
 def test_the_table_has_the_rows_of_the_networks():
     table = ablations.published()
-    assert list(table.index) == list(networks.TABLE)
+    assert list(table.index) == list(models.TABLE)
     assert table["dev_accuracy"].idxmin() == "row06"
     assert table["dev_accuracy"].idxmax() == "row12"
     assert (table["dev_accuracy"] <= table["train_accuracy"]).all()
@@ -25,7 +26,7 @@ def test_the_table_has_the_rows_of_the_networks():
 @pytest.mark.parametrize("row", PUBLISHED)
 def test_in_full_a_row_is_trained_as_published(row):
     made, of = ablations.recipe(row, FULL), PUBLISHED[row]
-    assert networks.as_spec(made.network) == networks.TABLE[row]
+    assert zoo.as_spec(made.network) == models.TABLE[row]
     assert (made.epochs, made.schedule, made.optimizer) == (of.epochs, of.schedule, of.optimizer)
     assert (made.learning_rate, made.momentum, made.weight_decay) == (of.learning_rate, 0.99, 5e-4)
     assert (made.image_size, made.batch_size, made.warmup_epochs) == (224, 128, 0)
@@ -39,7 +40,7 @@ def test_every_profile_has_a_scale_whose_rows_can_be_built(profile):
     assert set(scale.rows) <= set(PUBLISHED)
     for row in scale.rows:
         made = ablations.recipe(row, scale)
-        assert networks.as_spec(made.network).stride <= made.image_size
+        assert zoo.as_spec(made.network).stride <= made.image_size
         assert made.epochs >= 1
         if row in ("row09", "row10", "row11"):
             assert made.epochs <= made.restart_epochs, "these never restarted"
@@ -50,7 +51,7 @@ SQUEEZED = {"row01": 0, "row03": 0, "row04": 2, "row12": 4}
 
 @pytest.mark.parametrize(("row", "squeezed"), SQUEEZED.items())
 def test_the_stand_in_has_squeeze_excite_where_the_row_has_it(row, squeezed):
-    net = networks.build(ablations.recipe(row, SCALES["smoke"]).network, 5)
+    net = models.build(ablations.recipe(row, SCALES["smoke"]).network, 5)
     assert sum(isinstance(module, SqueezeExcite) for module in net.modules()) == squeezed
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from facekit import pipeline, predict, recipes, sources, store, submit, train
+from facekit import pipeline, predict, recipes, sources, store, submit, training
 from facekit.augment import Augment, Preprocess
 from facekit.checkpoint import Checkpoints
 from facekit.errors import DataError, RunError
@@ -21,6 +21,7 @@ from facekit.feed import Feed
 from facekit.layout import NO_MATCH, CourseData
 from facekit.profiles import Profile
 from facekit.store import most_bad, open_store
+from facekit.training import loop
 from facekit.weights import digest
 
 PROFILE = Profile("hundred", 6, 20, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
@@ -55,8 +56,9 @@ def small(*changes: str) -> recipes.Recipe:
     return recipes.load("smoke", [*settings, *changes])
 
 
-def fit(root: Path, out: Path, *changes: str, **keys) -> train.History:
-    return train.fit(small(*changes), CourseData(root), out, device="cpu", progress=False, **keys)
+def fit(root: Path, out: Path, *changes: str, **keys) -> training.History:
+    data = CourseData(root)
+    return training.fit(small(*changes), data, out, device="cpu", progress=False, **keys)
 
 
 def state(out: Path) -> dict[str, str]:
@@ -108,7 +110,7 @@ def test_stopped_and_resumed_with_a_bad_image_it_ends_with_the_same_bits(
     root, bad, tmp_path, number, monkeypatch
 ):
     fit(root, tmp_path / "whole")
-    step, left = train.train_step, number
+    step, left = loop.train_step, number
 
     def counting(*arguments):
         nonlocal left
@@ -117,8 +119,8 @@ def test_stopped_and_resumed_with_a_bad_image_it_ends_with_the_same_bits(
             os.kill(os.getpid(), signal.SIGTERM)
         return step(*arguments)
 
-    monkeypatch.setattr(train, "train_step", counting)
-    with pytest.raises(train.Interrupted):
+    monkeypatch.setattr(loop, "train_step", counting)
+    with pytest.raises(training.Interrupted):
         fit(root, tmp_path / "run")
     monkeypatch.setenv("FACEKIT_CACHE", str(tmp_path / "cache"))  # decided anew, in the same way
     fit(root, tmp_path / "run")
@@ -138,7 +140,7 @@ def start(root: Path, out: Path, launcher: tuple = (), *changes: str) -> subproc
 
 
 def test_killed_with_a_bad_image_it_ends_with_the_same_bits(root, bad, tmp_path):
-    train.fit(recipes.load("smoke", LONG), CourseData(root), tmp_path / "whole", "cpu", False)
+    training.fit(recipes.load("smoke", LONG), CourseData(root), tmp_path / "whole", "cpu", False)
     process = start(root, tmp_path / "run")
     deadline = time.monotonic() + 240
     while not Checkpoints(tmp_path / "run").paths():

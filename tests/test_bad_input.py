@@ -337,7 +337,7 @@ def test_what_does_not_exist_is_named_beside_what_does(
         ("learning_rate=fast", "learning_rate must be of type float"),
         ("epochs=0", "epochs must be over 0"),
         ("batch_size=1", "batch norm needs a batch_size of at least 2"),
-        ("optimizer=adam", "optimizer is one of: adamw, sgd, muon"),
+        ("optimizer=adam", "optimizer is one of: adamw, sgd"),
         ("learning_rate=nan", "learning_rate must be from 0 to 1000, not nan"),
         ("learning_rate=inf", "learning_rate must be from 0"),
         ("learning_rate=-1", "learning_rate must be"),

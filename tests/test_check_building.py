@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from facekit import anatomy, networks
-from facekit.blocks import ResidualBlock, SqueezeExcite
+from facekit import models
 from facekit.check import building
+from facekit.models import specs, summary
+from facekit.models.blocks import ResidualBlock, SqueezeExcite
 
 SEEDS = range(12)
 
@@ -75,6 +76,6 @@ def test_the_receptive_field_is_what_has_a_slope(seed):
 
 
 def test_the_receptive_field_is_that_of_the_anatomy():
-    spec = networks.NetworkSpec(networks.Stem(4), (networks.Stage("conv", 4, 2, stride=2),))
-    table = anatomy.describe(networks.build(spec, 3), 16)
+    spec = specs.NetworkSpec(specs.Stem(4), (specs.Stage("conv", 4, 2, stride=2),))
+    table = summary.describe(models.build(spec, 3), 16)
     assert building.receptive_field([(3, 2), (3, 2), (3, 1)]) == table["sees"]["all"]

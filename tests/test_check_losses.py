@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
-from facekit import heads
 from facekit.check import losses as exercises
-from facekit.losses import CenterLoss, TripletLoss
+from facekit.models import heads
+from facekit.models.losses import CenterLoss, TripletLoss
 
 SEEDS = range(12)
 

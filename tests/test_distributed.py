@@ -14,9 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekit import recipes, train
+from facekit import recipes, training
 from facekit.checkpoint import Checkpoints
-from facekit.distributed import ALONE, World, parts
+from facekit.distributed import ALONE, World, slices
 from facekit.weights import digest
 
 SETTINGS = [
@@ -72,7 +72,7 @@ def pair(course, tmp_path_factory) -> Path:
 def test_two_processes_follow_the_curve_of_one_with_the_same_batches(course, pair, tmp_path):
     """Fifty steps: one process sends its batches through in two parts, as the two divide them."""
     recipe = recipes.load("smoke", [*SETTINGS, "parts=2"])
-    rows = train.fit(recipe, course, tmp_path / "one", device="cpu", progress=False).rows
+    rows = training.fit(recipe, course, tmp_path / "one", device="cpu", progress=False).rows
     assert len(rows) * 5 == 50
     for mine, theirs in zip(rows, last(pair)["progress"]["rows"], strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-5)
@@ -117,7 +117,7 @@ def test_one_process_killed_ends_all_and_the_same_call_goes_on(course, pair, tmp
 @given(st.integers(1, 300), st.integers(1, 16))
 @settings(deadline=None, derandomize=True)
 def test_parts_are_even_runs_that_hold_everything_once(count, wanted):
-    found = parts(count, wanted)
+    found = slices(count, wanted)
     assert len(found) == wanted
     indices = [list(range(count))[part] for part in found]
     assert list(chain(*indices)) == list(range(count))
@@ -134,7 +134,7 @@ def test_every_item_is_in_exactly_one_share(count, size):
 
 
 def test_alone_there_is_nothing_to_agree_on():
-    assert ALONE.highest(True, 0) == [True, 0]
-    assert ALONE.first
+    assert ALONE.all_reduce_max(True, 0) == [True, 0]
+    assert ALONE.is_main
     values = torch.tensor([1.0, 2.0])
-    assert torch.equal(ALONE.total(values.clone()), values)
+    assert torch.equal(ALONE.all_reduce(values.clone()), values)

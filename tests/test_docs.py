@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from facekit import check, layout, sources
+from facekit import check, layout, manifest, sources
 from facekit.layout import CourseData, Term
 from facekit.profiles import Profile
 
@@ -115,7 +115,7 @@ def test_the_settings_that_are_shown_are_those_of_pyproject():
 
 def test_the_term_that_is_shown_can_be_made_and_read(tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "TERMS", terms := dict(layout.TERMS))
-    monkeypatch.setattr(sources, "TERMS", terms)
+    monkeypatch.setattr(manifest, "TERMS", terms)
     (example,) = [code for code in fenced("python") if "TERMS" in code]
     exec(example, {"TERMS": terms, "Term": Term})
     profile = Profile("dot", 2, 2, 1, 1, known=2, unknown_dev=9, unknown_test=9, pixels=16)

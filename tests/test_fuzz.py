@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facekit import networks, pipeline, predict, recipes, sources, submit, weights
+from facekit import pipeline, predict, recipes, sources, submit, weights
 from facekit.errors import DataError, FacekitError, RunError
 from facekit.images import MAX_PIXELS, read_rgb
 from facekit.layout import CourseData, class_names, image_files, is_stray, read_identities
+from facekit.manifest import MANIFEST, read_manifest
+from facekit.models import zoo
 from facekit.tables import read_table
 
 IMAGES, TABLES, NOTES, RUNS, TREES = 10_000, 2_000, 1_000, 1_000, 300
@@ -151,10 +153,10 @@ def damaged(path: Path, judge: Callable[[], object], turns: int) -> tuple[list, 
 
 
 def test_a_damaged_manifest_is_read_or_refused(copy_of_course: Path, tiny_profile):
-    path = copy_of_course / sources.MANIFEST
+    path = copy_of_course / MANIFEST
 
     def judge() -> str | None:
-        assert isinstance(sources.manifest(copy_of_course), dict)
+        assert isinstance(read_manifest(copy_of_course), dict)
         return pipeline.made_for(copy_of_course)
 
     results, _ = damaged(path, judge, NOTES)
@@ -175,7 +177,7 @@ def test_more_people_of_a_damaged_manifest_are_none_or_it_is_refused(
     asked = []
     monkeypatch.setattr(sources, "set_up", lambda *where, **how: asked.append(where))
     course = CourseData(copy_of_course)
-    path = copy_of_course / sources.MANIFEST
+    path = copy_of_course / MANIFEST
     whole = json.loads(path.read_text())
     damaged(path, lambda: sources.more_people(course, progress=False), NOTES)
     for key in whole:
@@ -196,7 +198,7 @@ def test_more_people_of_a_damaged_manifest_are_none_or_it_is_refused(
 def test_no_damaged_manifest_lets_a_set_up_overwrite_anything(
     copy_of_course: Path, tiny_profile, unchanged
 ):
-    path = copy_of_course / sources.MANIFEST
+    path = copy_of_course / MANIFEST
     inside = copy_of_course / CourseData(copy_of_course).term.classification
 
     def judge() -> CourseData:
@@ -232,7 +234,7 @@ def test_a_damaged_recipe_is_a_recipe_or_refused(tmp_path: Path):
     assert all(isinstance(recipe, recipes.Recipe) for recipe in results)
     for recipe in results:
         try:
-            networks.as_spec(recipe.network)
+            zoo.as_spec(recipe.network)
         except FacekitError as error:
             assert "\n" not in str(error)
 

@@ -27,7 +27,7 @@ def found(root: Path) -> dict[str, int]:
 
 
 def photograph(seed: int = 0, size: int = 48) -> Image.Image:
-    """A picture with large shapes, like nothing in the course."""
+    """An image with large shapes, like nothing in the course."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
 
@@ -69,7 +69,7 @@ def test_sixteen_bits_are_told(root):
     assert {"16 bit", "grey"} <= set(found(root))
 
 
-def test_a_picture_that_lies_on_its_side_is_told(root):
+def test_an_image_that_lies_on_its_side_is_told(root):
     exif = Image.Exif()
     exif[health.ORIENTATION] = 6
     photograph().save(train_images(root)[0].with_name("side.jpg"), exif=exif)
@@ -103,12 +103,12 @@ def test_the_same_file_twice_is_a_duplicate_and_in_another_split_worse(root):
     assert table.index[0] == "in two splits"  # the worst comes first
 
 
-def test_a_picture_saved_anew_is_a_near_duplicate(root):
+def test_an_image_saved_anew_is_a_near_duplicate(root):
     folder = train_images(root)[0].parent
-    picture = photograph(3, 96)
-    picture.save(folder / "one.png")
-    picture.resize((64, 64), Image.Resampling.LANCZOS).save(folder / "two.jpg", quality=60)
-    lighter = Image.eval(picture, lambda level: 20 + int(0.85 * level))
+    photo = photograph(3, 96)
+    photo.save(folder / "one.png")
+    photo.resize((64, 64), Image.Resampling.LANCZOS).save(folder / "two.jpg", quality=60)
+    lighter = Image.eval(photo, lambda level: 20 + int(0.85 * level))
     lighter.save(folder / "three.jpg", quality=80)
     photograph(4, 96).save(folder / "other.png")
     table = health.examine(root).set_index("what")

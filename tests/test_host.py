@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from facekit import host, layout, pipeline, runtime, sources, train
+from facekit import host, layout, pipeline, runtime, sources, training
 from facekit.checkpoint import Checkpoints
 from facekit.errors import FacekitError
 from facekit.layout import CourseData
@@ -203,11 +203,11 @@ def session(folder: Path, drive: Path, course: CourseData) -> subprocess.Popen:
     code = (
         COLAB.format(drive=str(drive))
         + f"""
-from facekit import pipeline, recipes, train
+from facekit import pipeline, recipes, training
 from facekit.errors import FacekitError
 host.start(drive=True)
 recipe = recipes.load("smoke", {SHORT!r})
-train.fit(recipe, {str(course.root)!r}, pipeline.course_run(), device="cpu", progress=False)
+training.fit(recipe, {str(course.root)!r}, pipeline.course_run(), device="cpu", progress=False)
 """
     )
     settings = {"FACEKIT_PROFILE": "smoke", "PYTHONUNBUFFERED": "1"}
@@ -251,7 +251,7 @@ def test_what_was_decided_about_a_run_comes_back_with_it(
 ):
     os.environ["FACEKIT_PROFILE"] = "smoke"
     host.start(drive=True)
-    fit = lambda: train.fit(  # noqa: E731
+    fit = lambda: training.fit(  # noqa: E731
         trained_recipe, course, pipeline.course_run(), device="cpu", progress=False
     )
     fit()
@@ -288,11 +288,11 @@ def test_on_kaggle_one_works_in_its_folder(capsys, kaggle):
 def interrupted(folder: Path, course: CourseData, recipe) -> Path:
     """A run that stopped after an epoch."""
 
-    def stop(history: train.History) -> None:
+    def stop(history: training.History) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.fit(recipe, course, folder, device="cpu", progress=False, on_epoch=stop)
+        training.fit(recipe, course, folder, device="cpu", progress=False, on_epoch=stop)
     return folder
 
 
@@ -304,7 +304,8 @@ def test_an_earlier_versions_run_goes_on(capsys, kaggle, course, trained, traine
         path.chmod(0o555 if path.is_dir() else 0o444)  # as inputs are
     assert "copied from input: course" in started(capsys)[2]
     before = Checkpoints(pipeline.course_run()).newest().name
-    history = train.fit(trained_recipe, course, pipeline.course_run(), device="cpu", progress=False)
+    out = pipeline.course_run()
+    history = training.fit(trained_recipe, course, out, device="cpu", progress=False)
     assert before == Checkpoints(earlier / "course").newest().name
     assert len(history.rows) == 3
     nets = [Checkpoints(f).load_latest()["net"] for f in (pipeline.course_run(), trained)]

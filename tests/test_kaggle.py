@@ -1,15 +1,13 @@
-"""Kaggle's real client against a server on this machine, and a stub that says what it is told to.
+"""kagglehub and Kaggle's program against a server on this machine, and a stub of the program.
 
 What fails is told with what to do; what is interrupted goes on; no secret is in anything we say,
-write or hand to anybody but the client.
+write or hand to anybody but those two.
 """
 
 import base64
 import io
 import json
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,17 +19,19 @@ from pathlib import Path
 
 import kaggle_server
 import pytest
+from filelock import FileLock
 from kaggle_server import ALLOWANCE, KEY, RULES, TOKEN, USER, FakeKaggle
+from kagglesdk import kaggle_env
 
-from facekit import credentials, kaggle, sources
+from facekit import credentials, kaggle
 from facekit.credentials import Credentials
 from facekit.errors import FacekitError
 from facekit.layout import TERMS, CourseData
-from facekit.lock import only_one
+from facekit.manifest import read_manifest
 
 SLUGS = {task: f"11-785-f23-hw2p2-{task}" for task in kaggle.PARTS}
 CLASSES, FACES = SLUGS.values()
-FILLER = os.urandom(4 << 20)  # the client writes a megabyte at a time: no course is so small
+FILLER = os.urandom(4 << 20)  # kagglehub writes a megabyte at a time: no course is so small
 SECRETS = (TOKEN, KEY, base64.b64encode(f"{USER}:{KEY}".encode()).decode())
 COMMAND = "data", "--source", "kaggle"
 
@@ -58,12 +58,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def send_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_KAGGLE", address)
+    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, address)
+
+
 @pytest.fixture
 def server(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
-    """The real client on PATH, logged in by a token, and what it will talk to."""
+    """Who one talks to here and in every process that is started, logged in by a token."""
     put_program(tmp_path / "bin", f'exec "{sys.executable}" "{kaggle_server.__file__}" "$@"')
+    tests, site = Path(__file__).parent, tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("import kaggle_server; kaggle_server.redirect()\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (site, tests, tests.parent))))
     with kaggle_server.playing() as playing:
-        monkeypatch.setenv("FAKE_KAGGLE", playing.address)
+        send_to(playing.address, monkeypatch)
         monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
         yield playing
 
@@ -141,7 +150,7 @@ def test_both_zips_become_a_course_however_they_are_wrapped(
         "F23",
         [*SLUGS.values()],
     )
-    assert made["counts"] == sources.manifest(course.root)["counts"]
+    assert made["counts"] == read_manifest(course.root)["counts"]
     assert set(made["versions"]) == {"torch", "pillow"}
     assert {path.name for path in out.iterdir()} == {*SLUGS.values(), "manifest.json"}
     asked = list(server.calls)
@@ -190,7 +199,7 @@ def test_the_script_of_the_readme_does_it(
     script = Path(__file__).parents[1] / "data_setup.sh"
     put_program(tmp_path / "bin", f'exec "{sys.executable}" "$@"', "python3")
     command = ["sh", script, "--source", "kaggle", "--term", "F23", "--out", tmp_path / "out"]
-    environment = os.environ | {"PYTHONPATH": str(script.parent), "FACEKIT_HOME": str(tmp_path)}
+    environment = os.environ | {"FACEKIT_HOME": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "out") == wanted(course)
@@ -221,38 +230,39 @@ def test_killed_in_a_download_it_goes_on_with_the_bytes_it_has(
     during: str, server: FakeKaggle, zips, course: CourseData, run_cli, tmp_path: Path
 ) -> None:
     server.files, server.slow = zips, 0.01
-    part = tmp_path / "cache" / "kaggle" / f"{during}.part" / f"{during}.zip"
     process = start(tmp_path)
-    while not (part.exists() and part.stat().st_size) and process.poll() is None:
+    while not archived(tmp_path, during) and process.poll() is None:
         time.sleep(0.001)
     process.kill()
     assert process.wait() == -signal.SIGKILL, process.stderr.read()
-    while server.busy:  # Kaggle's client finds nobody to tell how far it is, and ends
+    while server.busy:
         time.sleep(0.01)
-    sent = server.bytes_out
-    assert 0 < part.stat().st_size < len(zips[during])
-    assert not part.parent.with_name(f"{during}.zip").exists()
+    have = archived(tmp_path, during)
+    assert 0 < have < len(zips[during])
     assert not (tmp_path / "out").exists()
     server.slow = 0
     server.downloads.clear()
     assert run_cli(*COMMAND, "--out", tmp_path / "out").status == 0
     assert tree(tmp_path / "out") == wanted(course)
-    slug, asked = server.downloads[1]  # the first is the whole file's head
-    assert (slug, asked[:6]) == (during, "bytes=")
-    others = {slug for slug, _ in server.downloads} - {during}
-    assert others == ({FACES} if during == CLASSES else set()), "a whole zip is not fetched again"
-    assert server.bytes_out > sent
+    parts = [part for part in server.downloads if part[1]]
+    assert parts == [(during, f"bytes={have}-")]
+
+
+def archived(tmp_path: Path, slug: str) -> int:
+    """The bytes of a competition's zip that are in the cache."""
+    folder = tmp_path / "cache" / "kaggle" / slug
+    return sum(path.stat().st_size for path in folder.rglob("*.archive"))
 
 
 def kill_yourself(place: str, moment: int, out: Path) -> None:
     """Set the course up in a process that dies as it calls `place` for the so manieth time."""
     owner, name = place.rsplit(".", 1)
     code = (
-        "import os, signal; from pathlib import Path; from facekit import archives, cli\n"
+        "import os, shutil, signal; from facekit import cli\n"
         f"real, count = {place}, iter(range(1, 10_000))\n"
-        "def fatal(*arguments):\n"
+        "def fatal(*arguments, **more):\n"
         f"    if next(count) == {moment}: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return real(*arguments)\n"
+        "    return real(*arguments, **more)\n"
         f"{owner}.{name} = fatal; cli.main()\n"
     )
     command = [sys.executable, "-c", code, *COMMAND, "--out", str(out)]
@@ -263,15 +273,15 @@ def kill_yourself(place: str, moment: int, out: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "moment"),
     [
-        ("archives._write", 1),
-        ("archives._write", 62),  # the last file of the first zip
-        ("archives._write", 80),
-        ("Path.rename", 3),  # two of five parts of the first zip have their names
-        ("Path.rename", 6),  # they all have, and the folder has not
-        ("Path.rename", 9),
+        ("shutil.copyfileobj", 1),  # the first file that comes out of the first zip
+        ("shutil.copyfileobj", 62),
+        ("shutil.copyfileobj", 80),
+        ("os.link", 1),  # the first file that is put in place
+        ("os.link", 62),
+        ("os.link", 80),
     ],
 )
-def test_killed_while_unpacking_it_begins_that_zip_anew(
+def test_killed_while_unpacking_it_goes_on(
     place: str, moment: int, server: FakeKaggle, course: CourseData, run_cli, tmp_path: Path
 ) -> None:
     for slug in SLUGS.values():
@@ -279,16 +289,14 @@ def test_killed_while_unpacking_it_begins_that_zip_anew(
     out = tmp_path / "out"
     kill_yourself(place, moment, out)
     assert not (out / "manifest.json").exists()
-    fetched = list(server.downloads)
     outcome = run_cli(*COMMAND, "--out", out)
     assert outcome.status == 0, outcome.stderr
-    assert server.downloads == fetched, "whole zips are not fetched again"
     assert tree(out) == wanted(course)
     names = {path.name for path in out.iterdir()}
     assert names == {*SLUGS.values(), "manifest.json"}, "nothing half is left over"
 
 
-def test_ctrl_c_stops_the_client_too(server: FakeKaggle, zips, tmp_path: Path) -> None:
+def test_ctrl_c_stops_a_download(server: FakeKaggle, zips, tmp_path: Path) -> None:
     server.files, server.slow = zips, 0.01
     process = start(tmp_path)
     while not server.bytes_out and process.poll() is None:
@@ -303,9 +311,24 @@ def test_ctrl_c_stops_the_client_too(server: FakeKaggle, zips, tmp_path: Path) -
 
 
 def test_two_at_once_are_told_of_each_other(server: FakeKaggle, refused, tmp_path: Path) -> None:
-    with only_one(tmp_path / "cache" / "kaggle"):
+    (tmp_path / "cache" / "kaggle").mkdir(parents=True)
+    with FileLock(tmp_path / "cache" / "kaggle" / ".lock"):
         said = refused(*COMMAND, "--out", tmp_path / "out")
-    assert "is in use by process" in said
+    assert "is in use by another process" in said
+
+
+def test_what_was_fetched_is_not_fetched_again(
+    server: FakeKaggle, zips, run_cli, course: CourseData, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    server.files = zips
+    assert run_cli(*COMMAND, "--out", tmp_path / "out").status == 0
+    server.bytes_out = 0
+    assert run_cli(*COMMAND, "--out", tmp_path / "two").status == 0
+    assert server.bytes_out < len(zips[CLASSES]) / 2, "but for what was under way at the hang-up"
+    send_to("http://127.0.0.1:9", monkeypatch)
+    assert run_cli(*COMMAND, "--out", tmp_path / "offline").status == 0
+    assert tree(tmp_path / "two") == tree(tmp_path / "offline") == wanted(course)
 
 
 # --- what comes is not what was asked for
@@ -322,7 +345,7 @@ def test_a_web_page_is_no_zip(
 ) -> None:
     server.files, server.answer = zips, {where: "page"}
     said = refused(*COMMAND, "--out", tmp_path / "out")
-    assert f"Kaggle sent a web page in place of {CLASSES}.zip" in said
+    assert "no zip but a web page" in said
     assert f"https://www.kaggle.com/competitions/{CLASSES}/data" in said
     assert cached(tmp_path) == []
     assert not (tmp_path / "out").exists()
@@ -337,11 +360,11 @@ def test_half_a_download_is_told_and_the_rest_comes_with_the_next_call(
     server.files, server.answer = zips, {"file": "half"}
     said = refused(*COMMAND, "--out", tmp_path / "out")
     assert "hung up half-way: look after the network, then run the same command again" in said
-    assert f"{CLASSES}.part/{CLASSES}.zip" in cached(tmp_path)
+    have = archived(tmp_path, CLASSES)
     server.answer = {}
     server.downloads.clear()
     assert run_cli(*COMMAND, "--out", tmp_path / "out").status == 0
-    assert any(asked for _, asked in server.downloads)
+    assert (CLASSES, f"bytes={have}-") in server.downloads
     assert tree(tmp_path / "out") == wanted(course)
 
 
@@ -352,9 +375,9 @@ def damaged(content: bytes) -> bytes:
 
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a bit": (damaged, "damaged"),
-    "the end": (lambda content: content[: len(content) // 2], "damaged, encrypted or no zip"),
-    "all": (lambda content: b"\0" * 5000, "damaged, encrypted or no zip"),
-    "nothing there": (lambda content: b"", "damaged, encrypted or no zip"),
+    "the end": (lambda content: content[: len(content) // 2], "damaged"),
+    "all": (lambda content: b"\0" * 5000, "holds no train, dev, test but nothing"),
+    "nothing there": (lambda content: b"", "damaged"),
 }
 
 
@@ -366,47 +389,33 @@ def test_a_damaged_zip_is_put_away_and_fetched_anew(
     server.files = zips | {CLASSES: change(zips[CLASSES])}
     said = refused(*COMMAND, "--out", tmp_path / "out")
     assert words in said
-    assert "the same command fetches it anew" in said
+    assert "fetches it anew" in said
     assert cached(tmp_path) == []
     server.files = zips
     assert run_cli(*COMMAND, "--out", tmp_path / "out").status == 0
     assert tree(tmp_path / "out") == wanted(course)
 
 
-def test_a_zip_that_was_damaged_in_the_cache_is_put_aside(
-    server: FakeKaggle, zips, run_cli, course: CourseData, tmp_path: Path
-) -> None:
-    server.files = zips
-    assert run_cli(*COMMAND, "--out", tmp_path / "out").status == 0
-    path = tmp_path / "cache" / "kaggle" / f"{CLASSES}.zip"
-    path.write_bytes(damaged(path.read_bytes()))
-    server.downloads.clear()
-    outcome = run_cli(*COMMAND, "--out", tmp_path / "two")
-    assert outcome.status == 0
-    assert f"{path}: damaged" in outcome.stderr
-    assert [slug for slug, _ in server.downloads] == [CLASSES]
-    assert path.with_name(f"{CLASSES}.zip.damaged").exists()
-    assert tree(tmp_path / "two") == wanted(course)
-
-
 @pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "a\\..\\evil.txt"])
-def test_a_zip_that_leads_outside_is_refused(
-    name: str, server: FakeKaggle, course: CourseData, refused, tmp_path: Path
+def test_a_zip_that_leads_outside_stays_inside(
+    name: str, server: FakeKaggle, course: CourseData, run_cli, tmp_path: Path
 ) -> None:
-    server.files[CLASSES] = zipped(course.root / CLASSES, f"{CLASSES}/", {name: b"evil"})
-    assert "would lie outside of the folder" in refused(*COMMAND, "--out", tmp_path / "out")
-    assert not list(tmp_path.rglob("evil.txt"))
-    assert not (tmp_path / "out").exists()
+    for slug in SLUGS.values():
+        server.files[slug] = zipped(course.root / slug, f"{slug}/", {name: b"evil"})
+    assert run_cli(*COMMAND, "--out", tmp_path / "out").status == 0
+    for path in tmp_path.rglob("*evil.txt"):
+        assert {CLASSES, FACES} & set(path.relative_to(tmp_path).parts)
 
 
 def test_a_zip_of_something_else_is_told(server: FakeKaggle, zips, refused, tmp_path: Path) -> None:
     server.files = {CLASSES: zips[FACES], FACES: zips[FACES]}
     said = refused(*COMMAND, "--out", tmp_path / "out")
-    assert f"{CLASSES}.zip: holds no train, dev, test but {FACES}; look whether it is F23's" in said
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [".facekit-setup.json"]
+    assert f"{CLASSES}: holds no train, dev, test but {FACES}; look whether it is F23's" in said
+    assert cached(tmp_path) == []
+    assert not (tmp_path / "out").exists()
 
 
-# --- what Kaggle says, through its real client
+# --- what Kaggle answers
 
 
 REFUSALS = {  # what the server answers to which call -> what we say to do
@@ -414,14 +423,12 @@ REFUSALS = {  # what the server answers to which call -> what we say to do
     "403": ({"DownloadDataFiles": "403"}, f"/{CLASSES}/rules, then run the same command"),
     "404": ({"DownloadDataFiles": "404 Not found"}, "no such competition, or it is over"),
     "404, bare": ({"DownloadDataFiles": "404"}, "or choose another --term"),
-    "401": ({"IntrospectToken": "401 Unauthenticated"}, "Kaggle does not know this access token"),
-    "401, bare": ({"IntrospectToken": "401"}, "(KAGGLE_API_TOKEN in the environment) (401)"),
-    "401, later": ({"DownloadDataFiles": "401 Unauthenticated"}, "make a new one at https://"),
-    "token": ({"IntrospectToken": "403 Permission denied"}, "does not know this access token"),
+    "401": ({"DownloadDataFiles": "401 Unauthenticated"}, "Kaggle does not know this access token"),
+    "401, bare": ({"DownloadDataFiles": "401"}, "(KAGGLE_API_TOKEN in the environment): make"),
     "429": ({"DownloadDataFiles": "429"}, "enough requests for now: wait an hour"),
     "500": ({"DownloadDataFiles": "500"}, "Kaggle has a fault of its own: wait a while"),
     "hang up": ({"DownloadDataFiles": "hang up"}, "look after the network"),
-    "address": ({"file": "403"}, "(403)"),
+    "address": ({"file": "403"}, "(403 Client Error: Forbidden"),
 }  # fmt: skip
 
 
@@ -442,12 +449,7 @@ def test_a_refusal_says_what_to_do(
 def test_offline_is_said_with_what_to_do(
     server: FakeKaggle, refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_KAGGLE", "http://127.0.0.1:9")
-    said = refused(*COMMAND, "--out", tmp_path / "out")
-    assert "Kaggle cannot be reached" in said
-    monkeypatch.delenv("KAGGLE_API_TOKEN")
-    monkeypatch.setenv("KAGGLE_USERNAME", USER)
-    monkeypatch.setenv("KAGGLE_KEY", KEY)
+    send_to("http://127.0.0.1:9", monkeypatch)
     assert "Kaggle cannot be reached" in refused(*COMMAND, "--out", tmp_path / "out")
 
 
@@ -456,103 +458,92 @@ def test_a_full_disk_is_said_with_what_to_do(
     server: FakeKaggle, zips, refused, tmp_path: Path
 ) -> None:
     server.files = zips
-    part = tmp_path / "cache" / "kaggle" / f"{CLASSES}.part"
-    part.mkdir(parents=True)
-    (part / f"{CLASSES}.zip").symlink_to("/dev/full")
+    archive = tmp_path / "cache" / "kaggle" / CLASSES / "competitions" / f"{CLASSES}.archive"
+    archive.parent.mkdir(parents=True)
+    archive.symlink_to("/dev/full")
     said = refused(*COMMAND, "--out", tmp_path / "out")
-    assert "the disk is full: make room, then run the same command again" in said
+    assert "cannot be written: make room, then run the same command again" in said
     assert "[Errno 28] No space left on device" in said
 
 
 def test_who_looks_on_sees_how_far_a_download_is(
     server: FakeKaggle, zips, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.files, server.slow = zips, 0.01
-    kaggle.fetch(TERMS["F23"], ["classification"], progress=True)
-    shown = capsys.readouterr().err
-    assert re.search(rf"{CLASSES}: +[1-9]\d?%", shown), shown
+    server.files = zips
+    kaggle.fetch(TERMS["F23"], "classification", progress=True)
+    shown = capsys.readouterr()
+    assert "100%" in shown.err
+    assert shown.out == ""
 
 
 def test_without_credentials_it_is_said_where_to_put_them(
-    server: FakeKaggle, refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    server: FakeKaggle, refused, copy_of_run: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.delenv("KAGGLE_API_TOKEN")
+    words = "no credentials for Kaggle here: make a token at"
+    assert words in refused(*COMMAND, "--out", tmp_path / "out")
+    assert words in refused("submit", copy_of_run, "--kaggle")
+    assert server.calls == []
+
+
+def test_without_kagglehub_it_is_said_how_to_get_it(
+    home: Path, refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
     said = refused(*COMMAND, "--out", tmp_path / "out")
-    assert "no credentials for Kaggle here: make a token at" in said
-    assert said.endswith("(it said: Authentication required to call the Kaggle API.)")
+    assert "pip install 'facekit[kaggle]'" in said
 
 
-def test_the_clients_own_login_is_left_to_it(
-    server: FakeKaggle, home: Path, zips, run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("KAGGLE_API_TOKEN")
-    (home / ".kaggle").mkdir()
-    login = {"refresh_token": "r", "access_token": TOKEN, "username": USER,
-             "access_token_expiration": "2099-01-01T00:00:00+00:00"}  # fmt: skip
-    (home / ".kaggle" / "credentials.json").write_text(json.dumps(login))
-    server.files = zips
-    assert run_cli(*COMMAND, "--out", tmp_path / "out").status == 0
-    assert server.calls[0] == ("DownloadDataFiles", f"Bearer {TOKEN}")
+# --- what Kaggle's program says, by a stub: every stream, older versions too
 
 
-# --- what it says, by a stub: every stream, older versions too
+def send() -> str:
+    return kaggle.send("slug", Path("mine.csv"), "first try")
 
 
-HELP = "Authentication required to call the Kaggle API.\n\nFirst, you will need a Kaggle account."
 SAID = {  # status, stream, text -> what we say
-    "help on stdout": (1, 1, HELP, "no credentials for Kaggle here"),
-    "help on stderr": (1, 2, HELP, "no credentials for Kaggle here"),
-    "rules": (1, 2, RULES, f"rules at https://www.kaggle.com/competitions/{CLASSES}/rules"),
-    "403": (1, 1, "403 - Forbidden", "accept its rules"),
-    "404": (1, 1, "404 - Not Found", "there is no such competition"),
-    "404, status 0": (0, 1, "Could not find competition - please verify", "no such competition"),
-    "not sent, status 0": (0, 1, "Could not submit to competition", "Kaggle did not do it"),
-    "six": (1, 2, "Traceback (most recent call last):\n  File\nModuleNotFoundError: No module "
-            "named 'six'", "pip install six"),
-    "disk": (1, 2, "[Errno 28] No space left on device", "the disk is full: make room"),
-    "quota": (1, 2, "[Errno 122] Disk quota exceeded", "the disk is full: make room"),
-    "windows": (1, 2, "There is not enough space on the disk", "the disk is full: make room"),
-    "offline": (1, 2, "Failed to resolve 'api.kaggle.com'", "Kaggle cannot be reached"),
-    "slow": (1, 2, "HTTPSConnectionPool: Read timed out.", "Kaggle cannot be reached"),
-    "short": (1, 1, "Downloaded file size (5) does not match expected size (9)", "half-way"),
-    "allowance": (1, 2, ALLOWANCE, "today's submissions are used up: send it tomorrow"),
-    "news": (1, 2, "Something new", "Kaggle did not do it (it said: Something new)"),
+    "on stdout": (1, 1, "403 - Forbidden", "(it said: 403 - Forbidden)"),
+    "on stderr": (1, 2, ALLOWANCE, f"(it said: {ALLOWANCE})"),
+    "in lines": (1, 2, "50%|===\rOne\n two", "(it said: One two)"),
+    "a traceback": (1, 2, "Traceback (most recent call last):\n  File\nModuleNotFoundError: No "
+                    "module named 'six'", "(it said: ModuleNotFoundError: No module named 'six')"),
+    "not found, status 0": (0, 1, "Could not find competition - please verify", "Could not find"),
+    "not sent, status 0": (0, 1, "Could not submit to competition", "Could not submit"),
+    "stopped, status 0": (0, 1, "User cancelled operation", "User cancelled operation"),
     "silence": (3, 1, "", "it gave no reason"),
-    "stopped": (0, 1, "User cancelled operation", "Kaggle did not do it"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", SAID)
 def test_whatever_stream_it_says_it_on_it_is_heard(
-    case: str, stub: Callable, refused, tmp_path: Path
+    case: str, stub: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
     status, stream, text, words = SAID[case]
     stub(f"cat >&{stream} <<'END'\n{text}\nEND\nexit {status}")
-    said = refused(*COMMAND, "--out", tmp_path / "out")
+    with pytest.raises(FacekitError) as error:
+        send()
+    said = str(error.value)
     assert words in said
-    assert "Traceback" not in said
-    assert not (tmp_path / "out").exists()
+    assert "look whether the competition at https://www.kaggle.com/competitions/slug is" in said
+    assert "access token good (KAGGLE_API_TOKEN in the environment)" in said
 
 
-def test_success_without_a_file_is_none(stub: Callable, refused, tmp_path: Path) -> None:
-    stub("echo fine")
-    assert "brought no file of" in refused(*COMMAND, "--out", tmp_path / "out")
-
-
-def test_without_the_client_it_is_said_how_to_get_it(
-    home: Path, refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_the_program_it_is_said_how_to_get_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    said = refused(*COMMAND, "--out", tmp_path / "out")
-    assert "pip install 'facekit[kaggle]'" in said
+    with pytest.raises(FacekitError, match=r"pip install 'facekit\[kaggle\]'"):
+        send()
 
 
-def test_the_client_beside_this_python_is_found_without_a_path(
+def test_the_program_beside_this_python_is_found_without_a_path(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_program(tmp_path / "venv", "echo here")
     monkeypatch.setattr("sys.executable", str(tmp_path / "venv" / "python"))
-    assert kaggle.call(["--version"], "slug") == "here"
+    assert send() == "here"
 
 
 def test_arguments_reach_the_client_as_they_are(stub: Callable, tmp_path: Path) -> None:
@@ -655,7 +646,7 @@ def test_the_first_credentials_count_and_only_they_reach_the_client(
     monkeypatch.setenv("VERBOSE", "1")  # would make the client print its headers
     monkeypatch.setenv("KAGGLE_API_V1_TOKEN", "/nowhere")
     noted = stub("echo ok")
-    kaggle.call(["x"], "slug")
+    send()
     handed = note_of(noted)
     handed.pop("KAGGLE_CONFIG_DIR", None)
     if kind == "access token":
@@ -674,20 +665,34 @@ def test_a_token_may_be_given_by_its_path(
 ) -> None:
     as_a_path(home, monkeypatch)
     noted = stub("echo ok")
-    kaggle.call(["x"], "slug")
+    send()
     assert note_of(noted) == {"KAGGLE_API_TOKEN": TOKEN}
 
 
-def test_the_real_client_takes_the_key_we_hand_it_and_not_a_token_it_finds(
-    home: Path, server: FakeKaggle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_key_we_hand_on_counts_and_not_a_token_that_lies_about(
+    home: Path, server: FakeKaggle, copy_of_run: Path, run_cli, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     user_in_environment(home, monkeypatch)
     write_file(home / ".kaggle" / "access_token", "KGAT_of_somebody_else")
-    with pytest.raises(FacekitError, match="no such competition"):
-        kaggle.call(["competitions", "download", CLASSES], CLASSES)
+    assert run_cli(*COMMAND, "--out", tmp_path / "out").status == 2
+    assert run_cli("submit", copy_of_run, "--kaggle").status == 0
     basic = base64.b64encode(f"{USER}:{KEY}".encode()).decode()
-    assert server.calls == [("DownloadDataFiles", f"Basic {basic}")]
+    assert {authorization for _, authorization in server.calls} == {f"Basic {basic}"}
+    assert "KAGGLE_API_TOKEN" not in os.environ
+
+
+@pytest.mark.parametrize("put", [on_colab, on_kaggle])
+def test_a_notebooks_secrets_reach_kagglehub(
+    put: Callable, home: Path, server: FakeKaggle, zips, run_cli, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.delenv("KAGGLE_API_TOKEN")
+    put(home, monkeypatch)
+    server.files = zips
+    assert run_cli(*COMMAND, "--out", tmp_path / "out").status == 0
+    assert all(authorization for _, authorization in server.calls)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX has modes")
@@ -723,17 +728,15 @@ def test_a_closed_file_is_left_as_it_is(
              LOGIN.replace(USER, "")],
 )  # fmt: skip
 def test_a_broken_kaggle_json_is_named_and_not_shown(
-    text: str, home: Path, stub: Callable, refused, run_cli, tmp_path: Path
+    text: str, home: Path, refused, run_cli, tmp_path: Path
 ) -> None:
     path = home / ".kaggle" / "kaggle.json"
     path.parent.mkdir()
     path.write_bytes(text.encode(errors="surrogateescape"))
     path.chmod(0o600)
-    noted = stub("echo ok")
     said = refused(*COMMAND, "--out", tmp_path / "out")
     assert f"{path}: holds no username and key; make a new one at" in said
     assert KEY not in said
-    assert not noted.exists()
     assert f"not usable  ({path}: holds no" in run_cli("doctor").stdout
 
 
@@ -762,7 +765,7 @@ def test_what_the_client_says_is_shown_without_secrets(
         f"exit {status}"
     )
     try:
-        said = kaggle.call(["x"], "slug")
+        said = send()
     except FacekitError as error:
         said = f"{error} {error.__cause__} {error.__context__}"
     assert "at first ***" in said
@@ -773,7 +776,7 @@ def test_a_secret_that_looks_like_none_is_hidden_too(home: Path, stub: Callable)
     login = {"username": USER, "key": "open-sesame"}
     write_file(home / ".kaggle" / "kaggle.json", json.dumps(login))
     stub('echo "it is $KAGGLE_KEY"')
-    assert kaggle.call(["x"], "slug") == "it is ***"
+    assert send() == "it is ***"
 
 
 def contents(path: Path) -> Iterator[bytes]:
@@ -822,9 +825,7 @@ def test_no_command_prints_or_writes_a_secret(
     assert len(server.sent) == 2
     server.answer = {"*": f"403 no {TOKEN} {KEY} {USER}"}
     said += [run_cli("submit", run, "--kaggle"), run_cli(*COMMAND, "--out", tmp_path / "two")]
-    shutil.rmtree(tmp_path / "cache" / "kaggle")
-    said += [run_cli(*COMMAND, "--out", tmp_path / "three")]
-    assert [outcome.status for outcome in said[5:]] == [2, 0, 2]
+    assert [outcome.status for outcome in said[5:]] == [2, 2]
     text = " ".join(outcome.stdout + outcome.stderr for outcome in said)
     assert not any(secret in text for secret in SECRETS)
     assert (run / "best.pt").is_file()
@@ -868,9 +869,12 @@ def test_what_would_be_refused_is_not_sent(
 
 
 SENDING = {
-    "rules": ({"CreateSubmission": f"403 {RULES}"}, "accept its rules at https://www.kaggle.com/"),
-    "over": ({"StartSubmissionUpload": "404 Not found"}, "or it is over"),
-    "allowance": ({"CreateSubmission": f"400 {ALLOWANCE}"}, "send it tomorrow"),
+    "rules": ({"CreateSubmission": f"403 {RULES}"}, "you may need to accept its rules"),
+    "over": ({"StartSubmissionUpload": "404 Not found"}, "Not found"),
+    "allowance": ({"CreateSubmission": f"400 {ALLOWANCE}"}, f"(it said: {ALLOWANCE})"),
+    "401": ({"IntrospectToken": "401 Unauthenticated"}, "access token good (KAGGLE_API_TOKEN in"),
+    "500": ({"CreateSubmission": "500"}, "500 Server Error"),
+    "hang up": ({"*": "hang up"}, "whether the network is there"),
     "upload": ({"upload": "no"}, "Could not submit to competition"),
 }
 

@@ -18,25 +18,23 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from facekit import networks, runtime
+from facekit import models
 from facekit.optim import (
     Average,
-    Muon,
     build_optimizer,
     learning_rate,
-    orthogonalize,
     rate,
     set_learning_rate,
 )
 from facekit.recipes import Recipe
 
-KINDS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "muon": Muon}
+KINDS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LAST = torch.channels_last
 
 
 @pytest.fixture
-def net() -> networks.FaceNet:
-    return networks.build("tiny", 5)
+def net() -> nn.Module:
+    return models.build("tiny", 5)
 
 
 def recipe(optimizer: str) -> Recipe:
@@ -63,7 +61,7 @@ def test_weights_decay_and_biases_and_scales_do_not(net, optimizer):
 
 
 # AdamW multiplies by 1 - rate x decay; nesterov's first step counts a gradient 1.9 times.
-@pytest.mark.parametrize(("optimizer", "shrink"), [("adamw", 0.95), ("sgd", 0.905), ("muon", 0.95)])
+@pytest.mark.parametrize(("optimizer", "shrink"), [("adamw", 0.95), ("sgd", 0.905)])
 def test_a_step_without_gradients_shrinks_the_weights_alone(net, optimizer, shrink):
     made = build_optimizer(net, recipe(optimizer))
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
@@ -153,108 +151,6 @@ def test_a_warmup_longer_than_the_run_never_divides_by_zero():
     rates = [learning_rate(step, 4, 8, 1.0) for step in range(4)]
     assert rates == [0.125, 0.25, 0.375, 0.5]
     assert learning_rate(4, 4, 4, 1.0) == 1.0
-
-
-def muon(matrix: torch.Tensor, **settings) -> Muon:
-    return Muon([{"params": [matrix], "orthogonal": True}], 0.02, 0.1, **settings)
-
-
-@pytest.mark.parametrize("shape", [(12, 30), (30, 12), (8, 8)])
-def test_muon_is_torchs_for_a_matrix(shape, bfloat16):
-    first = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    mine, theirs = nn.Parameter(first.clone()), nn.Parameter(first.clone())
-    settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95}
-    oracle = torch.optim.Muon([theirs], **settings, adjust_lr_fn="match_rms_adamw")
-    optimizer = muon(mine)
-    for step in range(5):
-        mine.grad = torch.randn(shape, generator=torch.Generator().manual_seed(step + 2))
-        theirs.grad = mine.grad.clone()
-        optimizer.step()
-        oracle.step()
-    assert (mine - first).norm() > 0.1
-    # Both multiply in bfloat16, of 8 bits, in another order.
-    assert (mine - theirs).norm() < 0.05 * (theirs - first).norm()
-
-
-@pytest.fixture
-def bfloat16(monkeypatch) -> None:
-    """A machine that multiplies bfloat16, whatever this one is."""
-    choice = runtime.Choice(torch.bfloat16, "for the test")
-    monkeypatch.setattr(runtime, "precision", lambda where: choice)
-
-
-def test_muon_on_a_convolution_is_muon_on_its_matrix():
-    gradient = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    filters = nn.Parameter(torch.zeros(6, 4, 3, 3).to(memory_format=torch.channels_last))
-    matrix = nn.Parameter(torch.zeros(6, 36))
-    filters.grad, matrix.grad = gradient.clone(), gradient.flatten(1)
-    muon(filters).step()
-    muon(matrix).step()
-    torch.testing.assert_close(filters.flatten(1), matrix)
-    assert filters.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_matrices_of_one_shape_do_not_mix():
-    gradients = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
-    alone = []
-    for gradient in gradients:
-        parameter = nn.Parameter(torch.zeros(5, 7))
-        parameter.grad = gradient.clone()
-        muon(parameter).step()
-        alone.append(parameter.detach())
-    together = [nn.Parameter(torch.zeros(5, 7)) for _ in range(2)]
-    for parameter, gradient in zip(together, gradients, strict=True):
-        parameter.grad = gradient.clone()
-    Muon([{"params": together, "orthogonal": True}], 0.02, 0.1).step()
-    torch.testing.assert_close(torch.stack([p.detach() for p in together]), torch.stack(alone))
-
-
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 1000))
-@settings(deadline=None, derandomize=True, max_examples=50)
-def test_orthogonalised_matrices_keep_their_directions_and_have_even_lengths(rows, columns, seed):
-    generator = torch.Generator().manual_seed(seed)
-    matrices = torch.randn(2, rows, columns, generator=generator, dtype=torch.float64)
-    u, s, v = torch.linalg.svd(matrices, full_matrices=False)
-    s = 0.05 + s / s.amax(1, keepdim=True)  # no direction too short for five steps
-    matrices = u @ torch.diag_embed(s) @ v
-    made = orthogonalize(matrices, torch.float64)
-    lengths = u.mT @ made @ v.mT  # diagonal: the singular vectors are the same
-    torch.testing.assert_close(lengths, torch.diag_embed(lengths.diagonal(dim1=1, dim2=2)))
-    assert lengths.diagonal(dim1=1, dim2=2).min() > 0.6
-    assert lengths.max() < 1.3
-
-
-def test_orthogonalising_nothing_is_nothing():
-    assert not orthogonalize(torch.zeros(1, 3, 4)).any()
-
-
-def test_muons_other_parameters_take_adamws_steps():
-    first = [torch.randn(5), torch.randn(3, 4)]
-    mine, theirs = ([nn.Parameter(p.clone()) for p in first] for _ in range(2))
-    settings = {"lr": 0.01, "weight_decay": 0.3}
-    optimizers = Muon([{"params": mine}], **settings), torch.optim.AdamW(theirs, **settings)
-    for _ in range(10):
-        gradients = [torch.randn_like(p) for p in first]
-        for parameters, optimizer in zip((mine, theirs), optimizers, strict=True):
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient.clone()
-            optimizer.step()
-    for one, other in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(one, other)
-
-
-def test_muon_orthogonalises_what_mixes_channels_and_nothing_else():
-    net = networks.build({"base": "row12", "embedding": 8}, 5)
-    optimizer = build_optimizer(net, recipe("muon"))
-    chosen = {id(p) for g in optimizer.param_groups if g["orthogonal"] for p in g["params"]}
-    names = {name for name, p in net.named_parameters() if id(p) in chosen}
-    assert {"stem.0.0.weight", "neck.0.weight"} <= names
-    assert not any(name.startswith("head") for name in names)
-    for name, p in net.named_parameters():
-        if not name.startswith("head"):
-            assert (name in names) == (p.ndim > 1 and (p.ndim == 2 or p.shape[1] > 1))
-    depthwise = [p for p in net.parameters() if p.ndim == 4 and p.shape[1] == 1]
-    assert depthwise  # the network has some
 
 
 def train(net, optimizer, steps, first=0) -> None:

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from facekit import comparison, openset, pipeline, predict, recipes, rules, sources, train
+from facekit import comparison, openset, pipeline, predict, recipes, rules, sources, training
 from facekit.errors import DataError
 from facekit.layout import CourseData, read_identities
 from facekit.predict import TrainedRun
@@ -163,7 +163,7 @@ def many(tmp_path_factory) -> TrainedRun:
     folder = tmp_path_factory.mktemp("many")
     data = sources.set_up("synthetic", profile, folder / "data", progress=False)
     recipe = recipes.load("smoke", ["epochs=1", "image_size=32", "precision=float32"])
-    train.fit(recipe, data, folder / "run", device="cpu", progress=False)
+    training.fit(recipe, data, folder / "run", device="cpu", progress=False)
     return predict.load_run(folder / "run", "cpu")
 
 

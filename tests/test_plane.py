@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from facekit import losses, plane, plots, predict
-from facekit.heads import HEADS
+from facekit import plane, plots, predict
+from facekit.models import losses
+from facekit.models.heads import HEADS
 
 
 @pytest.fixture

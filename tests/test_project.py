@@ -24,10 +24,9 @@ CONDA_NAMES = {
 }
 # What flows only one way: a module may import those before it.
 ORDER = (
-    "errors tables archives profiles runtime layout lock weights credentials kaggle faces plans "
-    "order "
-    "images sources augment changes augment_gpu augment_cpu mixing store feed guards blocks "
-    "anatomy heads networks losses fold recipes optim checkpoint tracking watch stopping "
+    "errors tables archives redaction runtime profiles layout lock weights credentials kaggle "
+    "faces plans manifest order images lfw writers sources augment changes augment_gpu "
+    "augment_cpu mixing store feed "
     "distributed rehearsal run train ablations predict plane openset pairs certainty rules "
     "comparison search health floors costs submit pipeline leaderboard doctor plots "
     "score_plots panel widgets check host course cli"

@@ -10,17 +10,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from facekit import predict, recipes, train, weights
+from facekit import inference, predict, recipes, training, weights
 from facekit.checkpoint import Checkpoints
 from facekit.distributed import World
 from facekit.errors import DataError, RecipeError, RunError
 from facekit.feed import Batch
-from facekit.heads import ArcFace
 from facekit.layout import CourseData
 from facekit.lock import only_one
+from facekit.models.heads import ArcFace
 from facekit.recipes import Recipe
 from facekit.rehearsal import plain_batches
-from facekit.run import Run
+from facekit.training import loop, margin_stage
+from facekit.training.run import Run
 from facekit.weights import digest
 
 CPU = torch.device("cpu")
@@ -32,8 +33,8 @@ def small(*changes: str) -> Recipe:
     return recipes.load("smoke", [*settings, "precision=float32", *changes])
 
 
-def fit(recipe: Recipe, data: CourseData, out: Path, **keys) -> train.History:
-    return train.fit(recipe, data, out, device="cpu", progress=False, **keys)
+def fit(recipe: Recipe, data: CourseData, out: Path, **keys) -> training.History:
+    return training.fit(recipe, data, out, device="cpu", progress=False, **keys)
 
 
 def last(out: Path) -> dict:
@@ -58,7 +59,7 @@ def at_step(monkeypatch) -> Callable:
     """Have something done instead of returning from the n-th step."""
 
     def plan(number: int, action: Callable) -> None:
-        calls, step = 0, train.train_step
+        calls, step = 0, loop.train_step
 
         def counting(run, *arguments):
             nonlocal calls
@@ -66,7 +67,7 @@ def at_step(monkeypatch) -> Callable:
             result = step(run, *arguments)
             return action(run, result) if calls == number else result
 
-        monkeypatch.setattr(train, "train_step", counting)
+        monkeypatch.setattr(loop, "train_step", counting)
 
     return plan
 
@@ -140,7 +141,7 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(course):
     run = prepared(small(), course)
     run.forward = memory = SmallMemory(run.forward, room=3)
     batch, whole = next(run.batches())
-    loss, _, pictures = train.train_step(run, batch, whole).tolist()
+    loss, _, pictures = loop.train_step(run, batch, whole).tolist()
     assert memory.seen == [8, 4, 2, 2, 2, 2]
     assert run.progress.parts == 4
     assert (pictures, loss > 0) == (8, True)
@@ -150,14 +151,14 @@ def test_when_another_process_is_out_of_memory_this_one_takes_the_step_again(cou
     answers = [[True], [False]]  # what all processes together say after each attempt
 
     class BesideAnother(World):
-        def highest(self, *values):
+        def all_reduce_max(self, *values):
             return answers.pop(0)
 
     run = prepared(small(), course)
     run.world = BesideAnother()
     run.forward = memory = SmallMemory(run.forward, room=8)
     before = digest(run.net.state_dict())
-    train.train_step(run, *next(run.batches()))
+    loop.train_step(run, *next(run.batches()))
     assert (memory.seen, run.progress.parts, answers) == ([8, 4, 4], 2, [])
     assert digest(run.net.state_dict()) != before
 
@@ -173,7 +174,7 @@ def test_the_gradient_of_parts_is_that_of_the_batch_where_pictures_do_not_meet(c
         for module in run.net.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()
-        train._gradients(run, batch, whole)
+        loop.forward_backward(run, batch, whole)
         gradients.append([p.grad.clone() for p in run.objective.parameters()])
     for one, four in zip(*gradients, strict=True):
         torch.testing.assert_close(one, four, rtol=1e-4, atol=1e-6)
@@ -182,8 +183,8 @@ def test_the_gradient_of_parts_is_that_of_the_batch_where_pictures_do_not_meet(c
 def test_a_picture_too_large_for_any_memory_is_an_error_with_advice(course):
     run = prepared(small(), course)
     run.forward = SmallMemory(run.forward, room=1)
-    with pytest.raises(RunError, match="2 pictures do not fit into memory; lower image_size"):
-        train.train_step(run, *next(run.batches()))
+    with pytest.raises(RunError, match="2 images do not fit into memory; lower image_size"):
+        loop.train_step(run, *next(run.batches()))
 
 
 @pytest.mark.parametrize("room", [1, 3, 12])
@@ -191,7 +192,7 @@ def test_where_judging_alone_runs_out_of_memory_it_goes_on_in_parts(course, refe
     """Batch norm is folded away there, so a picture's answer does not depend on its company."""
     run = prepared(small(), course)
     run.net.load_state_dict(last(reference)["net"])
-    expected = train.evaluate(run.net, run.dev_batches())
+    expected = inference.evaluate(run.net, run.dev_batches())
 
     class Narrow(torch.nn.Module):
         training = False
@@ -202,7 +203,7 @@ def test_where_judging_alone_runs_out_of_memory_it_goes_on_in_parts(course, refe
             return run.net(images)
 
     run.net.eval()
-    assert train.evaluate(Narrow(), run.dev_batches()) == pytest.approx(expected, rel=1e-4)
+    assert inference.evaluate(Narrow(), run.dev_batches()) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("task", ["classify", "embed"])
@@ -227,10 +228,10 @@ def test_one_picture_too_large_to_judge_is_an_error():
     def full(images):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(RunError, match="not one picture fits into memory"):
-        train.in_parts(full, torch.zeros(6, 3, 8, 8))
+    with pytest.raises(RunError, match="not one image fits into memory"):
+        inference.in_parts(full, torch.zeros(6, 3, 8, 8))
     with pytest.raises(RuntimeError, match="size of tensor"):
-        train.in_parts(lambda images: images @ torch.zeros(5, 5, 5), torch.zeros(6, 3, 8, 8))
+        inference.in_parts(lambda images: images @ torch.zeros(5, 5, 5), torch.zeros(6, 3, 8, 8))
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(course, monkeypatch):
@@ -243,7 +244,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(course, monkeypatch):
 
     run.forward = broken
     with pytest.raises(RuntimeError, match="mat1"):
-        train.train_step(run, *next(run.batches()))
+        loop.train_step(run, *next(run.batches()))
     assert len(calls) == 1
 
 
@@ -255,14 +256,11 @@ ENGINES = {
     "clipped": ("clip_norm=0.5",),
     "bfloat16": ("precision=bfloat16",),
     "float16, with scaled gradients": ("precision=float16",),
-    "muon": ("optimizer=muon",),
     "sgd": ("optimizer=sgd", "momentum=0.99"),
     "restarts": ("schedule=restarts", "restart_epochs=1", "warmup_epochs=0"),
     "plateau": ("schedule=plateau", "plateau_epochs=1"),
     "mixed": ("augment.mixup=0.4", "augment.cutmix=1"),
     "strong": ("augment.random_steps=2", "augment.blur=0.5", "augment.shear=5"),
-    "small pictures first": ("small_size=16", "small_epochs=1"),
-    "clean at the end": ("clean_epochs=1",),
     "two stages": ("margin_head=arcface", "margin_epochs=1", "average=0.5"),
 }
 
@@ -285,7 +283,7 @@ def test_a_run_of_any_kind_stopped_in_either_epoch_resumes_to_the_same_bits(
         assert not last(tmp_path / "run")["progress"]["done"]
     fit(recipe, course, tmp_path / "run", save_minutes=0)
     states = [last(tmp_path / name) for name in ("whole", "run")]
-    keys = "net", "extra", "average", "optimizer", "scaler", "progress", "spec"
+    keys = "net", "auxiliary_loss", "average", "optimizer", "scaler", "progress", "spec"
     for key in keys:
         assert digest(states[0][key]) == digest(states[1][key]), key
     assert all(row["train_loss"] > 0 for row in states[0]["progress"]["rows"])
@@ -297,7 +295,7 @@ def test_the_running_average_is_what_is_judged_and_kept(course, tmp_path):
     assert digest(best["net"]) != digest(state["net"])
     run = prepared(small(), course)
     run.net.load_state_dict(best["net"])
-    _, accuracy = train.evaluate(run.net, run.dev_batches())
+    _, accuracy = inference.evaluate(run.net, run.dev_batches())
     assert accuracy == state["progress"]["rows"][0]["dev_accuracy"]
 
 
@@ -306,56 +304,29 @@ def test_clipping_bounds_the_gradient(course, monkeypatch):
     for limit in (0.0, 0.01):
         run = prepared(small(f"clip_norm={limit}"), course)
         run.objective.train()
-        train.train_step(run, *next(run.batches()))
+        loop.train_step(run, *next(run.batches()))
         squares = sum(p.grad.square().sum() for p in run.objective.parameters())
         lengths.append(math.sqrt(squares))
     assert lengths[0] > 0.1
     assert lengths[1] == pytest.approx(0.01, rel=1e-3)
 
 
-def test_small_pictures_come_first_and_full_ones_after(course, tmp_path, monkeypatch):
-    sizes = []
-    gradients = train._shrink
-
-    def noting(images, size):
-        sizes.append((images.shape[-1], size))
-        return gradients(images, size)
-
-    monkeypatch.setattr(train, "_shrink", noting)
-    fit(small("small_size=16", "small_epochs=1"), course, tmp_path)
-    assert sizes == [(32, 16)] * 5
-
-
-def test_the_last_epochs_are_clean_but_for_the_flip(course):
-    run = prepared(small("clean_epochs=1", "augment.flip=0"), course)
-    plain = run.preprocess.transform()
-    from facekit.images import read_rgb
-
-    for epoch, clean in ((0, False), (1, True)):
-        run.progress.epoch = epoch
-        keys = next(iter(run.order(epoch)))
-        batch, _ = next(run.batches())
-        pictures = [plain(read_rgb(course.train.paths[index])) for _, index in keys]
-        away = (batch.images - torch.stack(pictures)).abs().mean()
-        assert (away < 0.05) == clean
-
-
 def test_the_margin_head_starts_at_the_class_means_of_the_trained_network(
     course, tmp_path, monkeypatch
 ):
     begun = []
-    begin = Run.begin_margin_stage
+    begin = margin_stage.begin
 
     def noting(run):
         trained = digest({k: v for k, v in run.net.state_dict().items() if "head" not in k})
-        means = run._class_means()
+        means = margin_stage.class_means(run)
         begin(run)
         begun.append((trained, means, run))
         kept = digest({k: v for k, v in run.net.state_dict().items() if "head" not in k})
         assert kept == trained
         torch.testing.assert_close(run.net.head.weight.detach(), F.normalize(means))
 
-    monkeypatch.setattr(Run, "begin_margin_stage", noting)
+    monkeypatch.setattr(margin_stage, "begin", noting)
     recipe = small("epochs=4", "margin_epochs=2", "margin_head={name='arcface', scale=16}")
     history = fit(recipe, course, tmp_path)
     ((_, _, run),) = begun
@@ -380,15 +351,13 @@ def test_mixed_pictures_are_learned_with_both_labels(course):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (("optimizer=lion",), "optimizer is one of: adamw, sgd, muon"),
+        (("optimizer=lion",), "optimizer is one of: adamw, sgd"),
         (("schedule=steps",), "schedule is one of: cosine"),
         (("precision=int8",), "precision is one of"),
         (("compile=true",), "compile must be of type str"),
         (("parts=0",), "parts must be at least 1"),
         (("margin_head=arcface",), "margin_head and margin_epochs go together"),
         (("margin_head=arcface", "margin_epochs=9"), "margin_epochs are more than its 2 epochs"),
-        (("small_size=16",), "small_size and small_epochs go together"),
-        (("small_size=64", "small_epochs=1"), "small_size is over image_size"),
         (("augment.mixup=1", "extra_loss=center"), "two labels"),
         (("watch=1",), "watch must be of type bool"),
     ],
@@ -487,10 +456,10 @@ def test_bad_pictures_are_named_before_training(copy_of_course, tmp_path):
 
 def test_a_trials_batches_are_the_runs_own_without_augmentation_and_have_no_end(course):
     run, other = prepared(small("augment.crop_scale=0.3"), course), prepared(small(), course)
-    steps = len(list(run.order(0)))
+    steps = len(list(run.sampler(0)))
     for size in (None, 3):
         seen = [next(batches) for batches in [plain_batches(run, size)] for _ in range(2 * steps)]
-        keys = [keys[:size] for epoch in (0, 1) for keys in run.order(epoch)]
+        keys = [keys[:size] for epoch in (0, 1) for keys in run.sampler(epoch)]
         other.feed.augment = None  # judged as they are
         for batch, plain in zip(seen, other.feed.batches(keys), strict=True):
             torch.testing.assert_close(batch.images, plain.images)

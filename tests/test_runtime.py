@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from facekit import doctor, runtime
-from facekit.errors import RecipeError
-from facekit.profiles import PROFILES
 from facekit.runtime import Choice
 
 CPU = torch.device("cpu")
@@ -34,31 +32,9 @@ def no_gpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
-@pytest.mark.parametrize("name", PROFILES)
-def test_the_environment_decides_the_profile_and_is_named(monkeypatch, gpu, name):
-    monkeypatch.setenv("FACEKIT_PROFILE", name)
-    assert runtime.profile() == Choice(PROFILES[name], "FACEKIT_PROFILE")
-
-
-def test_a_wrong_profile_lists_those_there_are(monkeypatch):
-    monkeypatch.setenv("FACEKIT_PROFILE", "enormous")
-    with pytest.raises(RecipeError, match="smoke, laptop, gpu, homework"):
-        runtime.profile()
-
-
-def test_a_machine_with_a_gpu_gets_the_larger_profile(gpu):
-    assert runtime.profile() == (PROFILES["gpu"], "there is a GPU")
-
-
-def test_a_machine_without_a_gpu_gets_the_smaller_profile(no_gpu):
-    assert runtime.profile() == (PROFILES["laptop"], "there is no GPU")
-
-
-def test_an_empty_variable_is_as_good_as_none(monkeypatch, no_gpu, tmp_path):
-    monkeypatch.setenv("FACEKIT_PROFILE", "")
+def test_an_empty_variable_is_as_good_as_none(monkeypatch, tmp_path):
     monkeypatch.setenv("FACEKIT_HOME", "")
     monkeypatch.chdir(tmp_path)
-    assert runtime.profile().value.name == "laptop"
     assert runtime.workspace().value == tmp_path
 
 

@@ -23,14 +23,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facekit import faces, sources
+from facekit import faces, lfw, manifest, sources, writers
 from facekit.errors import DataError
-from facekit.layout import IDENTITY, NO_MATCH, CourseData, read_identities
+from facekit.layout import IDENTITY, NO_MATCH, TERMS, CourseData, read_identities
 from facekit.plans import Plan, folder_plan, held_out_plan, synthetic_plan
 from facekit.profiles import PROFILES, Profile
 from facekit.tables import read_table
 
-# Enough chunks for two processes, of pictures that take no time.
+# Enough chunks for two processes, of images that take no time.
 WIDE = Profile("wide", 20, 20, 3, 3, known=27, unknown_dev=9, unknown_test=18, pixels=16)
 
 
@@ -89,7 +89,7 @@ def test_another_seed_gives_other_bytes(
 def test_seed_and_difficulty_reach_the_faces_themselves(tmp_path: Path) -> None:
     wanted = {"a": (0, "easy"), "b": (0, "easy"), "c": (1, "easy"), "d": (0, "hard")}
     for name, (seed, difficulty) in wanted.items():
-        sources.render_chunk([(str(tmp_path / name), (5, 3))], 16, seed, difficulty)
+        writers.render_chunk([(str(tmp_path / name), (5, 3))], 16, seed, difficulty)
     first, second, other, hard = ((tmp_path / name).read_bytes() for name in "abcd")
     assert first == second
     assert len({first, other, hard}) == 3
@@ -97,7 +97,7 @@ def test_seed_and_difficulty_reach_the_faces_themselves(tmp_path: Path) -> None:
 
 def test_a_shot_is_squeezed_as_hard_as_it_was_drawn(tmp_path: Path) -> None:
     files = [(str(tmp_path / f"{shot}.jpg"), (5, shot)) for shot in range(40)]
-    sources.render_chunk(files, 64, 0, "hard")
+    writers.render_chunk(files, 64, 0, "hard")
     drawn = faces.parameters([5] * 40, range(40), 0, "hard")[1]["jpeg"]
     tables = [Image.open(path).quantization[0] for path, _ in files]
     coarse = [sum(table) for table in tables]
@@ -122,50 +122,43 @@ def test_another_difficulty_is_another_course(tiny_profile: Profile, tmp_path: P
         make(tiny_profile, tmp_path / "hard")
 
 
-def test_who_has_much_to_wait_for_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    sources._say_how_long(100_000, 2, 16, 0, "easy")
-    said = capsys.readouterr().err
-    assert "100,000 pictures of 16 px with 2 processes" in said
-    assert int(said.split("about ")[1].replace(",", "").split()[0]) > 1
-
-
 def test_two_processes_make_the_same_bytes_as_one(
     wide_hash: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
 
-    class Pool(sources.ProcessPoolExecutor):
+    class Pool(writers.ProcessPoolExecutor):
         def __init__(self, processes: int, **settings) -> None:
             started.append(processes)
             super().__init__(processes, **settings)
 
-    monkeypatch.setattr(sources, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(writers, "ProcessPoolExecutor", Pool)
     assert make(WIDE, tmp_path, processes=2) == wide_hash
     assert started == [2]
 
 
 def test_the_manifest_holds_the_hash_of_what_is_there(course: CourseData) -> None:
-    manifest = manifest_of(course.root)
-    assert manifest["sha256"] == plain_hash(course.root) == sources.content_hash(course.root)
-    assert manifest["source"] == "synthetic"
-    assert manifest["counts"] == {
+    made = manifest_of(course.root)
+    assert made["sha256"] == plain_hash(course.root) == manifest.content_hash(course.root)
+    assert made["source"] == "synthetic"
+    assert made["counts"] == {
         "classes": 6, "train": 36, "dev": 12, "test": 12,
         "known": 9, "unknown_dev": 9, "unknown_test": 18,
     }  # fmt: skip
-    assert set(manifest["versions"]) == {"torch", "pillow"}
+    assert set(made["versions"]) == {"torch", "pillow"}
 
 
 def test_a_changed_byte_a_new_name_and_a_lost_file_change_the_hash(copy_of_course: Path) -> None:
     path = next(copy_of_course.rglob("0001_01.jpg"))
-    whole, content = sources.content_hash(copy_of_course), path.read_bytes()
+    whole, content = manifest.content_hash(copy_of_course), path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    changed = sources.content_hash(copy_of_course)
+    changed = manifest.content_hash(copy_of_course)
     path.write_bytes(content)
-    assert sources.content_hash(copy_of_course) == whole
+    assert manifest.content_hash(copy_of_course) == whole
     renamed = path.rename(path.with_name("0099_01.jpg"))
-    moved = sources.content_hash(copy_of_course)
+    moved = manifest.content_hash(copy_of_course)
     renamed.unlink()
-    assert len({whole, changed, moved, sources.content_hash(copy_of_course)}) == 4
+    assert len({whole, changed, moved, manifest.content_hash(copy_of_course)}) == 4
 
 
 # --- interrupted
@@ -250,11 +243,11 @@ def test_an_error_in_the_middle_leaves_what_a_second_call_finishes(
         path.write_bytes(content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "write_whole", full_disk)
+        patch.setattr(writers, "write_whole", full_disk)
         with pytest.raises(OSError, match="No space left"):
             make(tiny_profile, tmp_path)
     before = assert_half_done(tmp_path, tiny_profile)
-    assert len(before) == 48  # without the marker of a started set-up
+    assert len(before) == 49
     assert make(tiny_profile, tmp_path) == manifest_of(course.root)["sha256"]
     assert_whole(tmp_path, before, tiny_profile)
 
@@ -325,7 +318,7 @@ def test_hidden_files_do_not_stand_in_the_way(tiny_profile: Profile, tmp_path: P
 
 
 def photograph(number: int, path: Path) -> None:
-    """A picture like no other, of a size, kind and name of its own."""
+    """An image like no other, of a size, kind and name of its own."""
     rng = np.random.default_rng(number)
     low = rng.integers(0, 256, (4, 3, 3), dtype=np.uint8)
     size = 40 + number % 50, 70 - number % 30
@@ -381,14 +374,14 @@ def test_a_photograph_is_cropped_in_the_middle_and_resized(album: Path, tmp_path
     differences = []
     for path in album.rglob("*.*"):
         with Image.open(path) as image:
-            picture = image.convert("RGB")
-        side, (width, height) = min(picture.size), picture.size
+            rgb = image.convert("RGB")
+        side, (width, height) = min(rgb.size), rgb.size
         left, top = (width - side) / 2, (height - side) / 2
         box = left, top, left + side, top + side
-        expected = picture.resize((24, 24), Image.Resampling.BICUBIC, box)
+        expected = rgb.resize((24, 24), Image.Resampling.BICUBIC, box)
         differences.append(np.abs(np.asarray(expected) - made).mean())
     nearest, second = sorted(differences)[:2]
-    assert nearest < 6 < 30 < second  # levels: a strong JPEG of 24 pixels, and another picture
+    assert nearest < 6 < 30 < second  # levels: a strong JPEG of 24 pixels, and another image
 
 
 def test_an_interrupted_folder_goes_on_only_with_the_same_photographs(
@@ -403,7 +396,7 @@ def test_an_interrupted_folder_goes_on_only_with_the_same_photographs(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sources, "_finish", stop)
+        patch.setattr(manifest, "finish", stop)
         set_up_album(copy, out)
     photograph(999, copy / "Chen" / "one more")
     with unchanged(out), pytest.raises(DataError, match="another --out, or delete"):
@@ -453,16 +446,16 @@ def test_a_course_tree_is_taken_over_byte_for_byte(course: CourseData, tmp_path:
 def test_an_interrupted_take_over_goes_on_where_it_stopped(
     course: CourseData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied, copy = [], sources.shutil.copyfile
+    copied, write = [], writers.write_whole
 
-    def stop(source: Path, target: Path) -> None:
+    def stop(path: Path, content: bytes) -> None:
         if len(copied) == 20:
-            target.write_bytes(b"half a pic")
+            path.with_name(f".{path.name}.1.part").write_bytes(b"half an image")
             raise KeyboardInterrupt
-        copied.append(copy(source, target))
+        copied.append(write(path, content))
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sources.shutil, "copyfile", stop)
+        patch.setattr(writers, "write_whole", stop)
         set_up_album(course.root, tmp_path)
     before = images_in(tmp_path)
     assert 0 < len(before) < 96
@@ -506,7 +499,7 @@ def touch_album(folder: Path, counts: list[int]) -> None:
 
 def assert_sound(plan: Plan, counts: list[int]) -> None:
     """What must be true of any plan of photographs."""
-    used = [picture for _, picture in plan.files(sources.get_term("F23"))]
+    used = [image for _, image in plan.files(TERMS["F23"])]
     assert not [path for path, times in Counter(used).items() if times > 1]
     assert len(used) <= sum(counts)
     people = [*plan.train, *plan.known]
@@ -515,8 +508,8 @@ def assert_sound(plan: Plan, counts: list[int]) -> None:
     assert all(plan.train.values())
     assert all(plan.dev.values())
 
-    def person(picture: Path) -> str:
-        return picture.parent.name
+    def person(path: Path) -> str:
+        return path.parent.name
 
     classes = {name: {person(p) for p in shots} for name, shots in plan.train.items()}
     for name, shots in plan.dev.items():
@@ -581,8 +574,8 @@ def test_any_other_folder_gives_a_sound_plan_or_a_reason(counts: list[int]) -> N
 def test_every_rendered_plan_is_sound(name: str, seed: int) -> None:
     profile = PROFILES[name]
     plan = synthetic_plan(profile, seed)
-    pictures = [picture for _, picture in plan.files(sources.get_term("F23"))]
-    assert len(set(pictures)) == len(pictures) == count_of(profile)
+    images = [image for _, image in plan.files(TERMS["F23"])]
+    assert len(set(images)) == len(images) == count_of(profile)
     people = {int(who[1:]) for who in (*plan.train, *plan.known)}
     assert len(people) == profile.classes + profile.known
     assert all(p == int(who[1:]) for (p, _), who in plan.test)
@@ -729,14 +722,14 @@ def lfw_home(album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
             for shot, path in enumerate(sorted(folder.iterdir())):
                 content = BytesIO()
                 framed = Image.new("RGB", (250, 250), (0, 255, 0))
-                with Image.open(path) as picture:
-                    framed.paste(picture.convert("RGB").resize((150, 150)), (50, 50))
+                with Image.open(path) as photo:
+                    framed.paste(photo.convert("RGB").resize((150, 150)), (50, 50))
                 framed.save(content, "JPEG", quality=95)
                 info = tarfile.TarInfo(f"lfw_funneled/P{person}/P{person}_{shot:04d}.jpg")
                 info.size = len(content.getvalue())
                 archive.addfile(info, BytesIO(content.getvalue()))
                 count += 1
-    monkeypatch.setattr(sources, "LFW_IMAGES", count)
+    monkeypatch.setattr(lfw, "IMAGES", count)
     return home
 
 

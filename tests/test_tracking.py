@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import facekit
-from facekit import tracking
 from facekit.errors import RecipeError
+from facekit.redaction import hide_secrets
 from facekit.runtime import Choice
-from facekit.tracking import Tracker, environment, git_state, hide_secrets
+from facekit.training.environment import environment, git_state
+from facekit.training.tracking import TRACKERS, Tracker
 
 CPU = torch.device("cpu")
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -176,8 +177,8 @@ def wandb(monkeypatch, tmp_path) -> Wandb:
 def track(folder: Path, said: list, *to: str, epochs=()) -> Tracker:
     tracker = Tracker(folder, "cnn1", to, {"epochs": 3}, said.append)
     for epoch in epochs:
-        tracker.epoch({"epoch": epoch, "dev_accuracy": epoch / 10, "note": "x", "nan": np.nan})
-        tracker.step()
+        row = {"epoch": epoch, "dev_accuracy": epoch / 10, "note": "x", "nan": np.nan}
+        tracker.after_epoch(None, row)
     tracker.close()
     return tracker
 
@@ -301,4 +302,4 @@ def test_ctrl_c_in_a_tracker_is_not_swallowed(tmp_path, wandb, monkeypatch):
 def test_the_trackers_are_the_packages_of_the_extra():
     project = (Path(facekit.__file__).parents[1] / "pyproject.toml").read_text()
     extra = project.partition("tracking = [")[2].partition("]")[0]
-    assert all(f'"{name}>=' in extra for name in tracking.TRACKERS)
+    assert all(f'"{name}>=' in extra for name in TRACKERS)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from facekit import recipes, train, weights
+from facekit import inference, recipes, training, weights
 from facekit.augment import Preprocess
 from facekit.checkpoint import Checkpoints
 from facekit.errors import DataError, RecipeError, RunError
@@ -22,8 +22,10 @@ from facekit.images import FaceFolder
 from facekit.layout import CourseData
 from facekit.optim import learning_rate
 from facekit.recipes import Recipe
-from facekit.run import HISTORY, Run, build_objective
-from facekit.stopping import Interrupted
+from facekit.training import loop
+from facekit.training.history import HISTORY
+from facekit.training.run import Run, build_objective
+from facekit.training.stopping import Interrupted
 from facekit.weights import digest
 
 CPU = torch.device("cpu")
@@ -36,8 +38,8 @@ def small(*changes: str) -> Recipe:
     return recipes.load("smoke", [*settings, "precision=float32", *changes])
 
 
-def fit(recipe: Recipe, data: CourseData, out: Path) -> train.History:
-    return train.fit(recipe, data, out, device="cpu", progress=False)
+def fit(recipe: Recipe, data: CourseData, out: Path) -> training.History:
+    return training.fit(recipe, data, out, device="cpu", progress=False)
 
 
 def last(out: Path) -> dict:
@@ -48,7 +50,7 @@ def last(out: Path) -> dict:
 def fingerprint(out: Path) -> str:
     """All that a run has learned and noted: networks, optimiser, curves and tables."""
     best, state = weights.load(out / "best.pt"), last(out)
-    tensors = [state[key] for key in ("net", "extra", "average", "optimizer", "progress")]
+    tensors = [state[key] for key in ("net", "auxiliary_loss", "average", "optimizer", "progress")]
     tables = [(out / name).read_text() for name in ("history.csv", "recipe.json")]
     return digest([best["net"], best["progress"], *tensors, *tables])
 
@@ -78,7 +80,7 @@ def at_step(monkeypatch) -> Callable:
 
     def plan(number: int, action: Callable[[], None]) -> None:
         calls = 0
-        step = train.train_step
+        step = loop.train_step
 
         def counting(*arguments):
             nonlocal calls
@@ -88,7 +90,7 @@ def at_step(monkeypatch) -> Callable:
                 action()
             return result
 
-        monkeypatch.setattr(train, "train_step", counting)
+        monkeypatch.setattr(loop, "train_step", counting)
 
     return plan
 
@@ -114,13 +116,13 @@ def test_a_run_stopped_after_any_step_resumes_to_the_same_bits(
 def test_a_run_stopped_after_every_step_resumes_to_the_same_bits(
     course, tmp_path, reference, monkeypatch
 ):
-    step = train.train_step
+    step = loop.train_step
 
     def stopped(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
         return step(*arguments)
 
-    monkeypatch.setattr(train, "train_step", stopped)
+    monkeypatch.setattr(loop, "train_step", stopped)
     for _ in range(10):
         with pytest.raises(Interrupted):
             fit(small(), course, tmp_path / "run")
@@ -191,7 +193,7 @@ def test_signal_handlers_are_restored_after_an_end_and_after_an_error(
     def broken(*arguments):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(train, "train_step", broken)
+    monkeypatch.setattr(loop, "train_step", broken)
     with pytest.raises(ZeroDivisionError):
         fit(small("epochs=1"), course, tmp_path / "bad")
     assert [signal.getsignal(each) for each in STOPS] == before
@@ -295,7 +297,7 @@ PAIRS = ("images_per_class=2", "extra_loss={name='triplet', mining='semi_hard'}"
 OBJECTIVES = {
     "arcface": ("head={name='arcface', margin=0.1}",),
     "lsoftmax, which counts its steps": ("head=lsoftmax",),
-    "gaussian": ("head={name='lgm', covariance='isotropic'}",),
+    "gaussian": ("head={name='lgm', margin=0.2}",),
     "center, which keeps its centres": ("extra_loss=center", "extra_weight=0.1"),
     "pairs in batches by class": PAIRS,
 }
@@ -313,14 +315,14 @@ def test_any_head_and_loss_is_trained_and_resumed_exactly(course, tmp_path, at_s
     assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
     saved = last(tmp_path / "run")
     ended = {f"network.{k}": v for k, v in saved["net"].items()}
-    ended |= {f"extra.{k}": v for k, v in saved["extra"].items()}
+    ended |= {f"auxiliary_loss.{k}": v for k, v in saved["auxiliary_loss"].items()}
     assert ended.keys() == begun.keys()
     assert not [name for name in ended if torch.equal(ended[name], begun[name])]
 
 
 def test_batches_by_class_hold_every_image_once_and_pairs(course):
     recipe, seen = small(*PAIRS), []
-    for batch in Run(recipe, course, Path("nowhere"), CPU).order(3):
+    for batch in Run(recipe, course, Path("nowhere"), CPU).sampler(3):
         labels = [course.train.labels[index] for _, index in batch]
         assert all(labels.count(label) >= 2 for label in labels)
         seen += [index for _, index in batch]
@@ -351,7 +353,7 @@ def test_training_leaves_the_global_random_numbers_alone(course, tmp_path):
 
 
 def test_evaluation_in_the_loop_does_not_change_training(course, tmp_path, reference, monkeypatch):
-    evaluate = train.evaluate
+    evaluate = inference.evaluate
 
     def thirsty(net, batches, *arguments):
         batches = list(batches)
@@ -359,7 +361,7 @@ def test_evaluation_in_the_loop_does_not_change_training(course, tmp_path, refer
         torch.rand(17)
         return evaluate(net, batches, *arguments)
 
-    monkeypatch.setattr(train, "evaluate", thirsty)
+    monkeypatch.setattr(loop, "evaluate", thirsty)
     fit(small(), course, tmp_path)
     assert fingerprint(tmp_path) == fingerprint(reference)
 
@@ -367,9 +369,9 @@ def test_evaluation_in_the_loop_does_not_change_training(course, tmp_path, refer
 def test_evaluate_draws_no_random_numbers(course):
     run = prepared(small(), course)
     before = torch.get_rng_state()
-    first = train.evaluate(run.net, run.dev_batches())
+    first = inference.evaluate(run.net, run.dev_batches())
     assert torch.equal(torch.get_rng_state(), before)
-    assert train.evaluate(run.net, run.dev_batches()) == first
+    assert inference.evaluate(run.net, run.dev_batches()) == first
     assert not Path("nowhere").exists()
 
 
@@ -389,7 +391,7 @@ def test_evaluation_counts_every_image_once_however_short_the_last_batch(course,
             losses.append((scores.logsumexp(0) - scores[label]).item())
             right += scores.argmax().item() == label
     net.train()  # evaluate must switch it itself
-    loss, accuracy = train.evaluate(net, run.dev_batches())
+    loss, accuracy = inference.evaluate(net, run.dev_batches())
     assert net.training
     assert accuracy == right / 12
     assert loss == pytest.approx(sum(losses) / 12, rel=1e-5)
@@ -436,20 +438,20 @@ def test_the_dev_loss_is_the_plain_cross_entropy_of_the_saved_network(course, re
     row = pd.read_csv(reference / "history.csv").iloc[-1]
     run = prepared(small("label_smoothing=0.9"), course)
     run.net.load_state_dict(last(reference)["net"])
-    loss, accuracy = train.evaluate(run.net, run.dev_batches())
+    loss, accuracy = inference.evaluate(run.net, run.dev_batches())
     assert row["dev_loss"] == pytest.approx(loss, rel=1e-6)
     assert row["dev_accuracy"] == pytest.approx(accuracy)
 
 
 def test_every_step_has_the_rate_of_the_schedule(course, tmp_path, monkeypatch):
     rates = []
-    step = train.train_step
+    step = loop.train_step
 
     def noting(run, *batch):
         rates.append([group["lr"] for group in run.optimizer.param_groups])
         return step(run, *batch)
 
-    monkeypatch.setattr(train, "train_step", noting)
+    monkeypatch.setattr(loop, "train_step", noting)
     rows = fit(small(), course, tmp_path).rows
     expected = [learning_rate(n, 10, 5, small().learning_rate) for n in range(10)]
     assert rates == [[rate, rate] for rate in expected]
@@ -489,7 +491,7 @@ def scripted(monkeypatch) -> Callable:
             nets.append(digest(net.state_dict()))
             return 1.0, next(coming)
 
-        monkeypatch.setattr(train, "evaluate", evaluate)
+        monkeypatch.setattr(loop, "evaluate", evaluate)
         return nets
 
     return plan
@@ -512,14 +514,14 @@ def test_a_history_shows_where_a_shorter_patience_would_have_ended(
     accuracies, patience, epochs, best
 ):
     rows = [{"epoch": i, "dev_accuracy": value} for i, value in enumerate(accuracies, start=1)]
-    cut = train.History(rows).until(patience)
+    cut = training.History(rows).until(patience)
     assert cut.rows == rows[:epochs]
     assert cut.best["epoch"] == best
     assert cut.waited == epochs - best
 
 
 def test_a_history_without_epochs_has_no_end():
-    assert train.History().until(3).rows == []
+    assert training.History().until(3).rows == []
 
 
 @with_patience
@@ -553,7 +555,7 @@ def test_waiting_is_counted_across_an_interruption(course, tmp_path, scripted, a
 def test_a_finished_run_called_again_is_only_read(
     course, copy_of_run, trained_recipe, unchanged, monkeypatch
 ):
-    monkeypatch.setattr(train, "train_step", None)
+    monkeypatch.setattr(loop, "train_step", None)
     with unchanged(copy_of_run):
         history = fit(trained_recipe, course, copy_of_run)
     table = pd.read_csv(copy_of_run / "history.csv")
@@ -651,13 +653,13 @@ def test_a_network_over_the_limit_is_refused(course, tmp_path):
 def test_recipe_and_data_may_be_given_by_name(course, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('network = "tiny"\nimage_size = 32\nepochs = 1\nbatch_size = 36\n')
-    history = train.fit(str(path), str(course.root), str(tmp_path / "run"), "cpu", False)
+    history = training.fit(str(path), str(course.root), str(tmp_path / "run"), "cpu", False)
     assert len(history.rows) == 1
 
 
 def test_one_can_wait_for_the_first_state_of_a_process(course, tmp_path):
-    process = train.start_process("smoke", course, tmp_path, ["epochs=400"])
-    train.wait_for_state(process, tmp_path)
+    process = training.start_process("smoke", course, tmp_path, ["epochs=400"])
+    training.wait_for_state(process, tmp_path)
     assert process.poll() is None
     process.kill()
     process.wait()
@@ -665,6 +667,6 @@ def test_one_can_wait_for_the_first_state_of_a_process(course, tmp_path):
 
 
 def test_nobody_waits_for_a_process_that_is_over(course, tmp_path):
-    process = train.start_process("smoke", course, tmp_path, ["epochs=0"])
-    train.wait_for_state(process, tmp_path)
+    process = training.start_process("smoke", course, tmp_path, ["epochs=0"])
+    training.wait_for_state(process, tmp_path)
     assert process.returncode == 2

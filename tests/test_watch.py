@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from facekit.errors import RunError
 from facekit.recipes import Recipe
-from facekit.watch import Watch, check_loss
+from facekit.training.guards import LearningGuard, check_loss
 
 UNTRAINED = math.log(100)
 
@@ -17,8 +17,9 @@ def row(epoch: int, loss: float = 3.0, dev: float = 0.5, train: float = 0.5) -> 
     return {"epoch": epoch, "train_loss": loss, "dev_accuracy": dev, "train_accuracy": train}
 
 
-def watch(classes: int = 100, dev_images: int = 500, **changes) -> Watch:
-    return Watch(Recipe("r", **{"warmup_epochs": 2.0, "epochs": 50} | changes), classes, dev_images)
+def watch(classes: int = 100, dev_images: int = 500, **changes) -> LearningGuard:
+    recipe = Recipe("r", **{"warmup_epochs": 2.0, "epochs": 50} | changes)
+    return LearningGuard(recipe, classes, dev_images)
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,12 @@ import pytest
 import torch
 from PIL import Image
 
-from facekit import ablations, blocks, openset, plots, widgets
+from facekit import ablations, openset, plots, widgets
 from facekit.augment import Preprocess, only
 from facekit.layout import NO_MATCH, SPLITS, ImageSet
+from facekit.models import blocks
 from facekit.recipes import CHOICES
-from facekit.train import History
+from facekit.training import History
 
 
 def some_scores(known: int = 20, unknown: int = 10) -> tuple[np.ndarray, np.ndarray]:

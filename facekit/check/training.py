@@ -8,7 +8,7 @@ import torch
 
 from facekit.check import asked
 from facekit.optim import learning_rate
-from facekit.train import History
+from facekit.training import History
 
 # ------------------------------------------------------------------ the schedule
 

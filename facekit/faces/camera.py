@@ -6,8 +6,6 @@ which point is seen at each sample of the film. Nearest wins, by one scatter-min
 that hold the depth above the point's own number; there are no ties, so no order can matter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 
@@ -20,7 +18,7 @@ from facekit.faces.surface import Facts, Surface
 
 PIVOT = (0.0, -9.0, -1.0)  # where the head turns on the neck
 CENTRE = (0.0, -0.6, 4.0)  # what the camera looks at
-HALF_HEIGHT = 13.2  # cm from the picture's middle to its edge, at CENTRE
+HALF_HEIGHT = 13.2  # cm from the image's middle to its edge, at CENTRE
 SAMPLES = 2  # per pixel and direction
 CUTS = (1, 2, 4, 8, 16)  # into how many points a facet may be cut, per direction
 FINEST = CUTS[-1] ** 2
@@ -33,17 +31,24 @@ DEPTH_STEPS = 4096.0  # per cm
 
 def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     """Turn by yaw about y, after pitch about x and before roll about z: (N, 3, 3)."""
-    yaw, pitch, roll = (a.flatten() for a in (yaw, pitch, roll))
-    zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
-    cy, sy, cp, sp = torch.cos(yaw), torch.sin(yaw), torch.cos(pitch), torch.sin(-pitch)
-    cr, sr = torch.cos(roll), torch.sin(roll)
-    about_y = torch.stack([cy, zero, sy, zero, one, zero, -sy, zero, cy], 1).view(-1, 3, 3)
-    about_x = torch.stack([one, zero, zero, zero, cp, -sp, zero, sp, cp], 1).view(-1, 3, 3)
-    about_z = torch.stack([cr, -sr, zero, sr, cr, zero, zero, zero, one], 1).view(-1, 3, 3)
-    return about_z @ about_y @ about_x
+    y = yaw.flatten()
+    x = -pitch.flatten()
+    z = roll.flatten()
+    zero = torch.zeros_like(y)
+    one = torch.ones_like(y)
+    about_y = [torch.cos(y), zero, torch.sin(y), zero, one, zero, -torch.sin(y), zero, torch.cos(y)]
+    about_x = [one, zero, zero, zero, torch.cos(x), -torch.sin(x), zero, torch.sin(x), torch.cos(x)]
+    about_z = [torch.cos(z), -torch.sin(z), zero, torch.sin(z), torch.cos(z), zero, zero, zero, one]
+    return matrices(about_z) @ matrices(about_y) @ matrices(about_x)
+
+
+def matrices(entries: list[Tensor]) -> Tensor:
+    """Nine entries (N,), row by row, as matrices (N, 3, 3)."""
+    return torch.stack(entries, 1).view(-1, 3, 3)
 
 
 def column(point: Sequence[float], like: Tensor) -> Tensor:
+    """A point as (1, 3, 1), on the device of `like`."""
     return torch.tensor(point, device=like.device)[None, :, None]
 
 
@@ -73,7 +78,9 @@ def project(f: Facts, room: Tensor, size: int) -> Tensor:
 @cache
 def facets(shapes: tuple[tuple[int, int], ...], device: str) -> tuple[Tensor, Tensor]:
     """The four corners (F, 4) of every facet of these grids laid end to end, and its grid (F,)."""
-    corners, owner, start = [], [], 0
+    corners = []
+    owner = []
+    start = 0
     for number, (rows, columns) in enumerate(shapes):
         grid = start + torch.arange(rows * columns).view(rows, columns)
         square = [grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]]
@@ -105,20 +112,27 @@ def cutting(x: Tensor, y: Tensor, keep: Tensor, back: Tensor, size: int) -> Tens
     # Steps across and down together: points on a slanted line would leave gaps otherwise.
     across = (x[..., 1:] - x[..., :-1]).abs_().add_((y[..., 1:] - y[..., :-1]).abs_())
     down = (x[:, 1:] - x[:, :-1]).abs_().add_((y[:, 1:] - y[:, :-1]).abs_())
-    code = level(torch.maximum(down[..., 1:], down[..., :-1])) * len(CUTS)
-    code += level(torch.maximum(across[:, 1:], across[:, :-1]))
-    # As Cohen and Sutherland clip lines: out of sight when all corners are, for one same reason.
+    code = fineness(torch.maximum(down[..., 1:], down[..., :-1])) * len(CUTS)
+    code += fineness(torch.maximum(across[:, 1:], across[:, :-1]))
+    return code.masked_fill_(unseen(x, y, keep, back, size), -1).flatten(1)
+
+
+def unseen(x: Tensor, y: Tensor, keep: Tensor, back: Tensor, size: int) -> Tensor:
+    """Which facets of a grid are out of sight: bool (N, rows - 1, columns - 1).
+
+    As Cohen and Sutherland clip lines: when all corners are, for one same reason.
+    """
     reasons = (x <= 0, x >= size, y <= 0, y >= size, keep <= 0, back <= 0)
     why = sum(reason.to(torch.int8) * (1 << bit) for bit, reason in enumerate(reasons))
     why = why[:, 1:] & why[:, :-1]
     why = why[..., 1:] & why[..., :-1]
     area = (x[:, 1:, 1:] - x[:, :-1, :-1]) * (y[:, 1:, :-1] - y[:, :-1, 1:])
     area -= (y[:, 1:, 1:] - y[:, :-1, :-1]) * (x[:, 1:, :-1] - x[:, :-1, 1:])
-    unseen = torch.where(area > 0, why & 31, why)
-    return code.masked_fill_(unseen > 0, -1).flatten(1)
+    front = area > 0  # the last reason, bit 5, is for backs alone
+    return torch.where(front, why & 31, why) > 0
 
 
-def level(length: Tensor) -> Tensor:
+def fineness(length: Tensor) -> Tensor:
     """Which of CUTS cuts so many samples finely enough: int8, its place in the list."""
     return sum((length > SPACING * cut).to(torch.int8) for cut in CUTS[:-1])
 
@@ -144,7 +158,8 @@ def grids(surfaces: Sequence[Surface], values: Tensor) -> list[Tensor]:
 
 def pattern_places(surfaces: Sequence[Surface]) -> tuple[Tensor, Tensor]:
     """Where each corner of all grids reads its pattern: u and v, (N, M) each."""
-    u, v = (flat(surfaces, [s.pattern_at[i] for s in surfaces]) for i in (0, 1))
+    u = flat(surfaces, [surface.pattern_at[0] for surface in surfaces])
+    v = flat(surfaces, [surface.pattern_at[1] for surface in surfaces])
     return u, v
 
 
@@ -152,11 +167,13 @@ def cut_all(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
     """`cutting` of all grids laid end to end, PAIRS more where the edge is frayed: int8 (N, F)."""
     codes = []
     for surface, part in zip(surfaces, grids(surfaces, film), strict=True):
-        keep, frayed = full(surface, surface.keep), surface.fray is not None
-        if frayed:
+        keep = full(surface, surface.keep)
+        if surface.fray is not None:
             keep = keep + 2.5 * surface.fray
         code = cutting(part[:, 0], part[:, 1], keep, full(surface, surface.inside), size)
-        codes.append(torch.where(code >= 0, code + PAIRS, code) if frayed else code)
+        if surface.fray is not None:
+            code = torch.where(code >= 0, code + PAIRS, code)
+        codes.append(code)
     return torch.cat(codes, 1)
 
 
@@ -169,31 +186,29 @@ def points_of(rows: Tensor, index: Tensor, code: int) -> tuple[Tensor, ...]:
     return points.view(rows.shape[1], len(index), many).unbind(0)
 
 
-def splat(
-    surfaces: Sequence[Surface], film: Tensor, size: int, at: tuple[Tensor, Tensor]
-) -> Tensor:
+def splat(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
     """Which point is nearest at each sample: numbers (N, size * size), NOTHING where none is.
 
-    `film` (N, 3, M): x, y in samples and depth of every corner of the surfaces. `at`: their
-    `pattern_places`.
+    `film` (N, 3, M): x, y in samples and depth of every corner of the surfaces.
     """
-    device, pictures, many = str(film.device), len(film), film.shape[2]
-    corners, _ = facets(tuple(s.shape for s in surfaces), device)
+    images, _, many = film.shape
+    corners, _ = facets(tuple(s.shape for s in surfaces), str(film.device))
     keep = flat(surfaces, [s.keep for s in surfaces])
     fray = flat(surfaces, [0.0 if s.fray is None else s.fray for s in surfaces])
-    rows = torch.stack([*film.unbind(1), keep, *at, fray], -1).flatten(0, 1)  # (N * M, 7)
+    places = pattern_places(surfaces)
+    rows = torch.stack([*film.unbind(1), keep, *places, fray], -1).flatten(0, 1)  # (N * M, 7)
     plain = rows[:, :4].contiguous()
     # With a border of one sample, where points fall that are not on the film.
-    nearest = torch.full((pictures, size + 2, size + 2), NOTHING, device=device)
+    nearest = torch.full((images, size + 2, size + 2), NOTHING, device=film.device)
     codes = cut_all(surfaces, film, size).flatten()
     order = torch.argsort(codes, stable=True)
     counts = torch.bincount(codes.int() + 1, minlength=2 * PAIRS + 1).tolist()
     for code, found in enumerate(order.split(counts), start=-1):
         if code >= 0 and len(found):
-            whose = rows if code >= PAIRS else plain
-            places = found // len(corners), found % len(corners)
-            write(nearest, places, whose, corners, code % PAIRS, many)
-    return nearest[:, 1:-1, 1:-1].reshape(pictures, size * size)
+            frayed = code >= PAIRS
+            whose = (found // len(corners), found % len(corners))
+            write(nearest, whose, rows if frayed else plain, corners, code % PAIRS, many)
+    return nearest[:, 1:-1, 1:-1].reshape(images, size * size)
 
 
 def write(
@@ -206,18 +221,20 @@ def write(
 ) -> None:
     """Cut some facets and keep those of their points that are nearer than what is there.
 
-    `nearest` (N, side, side): the film with its border. `found`: whose picture and which facet,
-    (M,) each. `rows`: x, y, depth and keep of all corners, `many` a picture; for frayed edges
+    `nearest` (N, side, side): the film with its border. `found`: which image and which facet,
+    (M,) each. `rows`: x, y, depth and keep of all corners, `many` an image; for frayed edges
     also where the pattern of strands is to be read, and how much it matters.
     """
-    (picture, facet), side = found, nearest.shape[1]
-    index = picture[:, None] * many + corners.index_select(0, facet)
+    image, facet = found
+    side = nearest.shape[1]
+    index = image[:, None] * many + corners.index_select(0, facet)
     x, y, depth, keep, *more = points_of(rows, index, code)
     if more:
         keep = keep + more[2] * textures.texture(textures.STRANDS, more[0], more[1])
-    x, y = (v.floor_().clamp_(-1, side - 2) for v in (x, y))
+    x = x.floor_().clamp_(-1, side - 2)
+    y = y.floor_().clamp_(-1, side - 2)
     place = y.mul_(side).add_(x).long()  # exact: a film has fewer than 2^24 samples
-    place += (picture * (side * side) + side + 1)[:, None]
+    place += (image * (side * side) + side + 1)[:, None]
     number = facet * (FINEST * PAIRS) + code * FINEST
     key = depth.mul_(DEPTH_STEPS).long().mul_(1 << NUMBER_BITS).add_(number[:, None])
     key += torch.arange(x.shape[1], device=x.device)
@@ -226,38 +243,35 @@ def write(
 
 
 def resolve(
-    surfaces: Sequence[Surface],
-    nearest: Tensor,
-    colour: Tensor,
-    size: int,
-    at: tuple[Tensor, Tensor],
+    surfaces: Sequence[Surface], nearest: Tensor, colour: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
     """The colour seen at each sample, (N, 3, size, size), and its surface, -1 for none.
 
-    `colour` (N, 3, M): what each corner of the surfaces sends to the camera. `at`: as for `splat`.
+    `nearest`: from `splat`. `colour` (N, 3, M): what each corner sends to the camera.
     """
-    device, pictures = str(nearest.device), len(nearest)
+    device = str(nearest.device)
     corners, owner = facets(tuple(s.shape for s in surfaces), device)
     hit = torch.nonzero(nearest.flatten() < NOTHING)[:, 0]
     number = nearest.flatten()[hit] & ((1 << NUMBER_BITS) - 1)
     facet = number // (FINEST * PAIRS)
     weights = shares(device).flatten(0, 1).index_select(0, number % (FINEST * PAIRS))  # (H, 4)
     strength = flat(surfaces, [s.pattern_strength for s in surfaces])
-    rows = torch.stack([*colour.unbind(1), strength, *at], -1).flatten(0, 1)  # (N * M, 6)
+    places = pattern_places(surfaces)
+    rows = torch.stack([*colour.unbind(1), strength, *places], -1).flatten(0, 1)  # (N * M, 6)
     index = (hit // (size * size) * colour.shape[2])[:, None] + corners.index_select(0, facet)
     seen = functional.embedding_bag(index, rows, per_sample_weights=weights, mode="sum")  # (H, 6)
     owner = owner.index_select(0, facet)
     pattern = torch.tensor([s.pattern for s in surfaces], device=device)[owner]
     grain = textures.texture(pattern, seen[:, 4], seen[:, 5])
     light = seen[:, :3] * (1 + seen[:, 3] * grain).clamp(min=0.1)[:, None]
-    picture = torch.zeros(pictures * size * size, 3, device=device)
-    picture[hit] = light
-    part = torch.full((pictures * size * size,), -1, dtype=torch.int16, device=device)
+    image = torch.zeros(nearest.numel(), 3, device=device)
+    image[hit] = light
+    part = torch.full((nearest.numel(),), -1, dtype=torch.int16, device=device)
     part[hit] = owner.to(torch.int16)
-    shape = (pictures, size, size)
-    return picture.view(*shape, 3).permute(0, 3, 1, 2), part.view(shape)
+    shape = (len(nearest), size, size)
+    return image.view(*shape, 3).permute(0, 3, 1, 2), part.view(shape)
 
 
-def shrink(picture: Tensor) -> Tensor:
-    """Average the samples of each pixel."""
-    return functional.avg_pool2d(picture, SAMPLES)
+def shrink(samples: Tensor) -> Tensor:
+    """Average the samples of each pixel: (N, C, size * SAMPLES, ...) to (N, C, size, size)."""
+    return functional.avg_pool2d(samples, SAMPLES)

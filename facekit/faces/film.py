@@ -1,6 +1,4 @@
-"""What lies behind the person, and what lens, film and processing do to the picture."""
-
-from __future__ import annotations
+"""What lies behind the person, and what lens, film and processing do to the image."""
 
 import math
 
@@ -13,13 +11,14 @@ from facekit.faces.draws import Draws, shift_right
 from facekit.faces.surface import Facts, mix
 
 LUMA = (0.299, 0.587, 0.114)
-MARGIN = 8  # pixels added round a picture before it is blurred
+MARGIN = 8  # pixels added round an image before it is blurred
 
 
 def background(f: Facts, size: int) -> Tensor:
     """A wall, a window's edge, shelves or foliage, out of focus: light (N, 3, size, size)."""
     axis = torch.linspace(-1, 1, size, device=f.tone.device)
-    x, y = axis[None, None, :], axis[None, :, None]
+    x = axis[None, None, :]
+    y = axis[None, :, None]
     along = x * torch.cos(f.back_angle) + y * torch.sin(f.back_angle)
     sharp = 2 + 20 * f.back_sharp**3
     scale = 0.10 * f.back_scale
@@ -45,10 +44,10 @@ def automatic_exposure(f: Facts) -> Tensor:
     return lit * (skin / 0.42).clamp(0.05, 1.2) ** -0.4
 
 
-def tone(picture: Tensor, f: Facts) -> Tensor:
+def tone(light: Tensor, f: Facts) -> Tensor:
     """From light to grey levels 0..1: exposure, white balance, shoulder, gamma, contrast."""
     grow = (f.exposure * automatic_exposure(f))[:, None]
-    light = (picture * f.cast * 0.84 * grow).clamp(min=0)
+    light = (light * f.cast * 0.84 * grow).clamp(min=0)
     light = light * (1 + 0.1 * light) / (1 + 0.62 * light)
     value = (1.36 * light).clamp(0, 1.2) ** (1 / 2.2)
     value = (value - 0.5) * f.contrast[:, None] + 0.5 + 0.6 * f.haze[:, None]
@@ -58,32 +57,33 @@ def tone(picture: Tensor, f: Facts) -> Tensor:
 
 
 def vignette(f: Facts, size: int) -> Tensor:
+    """What the lens lets through, less towards the corners: (N, 1, size, size)."""
     axis = torch.linspace(-1, 1, size, device=f.tone.device) ** 2
     return 1 - f.vignette[:, None] * 0.5 * (axis[None, None, None, :] + axis[None, None, :, None])
 
 
-def blur(picture: Tensor, f: Facts) -> Tensor:
+def blur(images: Tensor, f: Facts) -> Tensor:
     """Out of focus and shaken: one Gaussian, longer along the shake, applied to frequencies.
 
-    Blur is given in pixels of a picture of 224.
+    `images` (N, 3, size, size), as what is returned. Blur is given in pixels of an image of 224.
     """
     some = torch.nonzero(((f.blur > 0) | (f.shake > 0)).flatten())[:, 0]
     if len(some) == 0:
-        return picture
-    size = picture.shape[-1]
+        return images
+    size = images.shape[-1]
     wide = size + 2 * MARGIN
-    around = functional.pad(picture[some], (MARGIN,) * 4, mode="reflect")
-    down = torch.fft.fftfreq(wide, device=picture.device)[None, :, None]
-    across = torch.fft.rfftfreq(wide, device=picture.device)[None, None, :]
+    around = functional.pad(images[some], (MARGIN, MARGIN, MARGIN, MARGIN), mode="reflect")
+    down = torch.fft.fftfreq(wide, device=images.device)[None, :, None]
+    across = torch.fft.rfftfreq(wide, device=images.device)[None, None, :]
     scale = 2 * math.pi * size / 224
-    focus, shake, turn = (
-        v[some] * s for v, s in ((f.blur, scale), (f.shake, scale), (f.shake_angle, 1))
-    )
+    focus = f.blur[some] * scale
+    shake = f.shake[some] * scale
+    turn = f.shake_angle[some]
     along = across * torch.cos(turn) + down * torch.sin(turn)
     keep = torch.exp(-0.5 * (focus**2 * (across**2 + down**2) + (shake * along) ** 2))
     soft = torch.fft.irfft2(torch.fft.rfft2(around) * keep[:, None], s=(wide, wide))
     inner = soft[:, :, MARGIN : MARGIN + size, MARGIN : MARGIN + size]
-    return picture.index_copy(0, some, inner)
+    return images.index_copy(0, some, inner)
 
 
 def grain(draws: Draws, size: int) -> Tensor:
@@ -100,6 +100,6 @@ def grain(draws: Draws, size: int) -> Tensor:
 def expose(f: Facts, light: Tensor, draws: Draws) -> Tensor:
     """Turn light, float (N, 3, size, size), into a photograph, uint8."""
     size = light.shape[-1]
-    picture = blur(tone(light * vignette(f, size), f).clamp(0, 1), f)
-    picture = picture + f.grain[:, None] * grain(draws, size)
-    return picture.mul_(255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)
+    images = blur(tone(light * vignette(f, size), f).clamp(0, 1), f)
+    images = images + f.grain[:, None] * grain(draws, size)
+    return images.mul_(255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)

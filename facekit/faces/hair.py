@@ -6,8 +6,6 @@ that edge, sample by sample. The strands' direction, which their shine follows, 
 down, or from the parting sideways.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 
@@ -59,7 +57,9 @@ def hairline_weights(angle: Tensor) -> Tensor:
 
 def hairline(f: Facts, angle: Tensor) -> Tensor:
     """The height at which hair begins to grow, for each angle round the head: (N, 1, U)."""
-    line, back, bald = f.hairline, f.recede, f.bald
+    line = f.hairline
+    back = f.recede
+    bald = f.bald
     heights = knots([
         line + 0.3 - 0.8 * f.widow_peak.clamp(min=0) + 3.6 * bald,
         line + 0.25 + 0.75 * back + 3.2 * bald,
@@ -72,19 +72,23 @@ def hairline(f: Facts, angle: Tensor) -> Tensor:
 
 @cache
 def shell_rows(rows: int, device: str) -> tuple[Tensor, Tensor]:
+    """Where the shell's rows lie among the head's knots, (rows, 1), and the spline's weights."""
     level = torch.linspace(0, 14.5, rows, dtype=torch.float64)
     return level.float().to(device)[:, None], spline(LEVELS, level).float().to(device)
 
 
 @cache
 def shell_angles(columns: int, device: str) -> Tensor:
+    """The angles of the shell's columns, all round the head, closer together at the front."""
     u = torch.linspace(-1, 1, columns, dtype=torch.float64)
     return (math.pi * (0.8 * u + 0.2 * u**3)).float().to(device)
 
 
 def shell_base(f: Facts, rows: int, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The skull above the ears, and below them a curtain that hangs from it: x, y, z."""
-    wide, slope, tall = f.head_width, f.forehead_slope, f.head_height / 11.4
+    wide = f.head_width
+    slope = f.forehead_slope
+    tall = f.head_height / 11.4
     hang = (f.hair_down > 0).float()
     flare = hang * (0.5 + 0.5 * f.thick + 0.8 * f.hair_wave) - 2.0 * (1 - hang)
     height = [11.5 * tall, 10.9 * tall, 9.65 * tall, 8.0 * tall, 6.0 * tall, 3.9, 1.8, 0.0, -2.0,
@@ -96,7 +100,7 @@ def shell_base(f: Facts, rows: int, angle: Tensor) -> tuple[Tensor, Tensor, Tens
     front = [0 * wide, 3.7, 6.0 - slope, 7.75 - slope, 8.75 - 0.6 * slope, 9.3 - 0.2 * slope, 9.6,
              9.6, 9.5, 9.3, 9.1, 9.0, 9.0, 9.0, 9.0, 9.0]  # fmt: skip
     back = [0 * wide, 4.0, 6.4, 8.6, 9.7, 10.1, 10.1, 9.9, 9.2, 8.3, 7.6, 7.3, 7.8, 8.2, 8.2, 8.2]
-    weights = shell_rows(rows, str(angle.device))[1]
+    _, weights = shell_rows(rows, str(angle.device))
     shape = [knots(row) for row in (height, width, front, back)]
     return slices(weights, angle, shape, f.forehead_round)
 
@@ -151,7 +155,7 @@ def bumps(f: Facts, angle: Tensor, level: Tensor) -> Tensor:
 def shell(f: Facts, rows: int, columns: int) -> Surface:
     """All hair of the head but the beard."""
     angle = shell_angles(columns, str(f.tone.device))
-    level = shell_rows(rows, str(angle.device))[0]
+    level, _ = shell_rows(rows, str(angle.device))
     x, y, z = shell_base(f, rows, angle)
     line = hairline(f, angle)
     edge = lower_edge(f, angle, line)
@@ -202,7 +206,8 @@ def strands(
 
 def beard(f: Facts, x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     """Where a beard would grow, and where the beard of the day is worn: (N, V, U) in 0..1."""
-    away, ax = angle.abs(), x.abs()
+    away = angle.abs()
+    ax = x.abs()
     top = -5.4 + 5.0 * ((away - 0.35).clamp(min=0) / 1.0) ** 2 + 0.5 * (f.beard_dense - 0.8)
     cheek = torch.sigmoid((top - y - 0.3 * f.drop) / 0.4) * torch.sigmoid((1.5 - away) / 0.06)
     _, line, upper, lower = lip_lines(f, x)

@@ -5,8 +5,6 @@ forwards and back by some forty smooth hills. Expression moves the mouth's and t
 landmarks first; geometry here and paint in `skin` both read the moved ones.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 
@@ -68,13 +66,14 @@ def head_rows(rows: int, device: str) -> tuple[Tensor, Tensor]:
 
 @cache
 def face_angles(columns: int, device: str) -> Tensor:
+    """The angles of a face's columns, (columns,) radians, closer together in the middle."""
     u = torch.linspace(-1, 1, columns, dtype=torch.float64)
-    edge = FACE_EDGE
-    return (0.72 * edge * u + 0.28 * edge * u**3).float().to(device)
+    return (0.72 * FACE_EDGE * u + 0.28 * FACE_EDGE * u**3).float().to(device)
 
 
 @cache
 def skull_angles(columns: int, device: str) -> Tensor:
+    """The angles of the rest of the head, from the face's edge round the back to the other."""
     return torch.linspace(FACE_EDGE, 2 * math.pi - FACE_EDGE, columns).to(device)
 
 
@@ -90,7 +89,8 @@ WINDOWS = {
 def window(name: str, rows: int, columns: int) -> tuple[slice, slice]:
     """The rows and columns of a face's grid in which a feature lies, so that work stays there."""
     top, bottom, reach = WINDOWS[name]
-    level, angle = head_rows(rows, "cpu")[0], face_angles(columns, "cpu")
+    level, _ = head_rows(rows, "cpu")
+    angle = face_angles(columns, "cpu")
     down = torch.nonzero((level >= top) & (level <= bottom)).flatten()
     across = torch.nonzero(angle.abs() <= reach).flatten()
     return slice(int(down[0]), int(down[-1]) + 1), slice(int(across[0]), int(across[-1]) + 1)
@@ -98,10 +98,13 @@ def window(name: str, rows: int, columns: int) -> tuple[slice, slice]:
 
 def skull_knots(f: Facts) -> list[Tensor]:
     """Height, half width, front and back depth of the head at 16 levels, each (N, 16)."""
-    tall, wide, slope = f.head_height / 11.4, f.head_width, f.forehead_slope
+    tall = f.head_height / 11.4
+    wide = f.head_width
+    slope = f.forehead_slope
     cheek = f.cheek_width + 0.12 * f.weight
     jaw = torch.minimum(f.jaw_width + 0.2 * f.weight, cheek - 0.6)
-    mouth, chin = f.mouth_forward, f.chin_forward
+    mouth = f.mouth_forward
+    chin = f.chin_forward
     height = [11.5 * tall, 10.9 * tall, 9.65 * tall, 8.0 * tall, 6.0 * tall, 3.9, 1.8, 0.0, -2.0,
               f.nose_y + 0.1, f.lip_y, f.fold_y, f.chin_y, f.menton_y, f.menton_y - 0.45,
               f.menton_y + 0.2]  # fmt: skip
@@ -134,7 +137,8 @@ def brow_and_sockets(f: Facts, x: Tensor, y: Tensor) -> Tensor:
     """Brow ridge, eye sockets, eyeballs behind their lids, lid folds and bags: cm forwards."""
     ax = x.abs()
     ridge = torch.exp(-(((ax - 2.6) / 3.0) ** 4) - ((y - f.brow_y + 0.25) / 0.75) ** 2)
-    x, y = ax - f.eye_apart, y - f.eye_skew * x.sign()
+    y = y - f.eye_skew * x.sign()
+    x = ax - f.eye_apart
     sockets = bump(x + 0.15, y - 0.35, 1.75, 1.1) + 0.4 * bump(ax - 1.55, y - 0.3, 0.55, 0.85)
     ball = torch.exp(-(((x / 1.4) ** 2 + (y / 0.9) ** 2) ** 1.4))
     along = x / f.eye_width
@@ -158,7 +162,8 @@ def nose(f: Facts, x: Tensor, y: Tensor) -> Tensor:
     height = height + f.nose_hump * torch.sin(math.pi * along) - 0.1 * bell(along - 0.16, 0.1)
     height = height * torch.where(up > 1, bell(y - 0.25, 1.35), 1.0)
     off = (x - f.nose_skew * (1 - along)).abs()
-    bottom, top = f.nose_y - 0.12 + 0.12 * off, tip + 0.25 + 0.2 * off
+    bottom = f.nose_y - 0.12 + 0.12 * off
+    top = tip + 0.25 + 0.2 * off
     under = ((top - y) / (top - bottom)).clamp(0, 1)
     height = height * (1 - under**2.3).clamp(min=1e-4) ** 0.62 * (under < 1)
     width = torch.lerp(f.nose_tip_width, f.bridge_width, step(0.05, 0.75, along))
@@ -261,10 +266,10 @@ def nape(f: Facts, rows: int, columns: int) -> Surface:
 
 
 def ear(f: Facts, side: int, rows: int, columns: int) -> Surface:
-    """One ear, a bent disc with a rim and a bowl; `side` 1 is on the right of the picture."""
+    """One ear, a bent disc with a rim and a bowl; `side` 1 is on the right of the image."""
     radius, turn = places(rows, columns, str(f.tone.device))
-    turn = turn * 2 * math.pi
-    c, s = torch.cos(turn), torch.sin(turn)
+    c = torch.cos(turn * 2 * math.pi)
+    s = torch.sin(turn * 2 * math.pi)
     lobe = 0.30 * (-s).clamp(min=0) ** 2 * (1.2 - 0.6 * f.ear_lobe)
     shape = 1 + 0.1 * s * c - lobe
     back = radius * c * shape * f.ear_width * (1 + 0.2 * s)
@@ -273,9 +278,10 @@ def ear(f: Facts, side: int, rows: int, columns: int) -> Surface:
     bowl = 0.26 * bell(radius - 0.52, 0.14) * step(-0.9, -0.5, c) - 0.35 * bell(radius, 0.33)
     out = rim + bowl - 0.3 * step(0.93, 1.0, radius)
     away = back + 0.75 * f.ear_width
-    ct, st = torch.cos(f.ear_tilt), torch.sin(f.ear_tilt)
-    x = 0.5 * (f.cheek_width + f.head_width) - 0.45 + away * st + out * ct
-    z = 0.6 - away * ct + out * st - 0.12 * up
+    c = torch.cos(f.ear_tilt)
+    s = torch.sin(f.ear_tilt)
+    x = 0.5 * (f.cheek_width + f.head_width) - 0.45 + away * s + out * c
+    z = 0.6 - away * c + out * s - 0.12 * up
     points = torch.stack(torch.broadcast_tensors(side * x, f.ear_level + up, z), 1)
     normal = normals(points)
     normal = normal * (normal[:, :1] * side).mean((2, 3), keepdim=True).sign()
@@ -286,6 +292,7 @@ def ear(f: Facts, side: int, rows: int, columns: int) -> Surface:
 
 @cache
 def body_rows(rows: int, device: str) -> Tensor:
+    """The spline's weights (rows, 9) of a body."""
     return spline(9, torch.linspace(0, 8, rows, dtype=torch.float64)).float().to(device)
 
 
@@ -311,28 +318,27 @@ def body(f: Facts, rows: int, columns: int) -> Surface:
     return Surface("neck", points, normals(points), light, follow=turns, wrap=(0.35, 0.22, 0.16))
 
 
-def landmarks(f: Facts) -> Tensor:
-    """Points on the head, (N, 3, 1, 11), in the order of LANDMARKS."""
-    zero = 0 * f.tone
-    cheek_z = zero + 2.0
-    round_ = (1 - (f.mouth_half / (f.jaw_width + 0.1)) ** 2).clamp(min=0.3).sqrt()
-    corner_z = (9.25 + 0.3 * f.mouth_forward) * round_ + 0.1
-    points = [
-        (f.eye_apart, zero, 8.6), (-f.eye_apart, zero, 8.6),
-        (zero, f.nose_y + f.nose_rise, 9.3 + f.midface + 0.95 * f.nose_tip),
-        (f.mouth_half, f.lip_y + f.corner, corner_z), (-f.mouth_half, f.lip_y + f.corner, corner_z),
-        (zero, f.menton_y, 8.6 + f.chin_forward),
-        (3.0 + zero, f.brow_y + 0.3, 9.2), (-3.0 + zero, f.brow_y + 0.3, 9.2),
-        (f.cheek_width, zero - 2.0, cheek_z), (-f.cheek_width, zero - 2.0, cheek_z),
-        (zero, 5.8 * f.head_height / 11.4, 8.9 - 0.6 * f.forehead_slope),
-    ]  # fmt: skip
-    columns = [torch.stack(torch.broadcast_tensors(*(zero + c for c in p)), 1) for p in points]
-    return torch.cat(columns, dim=3)  # (N, 3, 1, 11)
-
-
-# Left and right are the person's own: a person's left is on the picture's right. "forehead" is
+# Left and right are the person's own: a person's left is on the image's right. "forehead" is
 # where hair usually begins.
 LANDMARKS = (
     "left_eye right_eye nose_tip mouth_left mouth_right chin brow_left brow_right "
     "cheek_left cheek_right forehead"
 ).split()
+
+
+def landmarks(f: Facts) -> Tensor:
+    """Points on the head, (N, 3, 1, 11), in the order of LANDMARKS."""
+    zero = 0 * f.tone
+    round_ = (1 - (f.mouth_half / (f.jaw_width + 0.1)) ** 2).clamp(min=0.3).sqrt()
+    corner_z = (9.25 + 0.3 * f.mouth_forward) * round_ + 0.1
+    points = [
+        (f.eye_apart, 0.0, 8.6), (-f.eye_apart, 0.0, 8.6),
+        (0.0, f.nose_y + f.nose_rise, 9.3 + f.midface + 0.95 * f.nose_tip),
+        (f.mouth_half, f.lip_y + f.corner, corner_z), (-f.mouth_half, f.lip_y + f.corner, corner_z),
+        (0.0, f.menton_y, 8.6 + f.chin_forward),
+        (3.0, f.brow_y + 0.3, 9.2), (-3.0, f.brow_y + 0.3, 9.2),
+        (f.cheek_width, -2.0, 2.0), (-f.cheek_width, -2.0, 2.0),
+        (0.0, 5.8 * f.head_height / 11.4, 8.9 - 0.6 * f.forehead_slope),
+    ]  # fmt: skip
+    columns = [torch.stack([zero + axis for axis in point], 1) for point in points]
+    return torch.cat(columns, dim=3)  # (N, 3, 1, 11)

@@ -6,8 +6,6 @@ subsurface scattering", GPU Gems 16). Shadows come from a depth map seen from th
 (Williams 1978, "Casting curved shadows on curved surfaces"), its edge averaged over a few taps.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -44,7 +42,7 @@ def shadow_map(seen: Tensor, solid: Tensor) -> Tensor:
     return -functional.max_pool2d(-filled, 3, 1, 1)
 
 
-def lit(f: Facts, room: Tensor, normal: Tensor, solid: Tensor) -> Tensor:
+def key_visibility(f: Facts, room: Tensor, normal: Tensor, solid: Tensor) -> Tensor:
     """1 where the key light reaches a point, 0 in shadow, soft between: (N, M)."""
     frame = from_light(direction(f, "key"))
     depth = shadow_map(frame @ room, solid)
@@ -63,13 +61,15 @@ def lit(f: Facts, room: Tensor, normal: Tensor, solid: Tensor) -> Tensor:
 
 
 def irradiance(
-    f: Facts, normal: Tensor, shadow: Tensor, open_: Tensor, wrap: Tensor
+    f: Facts, normal: Tensor, shadow: Tensor, ambient: Tensor, wrap: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Light that arrives (N, 3, M), and the share of it that can make a highlight (N, M).
 
-    `wrap` (3, M): how far round the key light creeps, per channel.
+    `shadow` (N, M): from `key_visibility`. `ambient` (N, M): how much of the light from all around
+    reaches a point. `wrap` (3, M): how far round the key light creeps, per channel.
     """
-    key, fill = direction(f, "key")[:, :, None], direction(f, "fill")[:, :, None]
+    key = direction(f, "key")[:, :, None]
+    fill = direction(f, "fill")[:, :, None]
     facing = (normal * key).sum(1, keepdim=True)  # (N, 1, M)
     shade = shadow[:, None]
     round_ = ((facing + wrap) / (1 + wrap)).clamp(min=0)
@@ -81,19 +81,23 @@ def irradiance(
     opposite = ((normal * fill).sum(1, keepdim=True) * 0.75 + 0.25).clamp(min=0)
     opposite = (f.sky_colour * f.fill[:, None])[..., 0] * opposite
     edge = (1 - normal[:, 2:3].clamp(0, 1)) ** 3 * f.rim_light
-    light = colour * (round_ + 0.3 * edge) + (sky + floor + opposite) * open_[:, None]
+    light = colour * (round_ + 0.3 * edge) + (sky + floor + opposite) * ambient[:, None]
     return light, shadow * step(-0.05, 0.2, facing[:, 0])
+
+
+def half_way(f: Facts) -> Tensor:
+    """Unit vectors (N, 3, 1) half-way between the key light and the camera."""
+    towards = direction(f, "key")
+    half = towards + torch.tensor([0.0, 0.0, 1.0], device=towards.device)
+    return unit(half)[:, :, None]
 
 
 def highlight(f: Facts, normal: Tensor) -> Tensor:
     """The cosine between the normal and the half-way vector (Blinn 1977), (N, M) in 0..1."""
-    half = direction(f, "key") + torch.tensor([0.0, 0.0, 1.0], device=normal.device)
-    half = unit(half)
-    return (normal * half[:, :, None]).sum(1).clamp(0, 1)
+    return (normal * half_way(f)).sum(1).clamp(0, 1)
 
 
 def strand_light(f: Facts, tangent: Tensor) -> Tensor:
     """The sine between a hair and the half-way vector (Kajiya and Kay 1989), (N, M)."""
-    half = direction(f, "key") + torch.tensor([0.0, 0.0, 1.0], device=tangent.device)
-    along = (tangent * unit(half)[:, :, None]).sum(1)
+    along = (tangent * half_way(f)).sum(1)
     return (1 - along * along).clamp(0, 1).sqrt()

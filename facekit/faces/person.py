@@ -1,6 +1,6 @@
 """Who a person is: what stays the same in every photograph.
 
-Lengths are in centimetres, seen from the person's front: x to the right of the picture, y up, z
+Lengths are in centimetres, seen from the person's front: x to the right of the image, y up, z
 towards the viewer, and the origin inside the head, level with the pupils. Colours are sRGB in
 0..1. A shape is drawn in two steps, as in life: a few common causes (sex, age, build, ancestry)
 move many traits together, and every trait has its own spread around that. The means follow the
@@ -9,8 +9,6 @@ one and a half times those in life, so that 64 pixels can still tell people apar
 
 To add a trait, add one row to TRAITS and use it by its name where the head is built or painted.
 """
-
-from __future__ import annotations
 
 import torch
 from torch import Tensor
@@ -134,7 +132,8 @@ HAIR = [(20, 17, 16), (38, 28, 22), (66, 45, 31), (98, 67, 43), (140, 100, 62), 
         (212, 186, 142)]  # fmt: skip
 EYES = [(44, 27, 18), (72, 44, 24), (112, 78, 42), (104, 102, 62), (92, 118, 106), (98, 134, 160),
         (132, 150, 160)]  # fmt: skip
-RED_HAIR, GREY_HAIR = (134, 62, 28), (176, 174, 172)
+RED_HAIR = (134, 62, 28)
+GREY_HAIR = (176, 174, 172)
 MOLES = 4
 
 # How hair is worn. Thickness above and beside the head (cm), how far down it falls (cm below the
@@ -186,33 +185,31 @@ def causes(draws: Draws) -> Traits:
 
 def shape(draws: Draws, cause: Traits) -> Traits:
     """Every row of TRAITS: its own draw, moved by the common causes, within its limits."""
-    own = draws.normals({name: (row[0], WIDER * row[1]) for name, row in TRAITS.items()})
+    traits = draws.normals({name: (row[0], WIDER * row[1]) for name, row in TRAITS.items()})
     old = ((cause["age"] - 30) / 40).clamp(0, 1)
     pull = (cause["sex"] * 2 - 1, old, cause["build"], cause["tone"] * 2 - 1, cause["east"])
-    traits = {}
     for name, row in TRAITS.items():
-        value = own[name]
         for weight, by in zip(row[2:], pull, strict=True):
-            value = value + weight * by if weight else value
-        traits[name] = value.clamp(*LIMITS[name]) if name in LIMITS else value
+            traits[name] = traits[name] + weight * by
+        if name in LIMITS:
+            low, high = LIMITS[name]
+            traits[name] = traits[name].clamp(low, high)
     return traits
 
 
 def skin(draws: Draws, cause: Traits, undertone: Tensor) -> Traits:
     """Skin colour and marks: freckles, moles."""
     warm = undertone[:, None] * torch.tensor([0.012, 0.0, -0.02], device=undertone.device)
+    freckles = draws.chance("freckled", 0.3) * draws.uniform("freckles", 0.3, 1.0)
     traits = {
         "skin": (along(SKIN, cause["tone"]) + warm).clamp(0.05, 0.98),
-        "freckles": draws.chance("freckled", 0.3)
-        * draws.uniform("freckles", 0.3, 1.0)
-        * (1.1 - cause["tone"]).clamp(0, 1),
+        "freckles": freckles * (1.1 - cause["tone"]).clamp(0, 1),
     }
     for i in range(MOLES):
+        size = draws.uniform(f"mole_size_{i}", 0.12, 0.24)
         traits[f"mole_x_{i}"] = draws.uniform(f"mole_x_{i}", -5.5, 5.5)
         traits[f"mole_y_{i}"] = draws.uniform(f"mole_y_{i}", -8.5, 5.0)
-        traits[f"mole_size_{i}"] = draws.chance(f"mole_{i}", 0.4) * draws.uniform(
-            f"mole_size_{i}", 0.12, 0.24
-        )
+        traits[f"mole_size_{i}"] = draws.chance(f"mole_{i}", 0.4) * size
     return traits
 
 
@@ -238,15 +235,13 @@ def colours(draws: Draws, cause: Traits) -> Traits:
 def worn_hair(draws: Draws, cause: Traits) -> Traits:
     """The usual hair style, a second one, baldness, and the beard as it is usually worn."""
     man = cause["sex"] > 0.5
-    style = [
-        torch.where(man, draws.choice(name + "m", MEN), draws.choice(name + "w", WOMEN))
-        for name in ("style_1", "style_2")
-    ]
+    style = torch.where(man, draws.choice("style_1m", MEN), draws.choice("style_1w", WOMEN))
+    style_2 = torch.where(man, draws.choice("style_2m", MEN), draws.choice("style_2w", WOMEN))
     bald = draws.chance("balding", 0.35 * man) * ((cause["age"] - 35) / 25).clamp(0, 1)
     beard = draws.choice("beard", [0.40, 0.24, 0.16, 0.12, 0.08])
     return {
-        "hair_style": style[0],
-        "hair_style_2": style[1],
+        "hair_style": style,
+        "hair_style_2": style_2,
         "bald": bald,
         "beard": torch.where(man, beard, torch.zeros_like(beard)),
         "beard_dense": draws.uniform("beard_dense", 0.6, 1.0),

@@ -1,7 +1,5 @@
 """Contact sheets: many people, many shots of a few, or one knob turned at a time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -73,7 +71,8 @@ def sweep(knob: str, steps: int = 9, person: int = 0, size: int = 160, seed: int
         low, high = KNOBS[knob]
     elif knob in TRAITS:
         mean, spread = TRAITS[knob][:2]
-        low, high = mean - 2.5 * spread, mean + 2.5 * spread
+        low = mean - 2.5 * spread
+        high = mean + 2.5 * spread
     else:
         raise FaceError(f"no knob {knob!r}; choose one of: {', '.join([*KNOBS, *TRAITS])}")
     whom = torch.full((steps,), person)
@@ -92,12 +91,12 @@ def close_ups(
     return {knob: sweep(knob, steps, person, 160, seed)[head] for knob in knobs}
 
 
-def grid(pictures: Tensor, columns: int) -> Tensor:
-    """Lay pictures (N, 3, size, size) out in rows of `columns`: uint8 (height, width, 3)."""
-    rows = -(-len(pictures) // columns)
-    size = pictures.shape[-1]
-    full = pictures.new_full((rows * columns, 3, size, size), 255)
-    full[: len(pictures)] = pictures
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Lay images (N, 3, size, size) out in rows of `columns`: uint8 (height, width, 3)."""
+    rows = -(-len(images) // columns)
+    size = images.shape[-1]
+    full = images.new_full((rows * columns, 3, size, size), 255)
+    full[: len(images)] = images
     full = full.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2)
     return full.reshape(rows * size, columns * size, 3)
 

@@ -6,8 +6,6 @@ lens, background, clothes and pose never ask who is seen; only hair, beard, glas
 as habits that hold mostly.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -79,8 +77,8 @@ def pose(draws: Draws, wide: dict[str, float]) -> Traits:
         "shift_y": (0.0, wide["shift"]),
     })  # fmt: skip
     bells["body_yaw"] = bells["body_yaw"] + yaw * draws.uniform("body_follows", 0.1, 0.8)
-    near, away = math.log(60), math.log(260)
-    return bells | {"yaw": yaw, "distance": torch.exp(draws.uniform("distance", near, away))}
+    distance = torch.exp(draws.uniform("distance", math.log(60), math.log(260)))
+    return bells | {"yaw": yaw, "distance": distance}
 
 
 def expression(draws: Draws, wide: dict[str, float], yaw: Tensor) -> Traits:
@@ -116,7 +114,8 @@ def tinted(draws: Draws, name: str, strength: float) -> Tensor:
 
 def light(draws: Draws, wide: dict[str, float]) -> Traits:
     """A key light, the sky around, a fill light opposite and a rim from behind."""
-    hard, odd = wide["hard_light"], wide["odd_light"]
+    hard = wide["hard_light"]
+    odd = wide["odd_light"]
     kind = draws.choice("light", [0.42, 0.58 - hard - odd, hard, odd])  # soft, studio, hard, odd
 
     def by_kind(name: str, *ranges: tuple[float, float]) -> Tensor:

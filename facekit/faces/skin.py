@@ -5,10 +5,9 @@ Beer and Lambert, as exp(-amount * absorption per channel): blood takes green an
 takes blue most. `Paint` gathers the layers in the order in which they lie on the skin.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ SHADOWED = (0.30, 0.45, 0.36)
 
 @dataclass
 class Paint:
-    """A face being painted, each (N, V, U), colours (N, 3, V, U). Painting happens in place."""
+    """A face being painted, (N, V, U) each, colours (N, 3, V, U). Painting happens in place."""
 
     x: Tensor
     y: Tensor
@@ -34,19 +33,25 @@ class Paint:
     shade: Tensor  # 1, less in lines and creases
     gloss: Tensor
 
-    def window(self, name: str) -> Paint:
+    def window(self, name: str) -> Self:
         """A part of the same face: what is painted there is painted here."""
         down, across = window(name, *self.x.shape[1:])
-        part = (Ellipsis, down, across)
-        full = self.x, self.y, self.albedo, self.shade, self.gloss
-        x, y, albedo, shade, gloss = (values[part] for values in full)
-        return Paint(x, y, self.edge, albedo, shade, gloss)
+        return Paint(
+            self.x[:, down, across],
+            self.y[:, down, across],
+            self.edge,
+            self.albedo[:, :, down, across],
+            self.shade[:, down, across],
+            self.gloss[:, down, across],
+        )
 
     def stain(self, amount: Tensor, absorption: tuple[float, float, float]) -> None:
+        """Darken by so much (N, V, U) of a pigment with this absorption per channel."""
         table = torch.tensor(absorption, device=amount.device)[None, :, None, None]
         self.albedo *= torch.exp(-amount[:, None] * table)
 
     def lay(self, colour: Tensor, cover: Tensor) -> None:
+        """Paint over what is there, where `cover` (N, V, U) is 1."""
         self.albedo.lerp_(colour.expand_as(self.albedo), cover[:, None].expand_as(self.albedo))
 
     def line(self, width: float, off: Tensor) -> Tensor:
@@ -61,7 +66,7 @@ class Paint:
 
 def bare(f: Facts, surface: Surface, edge: float) -> Paint:
     """Skin with its own colour, blood and clouds."""
-    x, y = surface.points[:, 0], surface.points[:, 1]
+    x, y, _ = surface.points.unbind(1)
     angle = surface.marks.get("angle", x * 0.12)
     tan = torch.tensor([0.5, 1.0, 1.4], device=x.device)[None, :, None, None]
     clouds = textures.texture(
@@ -76,7 +81,9 @@ def bare(f: Facts, surface: Surface, edge: float) -> Paint:
 
 def marks(f: Facts, paint: Paint) -> None:
     """Blood in cheeks and nose, shadows round the eyes, freckles and moles."""
-    x, y, ax = paint.x, paint.y, paint.x.abs()
+    x = paint.x
+    y = paint.y
+    ax = x.abs()
     tip = f.nose_y + f.nose_rise
     rosy = 0.8 * bump(ax - 3.9, y + 2.9, 1.8, 1.4) + 0.9 * bump(x, y - tip, 1.5, 0.9)
     rosy = f.rosy * (rosy + 0.35 * bump(x, y - f.chin_y, 1.6, 1.0))
@@ -100,7 +107,8 @@ def marks(f: Facts, paint: Paint) -> None:
 
 def forehead_lines(f: Facts, paint: Paint) -> None:
     """Wrinkles of the forehead, and between the brows."""
-    x, y = paint.x, paint.y
+    x = paint.x
+    y = paint.y
     wave = textures.texture(textures.CLOUDS, x * 0.05 + f.strands, y * 0.05)
     ridges = torch.sin(y * 5.2 + 0.8 * wave + 0.25 * torch.cos(x * 0.7))
     across = bell(ridges - 1, 0.25) * bell(y - 4.6, 1.3) * torch.exp(-((x / 3.6) ** 4))
@@ -111,15 +119,15 @@ def forehead_lines(f: Facts, paint: Paint) -> None:
 
 def cheek_lines(f: Facts, paint: Paint) -> None:
     """The fold from nose to mouth."""
-    ax, y = paint.x.abs(), paint.y
-    line, down = fold_line(f, y)
-    fold = paint.line(0.13, ax - line) * step(-0.1, 0.2, down) * step(1.15, 0.6, down)
+    line, down = fold_line(f, paint.y)
+    fold = paint.line(0.13, paint.x.abs() - line) * step(-0.1, 0.2, down) * step(1.15, 0.6, down)
     paint.shade -= fold * (0.25 * f.smile_fold + 0.1 * f.old + 0.2 * f.grin)
 
 
 def crows_feet(f: Facts, paint: Paint) -> None:
     """Lines that fan out from the eyes' corners, with age and when smiling."""
-    y, out = paint.y, paint.x.abs() - f.eye_apart - f.eye_width
+    y = paint.y
+    out = paint.x.abs() - f.eye_apart - f.eye_width
     rays = torch.sin((y - 0.1) * 7 / (1 + 0.25 * out.clamp(min=0)))
     feet = bell(rays - 1, 0.3) * bump(out - 0.85, y + 0.1, 0.5, 0.8)
     paint.shade -= feet * (0.2 * f.old + 0.2 * f.grin * (0.4 + f.old))
@@ -129,7 +137,8 @@ def eye_frame(f: Facts, paint: Paint) -> tuple[Tensor, Tensor, Tensor]:
     """Both eyes in one frame: along the slit -1..1 from the nose, height in cm, cm from middle."""
     off = paint.x.abs() - f.eye_apart
     up = paint.y - f.eye_skew * paint.x.sign()
-    c, s = torch.cos(f.eye_tilt), torch.sin(f.eye_tilt)
+    c = torch.cos(f.eye_tilt)
+    s = torch.sin(f.eye_tilt)
     return (off * c + up * s) / f.eye_width, up * c - off * s, off
 
 
@@ -175,15 +184,14 @@ def eyeball(
     f: Facts, paint: Paint, along: Tensor, up: Tensor, off: Tensor, upper: Tensor
 ) -> Tensor:
     """White, iris, pupil and the shadow of the upper lid: albedo (N, 3, V, U)."""
-    across, height = off - f.gaze_x * paint.x.sign(), up - 0.04 - f.gaze_y
+    across = off - f.gaze_x * paint.x.sign()
+    height = up - 0.04 - f.gaze_y
     radius = torch.sqrt(across**2 + height**2 + 1e-6)
     under = torch.exp(-(upper - up).clamp(min=0) / 0.18)  # the lid's shadow
     white = torch.tensor([0.54, 0.50, 0.48], device=up.device)[None, :, None, None]
     ball = white * (1 - 0.4 * f.tone)[:, None] * (1 - 0.28 * along**2 - 0.4 * under)[:, None]
-    corner = bell(along + 1.0, 0.2)[:, None] * torch.tensor([0.15, 0.8, 0.75]).view(1, 3, 1, 1).to(
-        up
-    )
-    ball = ball * torch.exp(-corner)
+    pink = torch.tensor([0.15, 0.8, 0.75], device=up.device)[None, :, None, None]
+    ball = ball * torch.exp(-bell(along + 1.0, 0.2)[:, None] * pink)
     share = (radius / f.iris_size).clamp(0, 1)
     rays = 0.75 + 0.5 * (1 - share)
     rays = rays * (1 - 0.65 * step(0.72, 1.0, share)) * (1 - 0.4 * under)
@@ -203,13 +211,15 @@ def catch_light(f: Facts, paint: Paint) -> Tensor:
 
 def brow_colour(f: Facts) -> Tensor:
     """Brows are hair, but always darker than the skin they lie on: (N, 3, 1, 1)."""
-    skin, hair = f.skin.mean(1, keepdim=True), f.brow.mean(1, keepdim=True)
+    skin = f.skin.mean(1, keepdim=True)
+    hair = f.brow.mean(1, keepdim=True)
     return f.brow * (0.42 * skin / hair.clamp(min=1e-3)).clamp(max=1.0)
 
 
 def brows(f: Facts, paint: Paint) -> Tensor:
     """Brows; returns where they are, (N, V, U)."""
-    x, y = paint.x.abs(), paint.y
+    x = paint.x.abs()
+    y = paint.y
     along = (x - f.brow_start + 0.12 * f.frown) / (f.brow_end - f.brow_start)
     line = f.brow_level + 0.55 * f.brow_raise - 0.1 + f.brow_tilt * (along - 0.4)
     line = line + 0.8 * f.brow_arch * (1 - ((along - f.brow_peak) / 0.62) ** 2)
@@ -225,11 +235,14 @@ def brows(f: Facts, paint: Paint) -> Tensor:
 
 def lips(f: Facts, paint: Paint) -> tuple[Tensor, Tensor]:
     """Lips and what lies round the mouth; returns where lips are and where the mouth is open."""
-    x, y, ax = paint.x + 2 * f.jaw_skew, paint.y, paint.x.abs()
+    x = paint.x + 2 * f.jaw_skew
+    y = paint.y
     place, line, upper, lower = lip_lines(f, x)
     room = (1 - place**2).clamp(min=0)
     waved = -0.07 * torch.cos(place * 5) * room
-    line, upper, lower = line + waved, upper + waved, lower + waved
+    line = line + waved
+    upper = upper + waved
+    lower = lower + waved
     top = upper + f.lip_up * room**0.78 - f.lip_bow * bell(place, 0.13) + 0.03
     bottom = lower - f.lip_low * room**0.68
     ends = paint.inside(1 - place.abs(), 0.03)
@@ -241,7 +254,7 @@ def lips(f: Facts, paint: Paint) -> tuple[Tensor, Tensor]:
     red = mix(red, f.lipstick, (0.7 * f.makeup_now).clamp(0, 0.85) + 0 * cover)
     paint.lay(red * (1 - 0.15 * (y > line).float())[:, None], cover)
     shut = paint.line(0.07, y - line) * step(1.06, 0.9, place.abs()) * (1 - opened)
-    corner = bump(ax - f.mouth_half, y - line, 0.17, 0.15)
+    corner = bump(paint.x.abs() - f.mouth_half, y - line, 0.17, 0.15)
     under = bump(x / (0.7 * f.mouth_half), y - bottom + 0.22, 1.0, 0.22)
     paint.shade *= (1 - 0.66 * shut) * (1 - 0.45 * corner) * (1 - 0.18 * under)
     return cover, gap
@@ -255,13 +268,15 @@ def mouth_inside(f: Facts, paint: Paint) -> Tensor:
     depth = slits * (1 - 0.5 * place**2) * (0.45 + 0.55 * step(0.0, 0.35, upper - paint.y))
     white = torch.tensor([0.74, 0.70, 0.61], device=place.device)[None, :, None, None]
     tongue = bump(place / 0.55, paint.y - lower, 1.0, 0.5)[:, None]
-    colour = 0.035 + tongue * torch.tensor([0.25, 0.06, 0.05]).view(1, 3, 1, 1).to(tongue)
+    red = torch.tensor([0.25, 0.06, 0.05], device=place.device)[None, :, None, None]
+    colour = 0.035 + tongue * red
     return mix(colour.expand_as(paint.albedo), white * depth[:, None], teeth)
 
 
 def nostrils(f: Facts, paint: Paint) -> None:
     """Nostrils and the crease behind the wings."""
-    ax, y = paint.x.abs(), paint.y
+    ax = paint.x.abs()
+    y = paint.y
     x = (ax - 0.52 * f.nose_wings) / 0.34
     hole = torch.exp(-((x**2 + ((y - f.nose_y - 0.2 - 0.06 * ax) / 0.16) ** 2) ** 1.3))
     crease = bump(ax - 1.06 * f.nose_wings, y - f.wing_y + 0.1, 0.15, 0.42)
@@ -270,14 +285,15 @@ def nostrils(f: Facts, paint: Paint) -> None:
 
 def growth(f: Facts, surface: Surface, paint: Paint) -> Tensor:
     """Shaved cheeks, stubble, beard, and the scalp under the hair; returns where hair covers."""
-    shave, worn, scalp = (surface.marks[name] for name in ("shave", "beard", "scalp"))
+    scalp = surface.marks["scalp"]
     pores = textures.texture(textures.PORES, paint.x * 0.2 + f.strands, paint.y * 0.2)
     man = (f.sex > 0.5).float()
-    paint.stain(0.26 * man * (1 - 0.6 * f.tone) * shave, (0.75, 0.6, 0.45))
+    paint.stain(0.26 * man * (1 - 0.6 * f.tone) * surface.marks["shave"], (0.75, 0.6, 0.45))
     stubble = (f.beard_now == 1).float() * (0.36 + 0.12 * pores.clamp(-2, 2))
     full = (f.beard_now >= 2).float() * (0.92 + 0.08 * pores.clamp(-2, 2))
     dense = f.beard_dense * f.beard_grown
-    cover = (worn * (stubble * dense + full * (0.6 + 0.4 * dense))).clamp(0, 0.97)
+    beard = stubble * dense + full * (0.6 + 0.4 * dense)
+    cover = (surface.marks["beard"] * beard).clamp(0, 0.97)
     curls = textures.texture(textures.CURLS, paint.x * 0.3 + f.strands, paint.y * 0.22)
     paint.lay(brow_colour(f) * (0.95 + 0.2 * curls.clamp(-1.5, 1.5))[:, None], cover)
     shaved = (f.style_now == 0).float()
@@ -287,9 +303,16 @@ def growth(f: Facts, surface: Surface, paint: Paint) -> Tensor:
     return torch.maximum(cover, roots)
 
 
-def paint_features(f: Facts, paint: Paint) -> tuple[Tensor, Tensor, Tensor]:
-    """Everything that only the front of the head has: the eyes' colour, where they show, and
-    where the mouth is open, in the windows "slits", "slits" and "lips"."""
+class Features(NamedTuple):
+    """What is laid over the skin when it is lit, eyes in the window "slits", mouth in "lips"."""
+
+    eyeball: Tensor  # albedo (N, 3, V, U)
+    eye_cover: Tensor  # where eyes show, (N, V, U)
+    mouth_gap: Tensor  # where the mouth is open, (N, V, U)
+
+
+def paint_features(f: Facts, paint: Paint) -> Features:
+    """Paint everything that only the front of the head has."""
     marks(f, paint)
     forehead_lines(f, paint.window("forehead"))
     cheek_lines(f, paint.window("cheeks"))
@@ -300,4 +323,4 @@ def paint_features(f: Facts, paint: Paint) -> tuple[Tensor, Tensor, Tensor]:
     nostrils(f, paint.window("nose"))
     paint.window("brows").gloss.mul_(1 - 0.8 * brow)
     paint.window("lips").gloss.mul_(1 + lip * (0.5 + 1.5 * f.makeup_now))
-    return ball, shows, gap
+    return Features(ball, shows, gap)

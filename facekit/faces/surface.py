@@ -4,8 +4,6 @@ Every part of a portrait is one grid: points (N, 3, V, U) in centimetres, row v 
 column u across. Facts about a person or a shot are (N, 1, 1) so that they meet a grid (N, V, U).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,7 +25,7 @@ class Surface:
     part: str
     points: Tensor  # (N, 3, V, U), head frame
     normals: Tensor  # (N, 3, V, U), unit length, outwards
-    open: Tensor | float = 1.0  # ambient light that reaches it, 0..1, (N, V, U)
+    ambient: Tensor | float = 1.0  # light from all around that reaches it, 0..1, (N, V, U)
     keep: Tensor | float = 1.0  # there is something where this is positive, (N, V, U)
     follow: Tensor | float = 1.0  # 1 turns with the head, 0 with the body, (N, V, U)
     wrap: tuple[float, float, float] = (0.3, 0.3, 0.3)  # how far light creeps round, per channel
@@ -48,23 +46,23 @@ LINEAR = {"key_colour", "sky_colour", "ground_colour", "cast"}  # light already,
 
 def facts(traits: Traits) -> Facts:
     """Traits as attributes, shaped to meet grids; colours are turned from sRGB into light."""
-    shaped = {}
+    shaped = Facts()
     for name, value in traits.items():
-        if value.dim() == 1:
-            shaped[name] = value[:, None, None]
-        else:
-            shaped[name] = (value if name in LINEAR else value**2.2)[:, :, None, None]
-    return Facts(**shaped)
+        is_colour = value.dim() == 2
+        if is_colour and name not in LINEAR:
+            value = value**2.2
+        setattr(shaped, name, value[..., None, None])
+    return shaped
 
 
 def step(low: Tensor | float, high: Tensor | float, x: Tensor) -> Tensor:
-    """0 below `low`, 1 above `high`, smooth between; reversed where low > high."""
+    """The smoothstep: 0 below `low`, 1 above `high`, smooth between; reversed where low > high."""
     t = ((x - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
 
 def bell(x: Tensor, width: Tensor | float) -> Tensor:
-    """exp(-(x / width)^2)."""
+    """A Gaussian of height 1: exp(-(x / width)^2)."""
     return torch.exp(-((x / width) ** 2))
 
 
@@ -79,13 +77,14 @@ def mix(below: Tensor, above: Tensor, cover: Tensor) -> Tensor:
 
 
 def knots(values: Sequence[Tensor | float]) -> Tensor:
-    """Put numbers and facts (N, 1, 1) side by side: (N, K)."""
-    count = max(v.shape[0] for v in values if isinstance(v, Tensor))
-    like = next(v for v in values if isinstance(v, Tensor))
-    columns = [
-        v[:, 0, 0] if isinstance(v, Tensor) else torch.full((count,), float(v), device=like.device)
-        for v in values
-    ]
+    """Put numbers and facts (N, 1, 1), at least one of them, side by side: (N, K)."""
+    like = next(value for value in values if isinstance(value, Tensor))[:, 0, 0]
+    columns = []
+    for value in values:
+        if isinstance(value, Tensor):
+            columns.append(value[:, 0, 0])
+        else:
+            columns.append(torch.full_like(like, value))
     return torch.stack(columns, dim=1)
 
 
@@ -123,8 +122,9 @@ def slices(
 
     `weights` (V, K) from `spline`, `angle` (U,) from 0 at the front; returns x, y, z (N, V, U).
     """
-    height, width, front, back = ((k @ weights.T)[:, :, None] for k in shape)
-    sine, cosine = torch.sin(angle), torch.cos(angle)
+    height, width, front, back = [(knots_ @ weights.T)[:, :, None] for knots_ in shape]
+    sine = torch.sin(angle)
+    cosine = torch.cos(angle)
     depth = torch.where(cosine > 0, front, back).clamp(min=0.02)
     reach = (cosine.abs() / depth + 1e-6) ** power + (sine.abs() / width.clamp(min=0.02)) ** power
     radius = reach ** (-1 / power)

@@ -4,8 +4,6 @@ White noise is shaped in the frequency domain (Lewis 1989, "Algorithms for solid
 which frequencies are kept decides whether the pattern looks like pores, clouds, spots or strands.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import torch
@@ -41,24 +39,31 @@ def bank(device: str) -> Tensor:
 
 
 def take(pattern: Tensor, place: Tensor) -> Tensor:
+    """The elements of a flat pattern at integer places of any shape."""
     return pattern.index_select(0, place.flatten()).view(place.shape)
 
 
 def texture(row: int | Tensor, u: Tensor, v: Tensor) -> Tensor:
     """Read the nearest point of a pattern at (u across, v down), one unit a repetition."""
-    x, y = (u * SIDE).long() & (SIDE - 1), (v * SIDE).long() & (SIDE - 1)
+    x = wrapped(u * SIDE)
+    y = wrapped(v * SIDE)
     return take(bank(str(u.device)).flatten(), (row * SIDE + y) * SIDE + x)
 
 
 def smooth(row: int, u: Tensor, v: Tensor) -> Tensor:
     """The same, but between the points: for patterns that are enlarged."""
     pattern = bank(str(u.device))[row].flatten()
-    x, y = u * SIDE, v * SIDE
-    left, top = x.floor(), y.floor()
-    x, y = x - left, y - top
-    left, top = left.long() & (SIDE - 1), top.long() & (SIDE - 1)
-    right, under = (left + 1) & (SIDE - 1), ((top + 1) & (SIDE - 1)) * SIDE
-    top = top * SIDE
-    upper = torch.lerp(take(pattern, top + left), take(pattern, top + right), x)
-    lower = torch.lerp(take(pattern, under + left), take(pattern, under + right), x)
-    return torch.lerp(upper, lower, y)
+    x = u * SIDE
+    y = v * SIDE
+    left = wrapped(x.floor())
+    right = wrapped(x.floor() + 1)
+    top = wrapped(y.floor()) * SIDE
+    under = wrapped(y.floor() + 1) * SIDE
+    upper = torch.lerp(take(pattern, top + left), take(pattern, top + right), x - x.floor())
+    lower = torch.lerp(take(pattern, under + left), take(pattern, under + right), x - x.floor())
+    return torch.lerp(upper, lower, y - y.floor())
+
+
+def wrapped(place: Tensor) -> Tensor:
+    """Places as integers 0..SIDE - 1: patterns repeat."""
+    return place.long() & (SIDE - 1)

@@ -1,7 +1,5 @@
 """What is worn or held: clothes' cut, glasses, hats, and things before the face."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
@@ -12,12 +10,15 @@ from facekit.faces import textures
 from facekit.faces.head import LEVELS, skull_knots
 from facekit.faces.surface import Facts, Surface, bell, normals, places, slices, spline, step
 
-BEANIE, CAP, BRIM = 1, 2, 3
+BEANIE = 1  # kinds of `hat`; 0 is none
+CAP = 2
+BRIM = 3
 
 
 def neckline(f: Facts, x: Tensor, z: Tensor) -> Tensor:
     """The height of the cloth's edge at each point of the body: round, V, shirt or wide."""
-    ax, cut = x.abs(), f.collar
+    ax = x.abs()
+    cut = f.collar
     round_ = -14.8 + 0.045 * ax**2
     vee = -13.4 - (4.6 - ax).clamp(min=0)
     shirt = -12.4 - (2.6 - 1.3 * ax).clamp(min=0)
@@ -31,7 +32,8 @@ def clothes(f: Facts, body: Surface) -> Surface:
     """Dress a body: the cloth is the body's surface below the neckline, the neck what is left."""
     x, y, z = body.points.unbind(1)
     off = neckline(f, x, z) - y
-    body.keep, body.marks = -off, {"hem": off}
+    body.keep = -off
+    body.marks = {"hem": off}
     return replace(body, part="clothes", keep=off, marks={"hem": off})
 
 
@@ -49,7 +51,8 @@ def tubes(curves: Tensor, radius: Tensor, around: int = 7) -> tuple[Tensor, Tens
 def lens_outline(f: Facts, points: int) -> tuple[Tensor, Tensor]:
     """A lens seen from the front, x and y about its middle: (N, 1, P)."""
     turn = torch.linspace(0, 2 * math.pi, points, device=f.tone.device)[None, None]
-    c, s = torch.cos(turn), torch.sin(turn)
+    c = torch.cos(turn)
+    s = torch.sin(turn)
     power = 2 + 2.5 * f.lens_square
     radius = (c.abs() ** power + s.abs() ** power) ** (-1 / power)
     tall = f.lens_height * (1 + 0.15 * f.sunglasses)
@@ -57,13 +60,15 @@ def lens_outline(f: Facts, points: int) -> tuple[Tensor, Tensor]:
 
 
 def glasses_depth(f: Facts) -> Tensor:
+    """How far glasses stand out at their middle, cm (N, 1, 1)."""
     return 9.5 + 0.75 * f.bridge_height
 
 
 def glasses(f: Facts, points: int) -> Surface:
     """Two rims, the bridge and two arms, as wires."""
     x, y = lens_outline(f, points)
-    middle, front = f.eye_apart + 0.12, glasses_depth(f)
+    middle = f.eye_apart + 0.12
+    front = glasses_depth(f)
     t = torch.linspace(0, 1, points, device=x.device)[None, None]
     curves = []
     for side in (-1, 1):
@@ -94,7 +99,8 @@ def dark_lens(f: Facts, side: int, rows: int, columns: int) -> Surface:
     points = [side * across, radius * y - 0.2, glasses_depth(f) - 0.035 * across**2 + 0 * y]
     grid = torch.stack(torch.broadcast_tensors(*points), 1)
     normal = torch.zeros_like(grid)
-    normal[:, 0], normal[:, 2] = 0.07 * grid[:, 0], 1.0
+    normal[:, 0] = 0.07 * grid[:, 0]
+    normal[:, 2] = 1.0
     keep = (2 * f.sunglasses - 1).expand(-1, rows, columns)
     return Surface("glasses", grid, normal, keep=keep, inside=1.0, marks={"lens": grid[:, 1]})
 
@@ -134,8 +140,8 @@ def hat_brim(f: Facts, rows: int, columns: int) -> Surface:
     visor = 6.0 * step(0.30, 0.85, torch.cos(angle))
     length = torch.where(f.hat == BRIM, 4.6, visor * (f.hat == CAP))
     reach = 0.7 + out * length
-    wide, deep = f.head_width, torch.where(torch.cos(angle) > 0, 9.3, 10.0)
-    x = (wide + reach) * torch.sin(angle)
+    deep = torch.where(torch.cos(angle) > 0, 9.3, 10.0)
+    x = (f.head_width + reach) * torch.sin(angle)
     z = (deep + reach) * torch.cos(angle)
     y = hat_edge(f, angle) + 0.35 - 0.14 * out * length - 0.035 * x**2 * out * (f.hat == CAP)
     points = torch.stack(torch.broadcast_tensors(x, y, z), 1)
@@ -144,7 +150,7 @@ def hat_brim(f: Facts, rows: int, columns: int) -> Surface:
 
 
 def hand(down: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Four fingers side by side over the back of a hand: x, y, z in cm, and where it is."""
+    """Four fingers side by side over the back of a hand: x, y, z in cm, and where it is, > 0."""
     which = (4 * across).floor().clamp(max=3)
     side = 2 * (4 * across - which) - 1  # from one edge of a finger to the other
     tube = (1 - side**2).clamp(min=1e-4).sqrt()
@@ -161,17 +167,17 @@ def hand(down: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def held(f: Facts, rows: int, columns: int) -> Surface:
     """A hand, or a rounded thing, before the face."""
     down, across = places(rows, columns, str(f.tone.device))
-    *fingers, hand_keep = hand(down, across)
-    turn, rise = (across - 0.5) * 2 * math.pi, (0.5 - down) * math.pi
+    hand_x, hand_y, hand_z, hand_keep = hand(down, across)
+    turn = (across - 0.5) * 2 * math.pi
+    rise = (0.5 - down) * math.pi
     ring = torch.cos(rise).clamp(min=0).sqrt()
-    thing = (2.6 * ring * torch.sin(turn), 4.4 * torch.sin(rise), 2.6 * ring * torch.cos(turn))
     is_hand = f.object == 1
-    pairs = zip(fingers, thing, strict=True)
-    local = [torch.where(is_hand, a, b) * f.object_size for a, b in pairs]
-    c, s = torch.cos(f.object_turn), torch.sin(f.object_turn)
-    x = local[0] * c - local[1] * s + f.object_x
-    y = local[0] * s + local[1] * c + f.object_y
-    points = torch.stack([x, y, local[2] + 11.5], 1)
+    x = torch.where(is_hand, hand_x, 2.6 * ring * torch.sin(turn)) * f.object_size
+    y = torch.where(is_hand, hand_y, 4.4 * torch.sin(rise)) * f.object_size
+    z = torch.where(is_hand, hand_z, 2.6 * ring * torch.cos(turn)) * f.object_size
+    c = torch.cos(f.object_turn)
+    s = torch.sin(f.object_turn)
+    points = torch.stack([x * c - y * s + f.object_x, x * s + y * c + f.object_y, z + 11.5], 1)
     keep = torch.where(is_hand, hand_keep, 1.0)
     keep = torch.where(f.object > 0, keep, -1.0).expand(-1, rows, columns)
     normal = normals(points)

@@ -27,9 +27,6 @@ LIMITS = {  # both ends included
     "plateau_epochs": (0, 100_000),
     "clip_norm": (0, 1e9),
     "average": (0, 0.99999),
-    "clean_epochs": (0, 100_000),
-    "small_epochs": (0, 100_000),
-    "small_size": (0, 10_000),
     "margin_epochs": (0, 100_000),
     "augment.crop_scale": (0.01, 1),
     "augment.flip": (0, 1),
@@ -48,7 +45,7 @@ LIMITS = {  # both ends included
 
 
 CHOICES = {
-    "optimizer": ("adamw", "sgd", "muon"),
+    "optimizer": ("adamw", "sgd"),
     "schedule": ("cosine", "restarts", "plateau", "onecycle", "constant"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "compile": ("auto", "yes", "no"),
@@ -60,7 +57,7 @@ class Recipe:
     """One training run. Every setting can be given in the TOML file or as `--set key=value`."""
 
     name: str
-    network: str | dict = "small"  # a name in networks.NETWORKS, or a spec's settings
+    network: str | dict = "small"  # a name in zoo.NETWORKS, or a spec's settings
     head: str | dict = ""  # a name in heads.HEADS, or a table with options; "": the network's own
     extra_loss: str | dict = ""  # a name in losses.LOSSES, or a table, beside the cross-entropy
     extra_weight: float = 1.0
@@ -69,7 +66,7 @@ class Recipe:
     epochs: int = 30
     batch_size: int = 64
     parts: int = 1  # a batch is sent through in so many parts where memory is short
-    optimizer: str = "adamw"  # or "sgd" (nesterov) or "muon"
+    optimizer: str = "adamw"  # or "sgd" (nesterov)
     momentum: float = 0.9  # of sgd
     learning_rate: float = 2e-3
     schedule: str = "cosine"  # or "restarts", "plateau", "onecycle", "constant"
@@ -80,16 +77,12 @@ class Recipe:
     clip_norm: float = 0.0  # the greatest length of the gradient; 0: any
     label_smoothing: float = 0.1
     average: float = 0.0  # decay of the weights' running average, which is judged; 0: none
-    clean_epochs: int = 0  # the last epochs, without augmentation but the flip
-    small_size: int = 0  # pixels in the first `small_epochs`, which are quicker; 0: image_size
-    small_epochs: int = 0
     margin_head: str | dict = ""  # takes over from the class means for the last `margin_epochs`
     margin_epochs: int = 0
     patience: int = 0  # stop after so many epochs without a better dev accuracy; 0: never
     watch: bool = True  # stop a run that learns nothing, with the reason
     precision: str = "auto"  # or "float32", "bfloat16", "float16": of the network's products
     compile: str = "auto"  # or "yes", "no"
-    sync_batch_norm: bool = False  # over all processes, on GPUs
     seed: int = 0
     augment: Augment = field(default_factory=Augment)
 
@@ -122,15 +115,10 @@ class Recipe:
     def _check_stages(self) -> None:
         """Raise RecipeError unless the special epochs fit into the run and do not contradict."""
         where = f"recipe {self.name}"
-        for key in ("clean_epochs", "small_epochs", "margin_epochs"):
-            if getattr(self, key) > self.epochs:
-                raise RecipeError(f"{where}: {key} are more than its {self.epochs} epochs")
+        if self.margin_epochs > self.epochs:
+            raise RecipeError(f"{where}: margin_epochs are more than its {self.epochs} epochs")
         if bool(self.margin_head) != bool(self.margin_epochs):
             raise RecipeError(f"{where}: margin_head and margin_epochs go together")
-        if bool(self.small_size) != bool(self.small_epochs):
-            raise RecipeError(f"{where}: small_size and small_epochs go together")
-        if self.small_size > self.image_size:
-            raise RecipeError(f"{where}: small_size is over image_size")
         if self.extra_loss and (self.augment.mixup or self.augment.cutmix):
             raise RecipeError(f"{where}: a mixed picture has two labels; an extra_loss needs one")
 

@@ -19,7 +19,7 @@
 import numpy as np
 import pandas as pd
 
-from facekit import faces, floors, health, images, plots, runtime, widgets
+from facekit import faces, floors, health, images, plots, profiles, widgets
 from facekit.faces import sheet
 from facekit.layout import NO_MATCH, SPLITS
 from facekit.sources import open_course
@@ -27,7 +27,7 @@ from facekit.sources import open_course
 # %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
 course = open_course()
-print(course, "profile: " + runtime.profile().value.name, sep="\n")
+print(course, "profile: " + profiles.profile().value.name, sep="\n")
 
 # %% [markdown]
 # ## Look first

@@ -11,9 +11,10 @@
 # %%
 import torch
 
-from facekit import anatomy, networks, pipeline, plots, recipes, widgets
+from facekit import models, pipeline, plots, recipes, widgets
+from facekit.models import blocks, summary, zoo
 from facekit.augment import Preprocess
-from facekit.blocks import ConvBlock, ResidualBlock, SqueezeExcite
+from facekit.models.blocks import ConvBlock, ResidualBlock, SqueezeExcite
 from facekit.errors import RecipeError
 from facekit.images import read_rgb
 from facekit.sources import open_course
@@ -130,8 +131,8 @@ check.exercise("residual", residual)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-made = {name: block(64, 64) for name, block in networks.BLOCKS.items()}
-cost = anatomy.compare_blocks(made, 64, 28)
+made = {name: block(64, 64) for name, block in blocks.BLOCKS.items()}
+cost = summary.compare_blocks(made, 64, 28)
 cost.map("{:,}".format)
 
 # %% alt="Bars: the dense ConvNeXt block does many times the work of all others"
@@ -239,11 +240,11 @@ widgets.block(size=28)
 # each class. All of it is a few lines of data:
 
 # %%
-networks.as_spec(recipe.network)
+zoo.as_spec(recipe.network)
 
 # %%
-net = networks.build(recipe.network, len(course.classes))
-table = networks.describe(net, size)
+net = models.build(recipe.network, len(course.classes))
+table = summary.describe(net, size)
 table
 
 # %% [markdown]
@@ -293,7 +294,7 @@ check.exercise("receptive_field", receptive_field)
 # %%
 # NBVAL_CHECK_OUTPUT
 names = "starter row01 row02 row03 row04 row12 face-s face-m resnet18".split()
-published = networks.compare(names, num_classes=7001, size=224)
+published = summary.compare(names, num_classes=7001, size=224)
 published.map("{:,}".format)
 
 # %% alt="Bars of nine networks; only row01 stands above the line at 21 million"
@@ -308,7 +309,7 @@ place.axhline(21, color="black", linestyle="--");
 # %%
 # NBVAL_CHECK_OUTPUT
 try:
-    networks.check_limit(networks.build("row01", 7001), 21_000_000)
+    summary.check_limit(models.build("row01", 7001), 21_000_000)
     refused = ""
 except RecipeError as error:
     refused = str(error)
@@ -334,7 +335,7 @@ mine = {
     ],
     "embedding": 256,
 }
-networks.describe(networks.build(mine, 7001), 112)
+summary.describe(models.build(mine, 7001), 112)
 
 # %% [markdown]
 # The same lines in a recipe's TOML file train it; `network = {base = "face-s",
@@ -374,7 +375,7 @@ assert cost["parameters"].idxmin() == "bottleneck"
 assert alike and 0 < low < high < 1
 assert layers["parameters"]["residual.1 (Conv2d)"] == 128 * 128 * 9
 assert table["parameters"].drop("all").sum() == table["parameters"]["all"]
-assert networks.count_parameters(net.head) == (net.dim + 1) * net.num_classes
+assert models.count_parameters(net.head) == (net.dim + 1) * net.num_classes
 assert published["parameters"]["row12"] == 12_632_185
 assert list(millions.index[millions["parameters"] > 21]) == ["row01"]
 assert "over the limit of 21,000,000" in refused

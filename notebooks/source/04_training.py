@@ -14,14 +14,15 @@ import inspect
 import pandas as pd
 import torch
 
-from facekit import pipeline, plots, recipes, rehearsal, runtime, train
+from facekit import pipeline, plots, recipes, rehearsal, runtime, training
 from facekit import widgets
 from facekit.checkpoint import Checkpoints
 from facekit.weights import digest
 from facekit.errors import refusal
-from facekit.run import Run
+from facekit.training.run import Run
 from facekit.sources import open_course
-from facekit.watch import Watch
+from facekit.training import loop
+from facekit.training.guards import LearningGuard
 
 course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
@@ -154,17 +155,23 @@ def scheduled_rate(step, steps, warmup, peak):
 check.exercise("scheduled_rate", scheduled_rate)
 
 # %% [markdown]
-# ## One step
+# ## The loop
 #
-# This is all that training is: forward and backward (`_gradients`), update. The
-# rest of `facekit.train` keeps count and keeps the state safe. *Why are the
-# gradients set to nothing first? What is done when memory is too small for the
-# batch, and what does it not change?*
+# Here is all of it, and it is the one that runs below. Look for these five words
+# in it: *batch, forward, loss, backward, update*. *Why are
+# the gradients set to nothing first? What is done when memory is too small for
+# a batch, and what does that not change? Who saves, who stops, who draws the
+# bar, when none of them is named here?*
 
 # %%
-print(inspect.getsource(train.train_step))
+print(inspect.getsource(loop))
 
 # %% [markdown]
+# `run.forward` is the network, its head and its losses in one call (so that it
+# can be compiled as one piece). What is no part of training hangs on the loop
+# as a **callback**: it is told of every step and every epoch, and may end the
+# run. `facekit/training/callbacks.py` has the guards, the saving and the bar.
+#
 # ### Exercise: what the optimiser does
 #
 # *A ball rolls downhill: what does it remember?* Write one step of SGD with
@@ -201,7 +208,7 @@ check.exercise("sgd_step", sgd_step)
 # %% alt="Loss and accuracy of each epoch, training and dev"
 chance = 1 / len(course.classes)
 live = plots.LiveCurves(chance)
-history = train.fit(recipe, course, folder, on_epoch=live)
+history = training.fit(recipe, course, folder, on_epoch=live)
 live.show(history)
 
 # %%
@@ -309,11 +316,11 @@ check.exercise("when_to_stop", when_to_stop)
 # %%
 wild = recipes.load("smoke", ["optimizer=sgd", "learning_rate=1000",
                               "warmup_epochs=0"])
-said = [refusal(train.fit, wild, course, pipeline.fresh_run("too-hot"),
+said = [refusal(training.fit, wild, course, pipeline.fresh_run("too-hot"),
                 progress=False)]
 guess = {"train_loss": 9, "train_accuracy": chance, "dev_accuracy": chance}
-watch = Watch(recipe, len(course.classes), len(course.dev))
-said.append(refusal(watch.check, [guess] * 50, 9.1))
+guard = LearningGuard(recipe, len(course.classes), len(course.dev))
+said.append(refusal(guard.check, [guess] * 50, 9.1))
 print(*said, sep="\n\n")
 
 # %% [markdown]
@@ -329,14 +336,14 @@ print(*said, sep="\n\n")
 # %%
 settings = ["epochs=3", "seed=1"]
 demo = pipeline.fresh_run("killed")
-process = train.start_process("smoke", course, demo / "a", settings)
-train.wait_for_state(process, demo / "a")
+process = training.start_process("smoke", course, demo / "a", settings)
+training.wait_for_state(process, demo / "a")
 process.kill()  # SIGKILL: nobody is asked
 print("exit", process.wait(), *sorted(p.name for p in (demo / "a").iterdir()))
 
 # %%
 short = recipes.load("smoke", settings)
-resumed, straight = (train.fit(short, course, demo / name, progress=False)
+resumed, straight = (training.fit(short, course, demo / name, progress=False)
                      for name in "ab")
 nets = [digest(Checkpoints(demo / name).load_latest()["net"])
         for name in "ab"]
@@ -374,7 +381,7 @@ host.took()
 # `/kaggle/working` is kept with a saved version. With a GPU the recipe has a
 # larger network and more people, and `precision` and `compile` are chosen for
 # it; on a laptop set `FACEKIT_PROFILE=smoke` and this notebook takes about a
-# minute. In a terminal, `facekit train laptop` does what `train.fit` did
+# minute. In a terminal, `facekit train laptop` does what `training.fit` did
 # above, and with `--track tensorboard` the curves are drawn elsewhere.
 #
 # Next: [05, what a loss does](05_losses.ipynb).

@@ -12,14 +12,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from facekit import heads, losses, pipeline, plots, recipes, train, widgets
+from facekit import pipeline, plots, recipes, training, widgets
+from facekit.models import heads, losses
 from facekit.plane import Plane, faces, looseness
 from facekit.predict import load_run
 from facekit.sources import open_course
 
 course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
-train.fit(recipe, course, pipeline.course_run())  # only read if finished
+training.fit(recipe, course, pipeline.course_run())  # only read if finished
 run = load_run(pipeline.course_run())
 PEOPLE = 8
 
@@ -43,9 +44,11 @@ seen, new = faces(run, [course.train, course.dev], PEOPLE)
 print(len(seen.labels), "faces, each", seen.features.shape[1], "numbers")
 
 
-def learn(head="linear", extra=None, weight=1.0, seed=2):
+def learn(head="linear", auxiliary_loss=None, weight=1.0, seed=2):
     torch.manual_seed(seed)
-    loss = losses.build(extra, 2, PEOPLE) if extra else None
+    loss = None
+    if auxiliary_loss:
+        loss = losses.build(auxiliary_loss, 2, PEOPLE)
     net = Plane(seen.features.shape[1], head, PEOPLE)
     objective = losses.Objective(net, loss, weight)
     optimizer = torch.optim.Adam(objective.parameters(), 0.01)
@@ -58,8 +61,8 @@ def learn(head="linear", extra=None, weight=1.0, seed=2):
 
 
 # %% [markdown]
-# `Objective` holds the network, its head and the extra loss, and the optimiser
-# is made from *its* parameters.
+# `Objective` holds the network, its head and the auxiliary loss, and the
+# optimiser is made from *its* parameters.
 #
 # > **In practice.** This is where margin losses fail most often: the class
 # > vectors live in the loss, the optimiser was made from the network, and they
@@ -128,7 +131,7 @@ check.exercise("cosines", cosines)
 # cross-entropy?*
 
 # %% alt="With the center loss each person's training pictures are one point"
-center = learn(extra="center", weight=0.1)
+center = learn(auxiliary_loss="center", weight=0.1)
 plots.embeddings({"cross-entropy": plain, "+ center": center}, seen, new)
 print("+ center: train {:.4f}, dev {:.4f}".format(*both(center)))
 
@@ -290,8 +293,8 @@ print(f"64 of 7,001 x 20: {64 * 63 / 2 * 19 / (7001 * 20 - 1):.2f} pairs")
 # all are right already and cost nothing; the hardest one of each face does.
 
 # %% alt="Two planes: pairs make clouds far apart, triplets narrow rays"
-pair = learn(extra="contrastive")
-three = learn(extra={"name": "triplet", "margin": 0.3})
+pair = learn(auxiliary_loss="contrastive")
+three = learn(auxiliary_loss={"name": "triplet", "margin": 0.3})
 plots.embeddings({"+ contrastive": pair, "+ triplet": three}, seen, new);
 
 # %% [markdown]

@@ -12,13 +12,13 @@
 import numpy as np
 import pandas as pd
 
-from facekit import pairs, pipeline, plots, recipes, sources, train
+from facekit import pairs, pipeline, plots, recipes, sources, training
 from facekit.predict import class_means, load_run
 
 %config InlineBackend.figure_formats = ["jpeg"]
 course = sources.open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
-train.fit(recipe, course, pipeline.course_run())  # only read if finished
+training.fit(recipe, course, pipeline.course_run())  # only read if finished
 run = load_run(pipeline.course_run())
 
 # %% [markdown]

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekit import ablations, certainty, networks, optim, plots
-from facekit import runtime, train, widgets
+from facekit import ablations, certainty, models, optim, plots
+from facekit.models import specs
+from facekit import profiles, runtime, training, widgets
 from facekit.predict import classify, load_run
 from facekit.rehearsal import plain_batches, range_test
-from facekit.run import Run
+from facekit.training.run import Run
 from facekit.sources import open_course
 
 course = open_course()
@@ -180,13 +181,13 @@ check.exercise("standard_error", standard_error)
 # What does one do that has a higher loss?*
 
 # %%
-scale = ablations.SCALES[runtime.profile().value.name]
-spec = networks.TABLE["row06"]
+scale = ablations.SCALES[profiles.profile().value.name]
+spec = models.TABLE["row06"]
 spec = replace(spec, stem=replace(spec.stem, channels=8, pool=False),
                stages=tuple(replace(stage, channels=stage.channels // 4)
                             for stage in spec.stages))
 thin = replace(ablations.recipe("row06", scale), image_size=48, batch_size=16,
-               network=networks.spec_as_dict(spec))
+               network=specs.spec_as_dict(spec))
 run = Run(thin, course, Path("nowhere"), runtime.device().value)
 run.prepare()
 
@@ -219,7 +220,7 @@ plan |= {f"{row}-{change}": ablations.recipe(row, scale, [change])
          for row, changes in more.items() for change in changes}
 folder = runtime.runs().value / "ablations"
 for name, recipe in plan.items():
-    train.fit(recipe, course, folder / name, progress=False)
+    training.fit(recipe, course, folder / name, progress=False)
     print(name, f"{recipe.epochs} epochs", sep=", ")
 
 # %%
@@ -329,7 +330,7 @@ assert set(plan) == set(mine.index)
 assert mine["dev_accuracy"].max() > 3 / len(course.classes), "learnt"
 assert (one != two).mean() >= abs(one.mean() - two.mean())
 assert 0 < luck < alone, "what is hard for one is hard for the other"
-again = train.fit(recipe, course, folder / name, progress=False)
+again = training.fit(recipe, course, folder / name, progress=False)
 assert len(again.rows) == recipe.epochs, "a finished run is only read"
 host.took()
 

@@ -21,6 +21,10 @@ class Interrupted(KeyboardInterrupt):
     """Training was asked to stop, did so between two steps, and saved its state first."""
 
 
+class HoursAreUp(Exception):
+    """The hours that training was given are over; its state is saved."""
+
+
 class Stop:
     """Whether training should stop at the next step, and why."""
 

@@ -1,107 +1,21 @@
-"""What a run leaves behind besides its weights: where it came from, and its curves elsewhere.
-
-Built in notebook 04.
-"""
+"""Curves of a run in TensorBoard or at Weights & Biases. Built in notebook 04."""
 
 import math
 import netrc
 import os
-import platform
 import re
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import facekit
-from facekit.credentials import SECRET, hide_secrets
 from facekit.errors import RecipeError
-from facekit.runtime import Choice
+from facekit.redaction import hide_secrets
 from facekit.tables import write_whole
-
-
-def environment(device: torch.device, choices: Mapping[str, Choice]) -> dict[str, Any]:
-    """What one must know to repeat a run: plain values, no secrets. It never fails."""
-    package = Path(facekit.__file__).parents[1]
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [hide_secrets(word) for word in _without_values(sys.argv)],
-        "versions": {
-            "facekit": facekit.__version__,
-            "python": platform.python_version(),
-            **{name: _version(name) for name in ("torch", "torchvision", "numpy")},
-        },
-        "machine": {
-            "platform": platform.platform(),
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        },
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "git": {
-            # An installed package lies in an environment, and that perhaps in another repository.
-            "facekit": git_state(package) if (package / ".git").exists() else None,
-            "folder": git_state(Path.cwd()),
-        },
-        "choices": {
-            name: {"value": str(choice.value), "reason": choice.reason}
-            for name, choice in choices.items()
-        },
-    }
-
-
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """The revision of the repository and whether files differ from it; None where there is none."""
-    revision = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    if revision is None or changes is None:
-        return None
-    return {"revision": revision.strip(), "dirty": bool(changes.strip())}
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    # A repository may name programs of its own to watch files; none of them shall run.
-    command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return None
-    return done.stdout
-
-
-def _without_values(words: Iterable[str]) -> list[str]:
-    """A command line without the values of options that are named like secrets."""
-    shown, hide = [], False
-    for word in words:
-        name, equals, _ = word.partition("=")
-        named = bool(SECRET.search(name)) and (bool(equals) or name.startswith("-"))
-        shown.append("***" if hide else name + equals + "***" * bool(equals) if named else word)
-        hide = named and not equals
-    return shown
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    with suppress(OSError):  # Linux; elsewhere Python knows more than "x86_64"
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-        if found:
-            return found[1]
-    return platform.processor() or platform.machine()
+from facekit.training.callbacks import Callback
+from facekit.training.run import Run
 
 
 class TensorBoard:
@@ -173,7 +87,7 @@ def _has_wandb_key() -> bool:
 TRACKERS = {"tensorboard": TensorBoard, "wandb": WandB}
 
 
-class Tracker:
+class Tracker(Callback):
     """Sends each epoch to the trackers named in `to`; one that fails is left out, with a warning.
 
     Raises RecipeError for an unknown tracker and for one whose package is not installed.
@@ -200,10 +114,7 @@ class Tracker:
             except Exception as error:
                 self._leave_out(kind, error)
 
-    def step(self) -> None:
-        """Within an epoch there is nothing to send."""
-
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def after_epoch(self, run: Run, row: dict) -> None:
         """Send a row of the history: its "epoch", counted from 1, and numbers by name."""
         self._each(lambda tracker: tracker.epoch(row))
 

@@ -15,18 +15,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from facekit.errors import BatchError, RecipeError
-from facekit.guards import (
-    SMALLEST,
+from facekit.errors import BatchError
+from facekit.models.checks import (
     build_named,
     check_batch,
     check_finite,
-    check_option,
+    check_number,
+    check_positive,
     check_sizes,
-    direction,
-    full,
-    full_precision,
+    check_whole,
 )
+from facekit.models.numerics import SMALLEST, at_least_float32, direction, without_autocast
 
 
 class Head(nn.Module):
@@ -45,21 +44,17 @@ class Head(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_classes, dim))
         nn.init.xavier_normal_(self.weight)  # unit normal would be 20 times too long at 512
 
-    @property
-    def class_vectors(self) -> nn.Parameter:
-        """One vector for each class (C, D)."""
-        return self.weight
-
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Embedding (B, D), labels int64 (B,) -> logits (B, C); BatchError as in check_batch."""
         check_batch(embedding, labels, *self.weight.shape)
-        with full_precision(embedding):
-            x = full(embedding)
+        with without_autocast(embedding):
+            x = at_least_float32(embedding)
             return self.logits(x, self.weight.to(x.dtype), labels)
 
     def logits(
         self, x: torch.Tensor, vectors: torch.Tensor, labels: torch.Tensor | None
     ) -> torch.Tensor:
+        """Embedding (B, D), class vectors (C, D), labels (B,) -> (B, C): what a head defines."""
         raise NotImplementedError
 
     def penalty(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -87,11 +82,9 @@ class Head(nn.Module):
         self.weight.copy_(F.normalize(means))
 
     def extra_repr(self) -> str:
-        """The sizes and options, for print."""
-        classes, dim = self.weight.shape
-        options = {key: value for key, value in vars(self).items() if key[0] != "_"}
-        options.pop("training")
-        return ", ".join([f"{dim} -> {classes}", *(f"{k}={v}" for k, v in options.items())])
+        """The sizes, for print."""
+        num_classes, dim = self.weight.shape
+        return f"{dim} -> {num_classes}"
 
 
 class Linear(Head, nn.Linear):
@@ -99,7 +92,7 @@ class Linear(Head, nn.Linear):
 
     def __init__(self, dim: int, num_classes: int) -> None:
         check_sizes(dim, num_classes)
-        nn.Linear.__init__(self, dim, num_classes)
+        nn.Linear.__init__(self, dim, num_classes)  # its weight and bias, begun as torch does
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """As every head, in the precision of autocast: a product alone stands it."""
@@ -111,8 +104,6 @@ class Linear(Head, nn.Linear):
         self.weight.copy_(means)
         self.bias.copy_(-means.square().sum(1) / 2)
 
-    extra_repr = nn.Linear.extra_repr
-
 
 class CosineHead(Head):
     """Logits scale * cos(angle to each class vector), the own class through `with_margin`.
@@ -120,11 +111,14 @@ class CosineHead(Head):
     An embedding of length 0 has no direction: its cosines are 0, and so is its gradient.
     """
 
-    def __init__(self, dim: int, num_classes: int, scale: float, margin: float, most: float):
+    most_margin = math.inf
+
+    def __init__(self, dim: int, num_classes: int, scale: float, margin: float) -> None:
         super().__init__(dim, num_classes)
-        check_option("scale", scale, above=True)
-        check_option("margin", margin, 0, most)
-        self.scale, self.margin = scale, margin
+        check_positive("scale", scale)
+        check_number("margin", margin, 0, self.most_margin)
+        self.scale = scale
+        self.margin = margin
 
     def logits(
         self, x: torch.Tensor, vectors: torch.Tensor, labels: torch.Tensor | None
@@ -136,7 +130,11 @@ class CosineHead(Head):
         return self.scale * cosine
 
     def with_margin(self, cosine: torch.Tensor) -> torch.Tensor:
+        """The own class's cosine (B, 1), made harder."""
         raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, scale={self.scale}, margin={self.margin}"
 
 
 class ArcFace(CosineHead):
@@ -153,8 +151,10 @@ class ArcFace(CosineHead):
     0.5 are for 85,000 and more. scale 16 is about the least for 7,000 classes.
     """
 
+    most_margin = math.pi / 2
+
     def __init__(self, dim: int, num_classes: int, scale: float = 32.0, margin: float = 0.3):
-        super().__init__(dim, num_classes, scale, margin, most=math.pi / 2)
+        super().__init__(dim, num_classes, scale, margin)
 
     def with_margin(self, cosine: torch.Tensor) -> torch.Tensor:
         sine = ((1 - cosine) * (1 + cosine)).clamp_min(1e-8).sqrt()
@@ -169,8 +169,10 @@ class CosFace(CosineHead):
     `margin` 0 ... 1. Defaults as for ArcFace; the paper has 64 and 0.35.
     """
 
+    most_margin = 1
+
     def __init__(self, dim: int, num_classes: int, scale: float = 32.0, margin: float = 0.2):
-        super().__init__(dim, num_classes, scale, margin, most=1)
+        super().__init__(dim, num_classes, scale, margin)
 
     def with_margin(self, cosine: torch.Tensor) -> torch.Tensor:
         return cosine - self.margin
@@ -199,11 +201,13 @@ class LargeMarginSoftmax(Head):
         lambda_floor: float = 5.0,
     ) -> None:
         super().__init__(dim, num_classes)
-        check_option("margin", margin, 1, whole=True)
-        for name in ("lambda_start", "lambda_decay", "lambda_floor"):
-            check_option(name, locals()[name])
+        check_whole("margin", margin, 1)
+        check_number("lambda_start", lambda_start)
+        check_number("lambda_decay", lambda_decay)
+        check_number("lambda_floor", lambda_floor)
         self.margin = margin
-        self.lambda_start, self.lambda_decay = lambda_start, lambda_decay
+        self.lambda_start = lambda_start
+        self.lambda_decay = lambda_decay
         self.lambda_floor = lambda_floor
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -231,46 +235,41 @@ class LargeMarginSoftmax(Head):
     def psi(self, cosine: torch.Tensor) -> torch.Tensor:
         # cos(m theta) is a polynomial in the cosine, with a finite slope even at +-1:
         # cos((n + 1) theta) = 2 cos(theta) cos(n theta) - cos((n - 1) theta).
-        before, power = torch.ones_like(cosine), cosine
+        before = torch.ones_like(cosine)  # cos(0 theta)
+        multiple = cosine  # cos(n theta), n = 1 to begin with
         for _ in range(self.margin - 1):
-            before, power = power, 2 * cosine * power - before
+            after = 2 * cosine * multiple - before
+            before = multiple
+            multiple = after
         part = torch.zeros_like(cosine)  # k
         for cut in range(1, self.margin):
             part += cosine < math.cos(cut * math.pi / self.margin)
-        return (1 - 2 * (part % 2)) * power - 2 * part
+        sign = 1 - 2 * (part % 2)  # (-1)^k
+        return sign * multiple - 2 * part
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, margin={self.margin}"
 
 
 class LargeMarginGaussianMixture(Head):
     """A Gaussian around each class mean (L-GM, Wan et al. 2018, arXiv 1803.02988).
 
-    Logits are log-likelihoods, -d^2 / 2, so the similarity for verification is a distance. The
-    own class's d^2 is enlarged by 1 + `margin` (their alpha). `penalty` is `likelihood` times the
-    mean of d^2 / 2 to the own class: it keeps embeddings near their means, which a classifier
-    alone does not ask for.
-
-    covariance "identity", or "isotropic": one learned variance for each class, with
-    D log(variance) / 2 taken off its logit and added to the penalty, as a density needs.
+    Logits are log-likelihoods but for a constant, -d^2 / 2, so the similarity for verification is
+    a distance. The own class's d^2 is enlarged by 1 + `margin` (their alpha). `penalty` is
+    `likelihood` times the mean of d^2 / 2 to the own class: it keeps embeddings near their means,
+    which a classifier alone does not ask for. All variances are 1.
     """
 
     similarity = "euclidean"
 
     def __init__(
-        self,
-        dim: int,
-        num_classes: int,
-        margin: float = 0.1,
-        likelihood: float = 0.01,
-        covariance: str = "identity",
+        self, dim: int, num_classes: int, margin: float = 0.1, likelihood: float = 0.01
     ) -> None:
         super().__init__(dim, num_classes)
-        check_option("margin", margin)
-        check_option("likelihood", likelihood)
-        if covariance not in ("identity", "isotropic"):
-            raise RecipeError(f"covariance must be identity or isotropic, not {covariance!r}")
-        self.margin, self.likelihood, self.covariance = margin, likelihood, covariance
-        learned = covariance == "isotropic"
-        start = nn.Parameter(torch.zeros(num_classes)) if learned else None
-        self.register_parameter("log_variance", start)
+        check_number("margin", margin)
+        check_number("likelihood", likelihood)
+        self.margin = margin
+        self.likelihood = likelihood
 
     def logits(
         self, x: torch.Tensor, vectors: torch.Tensor, labels: torch.Tensor | None
@@ -278,38 +277,31 @@ class LargeMarginGaussianMixture(Head):
         # One product instead of differences (B, C, D), which would be gigabytes.
         squares = x.square().sum(1, keepdim=True) + vectors.square().sum(1)
         distance = squares / 2 - F.linear(x, vectors)  # d^2 / 2, (B, C)
-        precision, volume = self._shape(x)
-        distance = distance * precision
         if labels is not None:
             # From the difference, because the product loses the digits of a small distance.
-            own = self._own_distance(x, vectors, labels) * (1 + self.margin)
+            own = self.own_distance(x, vectors, labels) * (1 + self.margin)
             distance = distance.scatter(1, labels[:, None], own[:, None])
-        return -distance - volume
+        return -distance
 
     def penalty(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """`likelihood` times the mean of -log p(x | own class), but for a constant."""
         check_batch(embedding, labels, *self.weight.shape)
-        with full_precision(embedding):
-            x = full(embedding)
-            own = self._own_distance(x, self.weight.to(x.dtype), labels)
-            volume = self._shape(x)[1].expand(len(self.weight))[labels]
-            return self.likelihood * (own + volume).mean()
+        with without_autocast(embedding):
+            x = at_least_float32(embedding)
+            own = self.own_distance(x, self.weight.to(x.dtype), labels)
+            return self.likelihood * own.mean()
 
-    def _own_distance(
+    def own_distance(
         self, x: torch.Tensor, vectors: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        precision = self._shape(x)[0].expand(len(vectors))
-        return (x - vectors[labels]).square().sum(1) / 2 * precision[labels]  # (B,)
-
-    def _shape(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """1 / variance and log(determinant) / 2 of the classes: (C,), or (1,) for all alike."""
-        if self.log_variance is None:
-            return x.new_ones(1), x.new_zeros(1)
-        log_variance = self.log_variance.to(x.dtype)
-        return (-log_variance).exp(), log_variance * (x.shape[1] / 2)
+        """d^2 / 2 of each embedding to its own class (B,)."""
+        return (x - vectors[labels]).square().sum(1) / 2
 
     def _start(self, means: torch.Tensor) -> None:
         self.weight.copy_(means)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, margin={self.margin}, likelihood={self.likelihood}"
 
 
 HEADS: dict[str, type[Head]] = {
@@ -326,7 +318,7 @@ def build(head: str | Mapping, dim: int, num_classes: int) -> Head:
 
     Raises RecipeError when there is no such head or option, or its value makes no sense.
     """
-    return build_named("head", HEADS, head, dim=dim, num_classes=num_classes)
+    return build_named("head", HEADS, head, dim, num_classes)
 
 
 def class_means(embeddings: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -339,6 +331,6 @@ def class_means(embeddings: torch.Tensor, labels: torch.Tensor, num_classes: int
     counts = torch.bincount(labels, minlength=num_classes)
     if not counts.all():
         raise BatchError(f"class {counts.argmin().item()} has no image to take a mean of")
-    x = full(embeddings)
+    x = at_least_float32(embeddings)
     sums = x.new_zeros(num_classes, x.shape[1]).index_add(0, labels, x)
     return sums / counts[:, None]

@@ -8,22 +8,23 @@ distance has no slope, pull nowhere. Bad batches raise errors.BatchError.
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from facekit.errors import BatchError, RecipeError
-from facekit.guards import (
+from facekit.errors import BatchError
+from facekit.models.checks import (
     build_named,
     check_batch,
-    check_option,
+    check_choice,
+    check_flag,
+    check_number,
     check_sizes,
-    direction,
-    full,
-    full_precision,
     may_look,
 )
+from facekit.models.numerics import at_least_float32, direction, without_autocast
 
 
 class CenterLoss(nn.Module):
@@ -38,15 +39,15 @@ class CenterLoss(nn.Module):
     def __init__(self, num_classes: int, dim: int, rate: float = 0.5) -> None:
         super().__init__()
         check_sizes(dim, num_classes)
-        check_option("rate", rate, 0, 1)
+        check_number("rate", rate, 0, 1)
         self.rate = rate
         self.register_buffer("centers", torch.zeros(num_classes, dim))
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B, D), (B,) -> scalar; the centres move after the loss is taken."""
         check_batch(embedding, labels, *self.centers.shape)
-        with full_precision(embedding):
-            x = full(embedding)
+        with without_autocast(embedding):
+            x = at_least_float32(embedding)
             away = x - self.centers[labels].to(x.dtype)  # (B, D): no distances to other classes
             if self.training:
                 self._move(away.detach().to(self.centers.dtype), labels)
@@ -66,10 +67,10 @@ class _PairLoss(nn.Module):
 
     def __init__(self, margin: float, unit_length: bool) -> None:
         super().__init__()
-        check_option("margin", margin)
-        if not isinstance(unit_length, bool):
-            raise RecipeError(f"unit_length must be true or false, not {unit_length!r}")
-        self.margin, self.unit_length = margin, unit_length
+        check_number("margin", margin)
+        check_flag("unit_length", unit_length)
+        self.margin = margin
+        self.unit_length = unit_length
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B, D), (B,) -> scalar."""
@@ -77,18 +78,28 @@ class _PairLoss(nn.Module):
         if may_look(labels) and len(labels.unique()) == len(labels):
             raise BatchError(
                 f"no two of the {len(labels)} images of this batch are of one class, so there "
-                "is no pair to bring together; use order.ClassSampler"
+                "is no pair to bring together; draw batches by class (images_per_class)"
             )
-        with full_precision(embedding):
-            x = full(embedding)
-            x = direction(x) if self.unit_length else x
+        with without_autocast(embedding):
+            x = at_least_float32(embedding)
+            if self.unit_length:
+                x = direction(x)
             # From differences: products lose the digits of a small distance.
             distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-            same = labels[:, None] == labels
+            same = labels[:, None] == labels  # (B, B)
             return self.reduce(distance, same)
 
     def reduce(self, distance: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+        """Distances (B, B), and which are of one class, diagonal included -> scalar."""
         raise NotImplementedError
+
+
+class Mined(NamedTuple):
+    """Distances from images to a positive and to a negative, and which of them count."""
+
+    near: torch.Tensor
+    far: torch.Tensor
+    counted: torch.Tensor
 
 
 class TripletLoss(_PairLoss):
@@ -106,28 +117,31 @@ class TripletLoss(_PairLoss):
         self, margin: float = 0.2, mining: str = "batch_hard", unit_length: bool = True
     ) -> None:
         super().__init__(margin, unit_length)
-        if mining not in ("batch_hard", "semi_hard"):
-            raise RecipeError(f"mining must be batch_hard or semi_hard, not {mining!r}")
+        check_choice("mining", mining, ("batch_hard", "semi_hard"))
         self.mining = mining
 
     def reduce(self, distance: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
         positive = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
-        pick = _batch_hard if self.mining == "batch_hard" else _semi_hard
-        near, far, counted = pick(distance, positive, ~same, self.margin)
-        hinge = torch.where(counted, near - far + self.margin, 0).relu()
-        return hinge.sum() / counted.sum().clamp_min(1)
+        if self.mining == "batch_hard":
+            mined = batch_hard(distance, positive, ~same)
+        else:
+            mined = semi_hard(distance, positive, ~same, self.margin)
+        hinge = torch.where(mined.counted, mined.near - mined.far + self.margin, 0).relu()
+        return hinge.sum() / mined.counted.sum().clamp_min(1)
 
 
-def _batch_hard(distance, positive, negative, margin):
-    """Distances (B,) to the furthest positive and the nearest negative, and who has both."""
+def batch_hard(distance: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> Mined:
+    """Each image's (B,) furthest positive and nearest negative, where it has both."""
     counted = positive.any(1) & negative.any(1)
     furthest = distance.masked_fill(~positive, 0).amax(1)
     nearest = distance.masked_fill(~negative, torch.inf).amin(1)
-    return furthest, torch.where(counted, nearest, 0), counted
+    return Mined(furthest, torch.where(counted, nearest, 0), counted)
 
 
-def _semi_hard(distance, positive, negative, margin):
-    """Distances (B, B) of each pair and to its semi-hard negative, and which pairs have one."""
+def semi_hard(
+    distance: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, margin: float
+) -> Mined:
+    """Each pair's (B, B) distance and its semi-hard negative's, where it has one."""
     # Sorted rows instead of all triplets: those of 512 images are 134 million.
     others, order = distance.detach().masked_fill(~negative, torch.inf).sort(1)
     place = torch.searchsorted(others, distance.detach().contiguous(), right=True)
@@ -135,7 +149,7 @@ def _semi_hard(distance, positive, negative, margin):
     far = distance.gather(1, chosen)
     gap = (far - distance).detach()
     counted = positive & negative.gather(1, chosen) & (gap > 0) & (gap <= margin)
-    return distance, far, counted
+    return Mined(distance, far, counted)
 
 
 class ContrastiveLoss(_PairLoss):
@@ -173,16 +187,16 @@ def build(loss: str | Mapping, dim: int, num_classes: int) -> nn.Module:
 
     Raises RecipeError when there is no such loss or option, or its value makes no sense.
     """
-    return build_named("loss", LOSSES, loss, dim=dim, num_classes=num_classes)
+    return build_named("loss", LOSSES, loss, dim, num_classes)
 
 
 class Objective(nn.Module):
     """All that a training step minimises, with all that it changes.
 
-    Holds the network, whose head has the class vectors, and the extra loss; so an optimiser over
-    `objective.parameters()` cannot forget one. The loss is the cross-entropy of the head's logits
-    (their margin included), plus the head's own penalty, plus `weight` times the extra loss. The
-    last two see the embedding before dropout, as verification does.
+    Holds the network, whose head has the class vectors, and the auxiliary loss; so an optimiser
+    over `objective.parameters()` cannot forget one. The loss is the cross-entropy of the head's
+    logits (their margin included), plus the head's own penalty, plus `weight` times the auxiliary
+    loss. The last two see the embedding before dropout, as verification does.
 
     `precision` (torch.bfloat16, say) is that of the network's products; None leaves it to the
     caller's autocast. Here rather than round the call, because torch.compile would apply the
@@ -192,50 +206,57 @@ class Objective(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        extra: nn.Module | None = None,
+        auxiliary_loss: nn.Module | None = None,
         weight: float = 1.0,
         label_smoothing: float = 0.0,
         precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_option("weight", weight)
-        check_option("label_smoothing", label_smoothing, 0, 1)
-        self.network, self.extra = network, extra
-        self.weight, self.label_smoothing = weight, label_smoothing
+        check_number("weight", weight)
+        check_number("label_smoothing", label_smoothing, 0, 1)
+        self.network = network
+        self.auxiliary_loss = auxiliary_loss
+        self.weight = weight
+        self.label_smoothing = label_smoothing
         self.precision = precision
 
     def forward(
         self,
         images: torch.Tensor,
         labels: torch.Tensor,
-        others: torch.Tensor | None = None,
-        share: torch.Tensor | None = None,
+        targets_b: torch.Tensor | None = None,
+        lam: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (B, 3, H, W), labels int64 (B,) -> loss, a scalar, and logits (B, C).
 
-        Of mixed pictures `share` (B,) belongs to `labels` and the rest to `others` (B,).
+        Of images mixed by MixUp or CutMix, a share `lam` (B,) belongs to `labels` and the rest to
+        `targets_b` (B,).
         """
         with self._autocast(images.device):
-            embedding = self.network.embed(images)
-            seen = self.network.dropout(embedding)
-            logits, loss = self._classify(seen, labels)
-            if others is not None:
-                loss = loss * share + self._classify(seen, others)[1] * (1 - share)
-            loss = loss.mean() + self.network.head.penalty(embedding, labels)
-            if self.extra is not None:
-                loss = loss + self.weight * self.extra(embedding, labels)
+            embedding = self.network.embed(images)  # (B, D)
+            dropped = self.network.dropout(embedding)
+            logits, losses = self._classify(dropped, labels)
+            if targets_b is not None:
+                _, losses_b = self._classify(dropped, targets_b)
+                losses = losses * lam + losses_b * (1 - lam)
+            loss = losses.mean() + self.network.head.penalty(embedding, labels)
+            if self.auxiliary_loss is not None:
+                loss = loss + self.weight * self.auxiliary_loss(embedding, labels)
         return loss, logits
 
     def _classify(
         self, embedding: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, C) with the labels' margin, and the cross-entropy of each image (B,)."""
-        logits = full(self.network.head(embedding, labels))
-        smooth = self.label_smoothing
-        return logits, F.cross_entropy(logits, labels, reduction="none", label_smoothing=smooth)
+        logits = at_least_float32(self.network.head(embedding, labels))
+        losses = F.cross_entropy(
+            logits, labels, reduction="none", label_smoothing=self.label_smoothing
+        )
+        return logits, losses
 
     def _autocast(self, device: torch.device) -> AbstractContextManager:
         if self.precision is None:
             return nullcontext()
-        lower = self.precision != torch.float32
-        return torch.autocast(device.type, self.precision if lower else None, enabled=lower)
+        if self.precision == torch.float32:
+            return torch.autocast(device.type, enabled=False)
+        return torch.autocast(device.type, self.precision)

@@ -1,16 +1,28 @@
 """What a network is made of: against torch's counter, torchvision, gradients and sums by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torchvision
+from sample_networks import on_paper
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from facekit import anatomy, networks
-from facekit.anatomy import count_multiply_adds, count_parameters, describe, describe_block
-from facekit.blocks import BLOCKS, ConvBlock
 from facekit.errors import RecipeError
-from facekit.networks import NetworkSpec, Stage, Stem, build, replace, residual
+from facekit.models.blocks import BLOCKS, ConvBlock, ConvNeXtBlock
+from facekit.models.net import build
+from facekit.models.specs import NetworkSpec, Stage, Stem
+from facekit.models.summary import (
+    check_limit,
+    compare,
+    compare_blocks,
+    count_multiply_adds,
+    count_parameters,
+    describe,
+    describe_block,
+)
+from facekit.models.zoo import as_spec, residual
 
 
 def flops(net: nn.Module, x: torch.Tensor) -> int:
@@ -44,7 +56,7 @@ def test_multiply_adds_are_half_of_what_torch_counts(name, head):
 
 
 def test_a_small_network_by_hand():
-    stages = (Stage("inverted", 4, expansion=2), Stage("conv", 6, stride=2))
+    stages = (Stage("inverted", 4, options={"expansion": 2}), Stage("conv", 6, stride=2))
     net = build(NetworkSpec(Stem(4), stages, embedding=5), 7)
     table = describe(net, 16)
     inverted = 4 * 8 + 9 * 8 + 8 * 4, 2 * 8 + 2 * 8 + 2 * 4
@@ -70,8 +82,13 @@ def window(spec: NetworkSpec, size: int) -> tuple[int, int]:
     a max would let one place through only, so a mean stands for it.
     """
     net = build(spec, 2).double().eval()
-    for conv in (m for m in net.modules() if isinstance(m, nn.Conv2d)):
-        nn.init.constant_(conv.weight, 1 / conv.weight[0].numel() / 4)
+    for module in list(net.modules()):
+        if isinstance(module, nn.Conv2d):
+            nn.init.constant_(module.weight, 1 / module.weight[0].numel() / 4)
+        if isinstance(module, ConvNeXtBlock):  # whose layer norm makes alike channels to 0
+            module.residual[1] = nn.Identity()
+            module.down = module.down[1:]
+            nn.init.ones_(module.scale)
     if spec.stem.pool:
         net.stem[1] = nn.AvgPool2d(3, 2, padding=1)
     x = torch.ones(1, 3, size, size, dtype=torch.double, requires_grad=True)
@@ -86,9 +103,8 @@ def window(spec: NetworkSpec, size: int) -> tuple[int, int]:
 @pytest.mark.parametrize("pool", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_receptive_field_is_what_moves_the_output(name, pool):
-    options = {"norm": "batch", "layer_scale": 1.0} if name == "convnext" else {}
-    kernel = {} if name in ("residual", "bottleneck") else {"kernel": 5}
-    stages = (Stage(name, 4, **options), Stage(name, 8, stride=2, **options, **kernel))
+    options = {"kernel": 5} if name == "conv" else {}
+    stages = (Stage(name, 4), Stage(name, 8, stride=2, options=options))
     spec = NetworkSpec(Stem(4, kernel=5, pool=pool), stages)
     sees = describe(build(spec, 2), 64).loc["all", "sees"]
     assert window(spec, 2 * sees + 40) == (sees, sees)
@@ -102,7 +118,7 @@ def test_receptive_fields_of_the_literature(name, sees):
 @pytest.mark.parametrize("size", [33, 64])
 @pytest.mark.parametrize("name", ["face-s", "row04", "convnext", "starter"])
 def test_the_table_has_the_shapes_and_strides_of_the_network(name, size):
-    size = max(size, networks.as_spec(name).stride)
+    size = max(size, as_spec(name).stride)
     net = build(name, 4)
     table, x = describe(net, size), torch.zeros(1, 3, size, size)
     net.eval()
@@ -127,12 +143,12 @@ def test_describing_leaves_the_network_as_it_was():
 
 def test_squeeze_excite_and_shortcuts_do_not_widen_the_window():
     plain = residual((4, 8), (1, 1))
-    stages = tuple(replace(stage, se=2) for stage in plain.stages)
+    stages = tuple(replace(stage, options={"se": 2}) for stage in plain.stages)
     for spec in (plain, replace(plain, stages=stages)):
         assert describe(build(spec, 2), 32).loc["all", "sees"] == 3 + 2 * 2 * 2 + 2 * 2 + 2 * 4
 
 
-def test_a_picture_smaller_than_the_stride_is_refused():
+def test_an_image_smaller_than_the_stride_is_refused():
     with pytest.raises(RecipeError, match=r"8 x 8 pixels are smaller than .* stride of 16"):
         describe(build("tiny", 3), 8)
 
@@ -161,7 +177,7 @@ def test_the_layers_of_a_block_add_up(name, stride):
 
 def test_blocks_are_compared_by_the_last_row_of_their_tables():
     made = {name: block(8, 8) for name, block in BLOCKS.items()}
-    table = anatomy.compare_blocks(made, 8, 10)
+    table = compare_blocks(made, 8, 10)
     assert list(table.index) == list(BLOCKS)
     for name, block in made.items():
         assert table["parameters"][name] == count_parameters(block)
@@ -169,10 +185,35 @@ def test_blocks_are_compared_by_the_last_row_of_their_tables():
 
 
 def test_networks_are_compared_by_the_last_row_of_their_tables():
-    table = networks.compare(["starter", "face-s"], num_classes=11, size=64)
+    table = compare(["starter", "face-s"], num_classes=11, size=64)
     assert list(table.index) == ["starter", "face-s"]
     for name in table.index:
         net = build(name, 11)
         assert table["parameters"][name] == count_parameters(net)
         assert table["multiply_adds"][name] == count_multiply_adds(net, 64)
         assert table["stride"][name] == net.stride
+
+
+def test_frozen_parameters_are_not_counted():
+    net = build("tiny", 5)
+    before = count_parameters(net)
+    net.head.bias.requires_grad_(False)
+    assert count_parameters(net) == before - 5
+
+
+def test_the_limit_itself_is_allowed_and_one_more_is_not():
+    net = build("tiny", 10)
+    count = count_parameters(net)
+    check_limit(net, count)
+    check_limit(net, None)
+    with pytest.raises(RecipeError, match=f"{count:,} parameters are 1 over .*{count - 1:,}"):
+        check_limit(net, count - 1)
+
+
+def test_a_network_over_the_limit_is_told_where_its_parameters_are():
+    with pytest.raises(RecipeError) as error:
+        check_limit(on_paper(build, "resnet50", 7001), 21_000_000)
+    assert str(error.value) == (
+        "37,853,081 parameters are 16,853,081 over the limit of 21,000,000; "
+        "most are in stage 4 (14,964,736), the head (14,345,049), stage 3 (7,098,368)"
+    )

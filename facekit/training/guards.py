@@ -24,10 +24,10 @@ def check_loss(value: float, step: int, rate: float, precision: str) -> None:
 
 
 @dataclass(frozen=True)
-class Watch:
+class LearningGuard:
     """Says after each epoch whether a run still learns nothing.
 
-    A function of the epochs' rows (train.HISTORY), so that a resumed run decides like one that
+    A function of the epochs' rows (columns HISTORY), so that a resumed run decides like one that
     was never stopped. Looks once the first max(10, warmup_epochs + 5) epochs are done; a run that
     was better than chance in any one of its epochs is left alone.
     """
@@ -74,7 +74,7 @@ class Watch:
         best, own = (max(row[key] for row in rows) for key in ("dev_accuracy", "train_accuracy"))
         advice = f"try learning_rate={self.recipe.learning_rate / 10:g} or ten times more"
         if own > 2 * self.limit:
-            advice = "compare the pictures of a class in train and dev, and augment more"
+            advice = "compare the images of a class in train and dev, and augment more"
         return (
             f"the dev accuracy was {best:.2%} at best in {len(rows)} epochs, and guessing among "
             f"{self.classes} classes gives {self.chance:.2%}, by luck up to {self.limit:.2%}; the "

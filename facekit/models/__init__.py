@@ -1,0 +1,31 @@
+"""Networks for faces: blocks, a network of them, and the heads and losses it is trained with.
+
+Read blocks.py, net.py, heads.py, losses.py; then specs.py and zoo.py, where a network is data.
+summary.py counts, fold.py makes inference quicker, checks.py and numerics.py serve all of them.
+"""
+
+from facekit.models.heads import (
+    ArcFace,
+    CosFace,
+    LargeMarginGaussianMixture,
+    LargeMarginSoftmax,
+    Linear,
+)
+from facekit.models.losses import CenterLoss, ContrastiveLoss, TripletLoss
+from facekit.models.net import build
+from facekit.models.summary import count_parameters
+from facekit.models.zoo import TABLE
+
+__all__ = [
+    "TABLE",
+    "ArcFace",
+    "CenterLoss",
+    "ContrastiveLoss",
+    "CosFace",
+    "LargeMarginGaussianMixture",
+    "LargeMarginSoftmax",
+    "Linear",
+    "TripletLoss",
+    "build",
+    "count_parameters",
+]

@@ -1,0 +1,153 @@
+"""What hangs on the training loop by events. Built in notebook 04.
+
+A callback overrides the events it wants. It may raise: guards and stopping end a run that way.
+The order in which `session.fit` lists them matters: whoever may raise comes before whoever shows.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+
+from tqdm.auto import tqdm
+
+from facekit.checkpoint import Checkpoints
+from facekit.training import state
+from facekit.training.guards import LearningGuard, check_loss
+from facekit.training.history import History
+from facekit.training.run import Run
+from facekit.training.stopping import HoursAreUp, Interrupted, Stop
+
+LOOK_EVERY = 50  # steps between two looks at the loss: to look, the GPU must be waited for
+
+
+class Callback:
+    """Told by the loop how far it is. Every event does nothing unless overridden."""
+
+    def before_epoch(self, run: Run) -> None:
+        """Before the first step of an epoch, or of what is left of it."""
+
+    def after_step(self, run: Run) -> None:
+        """The weights have changed; `run.progress.step` counts the step already."""
+
+    def after_epoch(self, run: Run, row: dict) -> None:
+        """The dev images are judged; `row` has the columns of HISTORY."""
+
+    def close(self) -> None:
+        """Training is over, for whatever reason."""
+
+
+class Callbacks:
+    """Passes each event on to all callbacks, in order."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self.callbacks = list(callbacks)
+
+    def before_epoch(self, run: Run) -> None:
+        for callback in self.callbacks:
+            callback.before_epoch(run)
+
+    def after_step(self, run: Run) -> None:
+        for callback in self.callbacks:
+            callback.after_step(run)
+
+    def after_epoch(self, run: Run, row: dict) -> None:
+        for callback in self.callbacks:
+            callback.after_epoch(run, row)
+
+    def close(self) -> None:
+        for callback in self.callbacks:
+            callback.close()
+
+
+class Guards(Callback):
+    """Ends a run whose loss is no number, or that learns nothing, with a RunError."""
+
+    def __init__(self, run: Run) -> None:
+        self.learning = LearningGuard(run.recipe, len(run.data.classes), len(run.data.dev))
+
+    def before_epoch(self, run: Run) -> None:
+        self.learning.check(run.progress.rows, run.progress.untrained_loss)
+
+    def after_step(self, run: Run) -> None:
+        step = run.progress.step
+        if step in (1, run.steps) or step % LOOK_EVERY == 0:
+            look_at_loss(run)
+
+
+def look_at_loss(run: Run) -> None:
+    """Bring the sums of all processes to this one; RunError when they are no numbers."""
+    progress = run.progress
+    progress.totals = run.world.all_reduce(run.totals.clone()).tolist()
+    loss_sum, _, count = progress.totals
+    check_loss(loss_sum, run.step, run.lr_at(run.step), run.precision_name)
+    if progress.untrained_loss == math.inf:
+        progress.untrained_loss = loss_sum / count
+
+
+class Saving(Callback):
+    """Writes the run down: every few minutes, after each epoch, and before it is left.
+
+    Whether to stop is decided here, too: all processes must agree on both in the same step.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, stop: Stop, save_minutes: float) -> None:
+        self.checkpoints, self.stop, self.save_minutes = checkpoints, stop, save_minutes
+        self.last_save = time.monotonic()
+
+    def before_epoch(self, run: Run) -> None:
+        self.last_save = time.monotonic()
+
+    def after_step(self, run: Run) -> None:
+        due = time.monotonic() - self.last_save >= 60 * self.save_minutes
+        at_the_end = run.progress.step == run.steps  # the epoch's own save comes next
+        stopping, due = run.world.all_reduce_max(self.stop.wanted, due and not at_the_end)
+        if not stopping and not due:
+            return
+        look_at_loss(run)
+        state.save(run, self.checkpoints)
+        self.last_save = time.monotonic()
+        if stopping:
+            self._leave(run)
+
+    def after_epoch(self, run: Run, row: dict) -> None:
+        is_best = run.progress.best_epoch == run.progress.epoch
+        state.save(run, self.checkpoints, is_best)
+
+    def _leave(self, run: Run) -> None:
+        steps = run.recipe.epochs * run.steps
+        text = f"after step {run.step} of {steps}; saved in {run.out}; "
+        text += "the same call goes on from there"
+        if self.stop.max_hours is not None and not self.stop.reason:
+            raise HoursAreUp(f"the {self.stop.max_hours:g} hours are up {text}")
+        raise Interrupted(f"stopped {text}")
+
+
+class ProgressBar(Callback):
+    """A step at a time, the last epoch's figures behind it."""
+
+    def __init__(self, run: Run) -> None:
+        steps = run.recipe.epochs * run.steps
+        self.bar = tqdm(total=steps, initial=run.step, unit="step", mininterval=0.5)
+
+    def after_step(self, run: Run) -> None:
+        self.bar.update()
+
+    def after_epoch(self, run: Run, row: dict) -> None:
+        self.bar.set_postfix_str(
+            f"epoch {row['epoch']}: loss {row['train_loss']:.2f}, "
+            f"train {row['train_accuracy']:.1%}, dev {row['dev_accuracy']:.1%}, "
+            f"best {run.progress.best_accuracy:.1%}"
+        )
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+class OnEpoch(Callback):
+    """A function of the caller's, called with the history after each epoch: live curves, say."""
+
+    def __init__(self, function: Callable[[History], None]) -> None:
+        self.function = function
+
+    def after_epoch(self, run: Run, row: dict) -> None:
+        self.function(History(run.progress.rows))

@@ -1,0 +1,274 @@
+"""A run: what is trained, on what, and how far it is. Built in notebook 04.
+
+`loop` moves a run on, step by step; `state` writes it down and takes it up again.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from facekit import distributed, order, runtime
+from facekit.augment import Preprocess
+from facekit.distributed import ALONE, World
+from facekit.errors import DataError
+from facekit.feed import Batch, Feed
+from facekit.layout import CourseData
+from facekit.models import losses, net, zoo
+from facekit.models.summary import check_limit, count_multiply_adds
+from facekit.optim import Average, build_optimizer, rate
+from facekit.recipes import Recipe
+from facekit.runtime import Choice
+from facekit.training.history import HISTORY
+
+SPARED = 0.01  # of the training images may be unreadable; more are no accident
+
+
+@dataclass
+class Progress:
+    """How far a run is: all that a resumed run needs beside weights and optimiser."""
+
+    epoch: int = 0  # whole epochs done
+    step: int = 0  # steps done in the running epoch
+    totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of the running epoch
+    rows: list[dict] = field(default_factory=list)
+    best_accuracy: float = -1.0
+    best_epoch: int = 0
+    untrained_loss: float = math.inf  # of the first batch: the level of chance
+    margin_stage: bool = False
+    parts: int = 1  # of each batch, to fit into memory
+    changes: list[str] = field(default_factory=list)  # of settings, on the way
+    done: bool = False
+
+
+class Run:
+    """A network on its way through a recipe.
+
+    Made in two steps: the constructor checks all that can be checked in a moment, `prepare`
+    decodes the images.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: CourseData,
+        out: Path,
+        device: torch.device,
+        world: World = ALONE,
+        workers: int | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.data = data
+        self.out = Path(out)
+        self.device = device
+        self.world = world
+        self.workers = workers  # threads that prepare batches; None: by the machine
+        self.preprocess = Preprocess(recipe.image_size)
+        self.precision = runtime.precision(device, recipe.precision)
+        self.labels = list(data.train.labels)  # of the images that are trained on
+        self.steps = len(self.sampler(0))  # of an epoch
+        if self.steps == 0:
+            raise DataError(f"{data.train.folder}: {len(data.train)} images are too few to train")
+        self.progress = Progress(parts=recipe.parts)
+        self.totals = self._on_device(self.progress.totals)
+        self.build(recipe.head)
+        check_limit(self.net, data.term.max_parameters)
+        multiply_adds = count_multiply_adds(self.net, recipe.image_size)
+        images = len(data.train) * recipe.epochs
+        self.compiling = runtime.compiling(device, multiply_adds, images, recipe.compile)
+
+    def build(self, head: str | dict) -> None:
+        """A fresh network with this head, its losses, and an optimiser over all of them."""
+        recipe = self.recipe
+        with order.random_numbers(recipe.seed, 0):
+            objective = build_objective(
+                recipe, len(self.data.classes), self.precision.value, head
+            )
+        self.objective = objective.to(self.device, memory_format=torch.channels_last)
+        self.net: net.FaceNet = self.objective.network
+        self.optimizer = build_optimizer(self.objective, recipe)
+        self.average = Average(self.net, recipe.average) if recipe.average else None
+        needs_scaling = self.precision.value == torch.float16  # its smallest numbers become 0
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
+        self.forward = self.objective  # images, labels -> loss, logits; compiled by `compile`
+
+    def compile(self) -> None:
+        """From here on `forward` is compiled, where that pays."""
+        if self.compiling.value:
+            self.forward = torch.compile(self.objective)
+
+    # ------------------------------------------------------------------ the images
+
+    def prepare(self, progress: bool = False) -> None:
+        """Have the images at hand, decoded; the first process does it for all."""
+        if not self.world.is_main:
+            self.world.barrier()
+        train, dev = self.data.train, self.data.dev
+        cache = runtime.cache().value
+        self.feed = Feed(
+            train.paths, train.labels, self.preprocess, self.device, augment=self.recipe.augment,
+            seed=self.recipe.seed, cache=cache, workers=self.workers, progress=progress,
+            spare=SPARED,
+        )  # fmt: skip
+        self._leave_out_bad_images()
+        self.dev_feed = Feed(
+            dev.paths, dev.labels, self.preprocess, self.device, cache=cache,
+            workers=self.workers, progress=progress,
+        )  # fmt: skip
+        if self.world.is_main:
+            self.world.barrier()
+        self.depthwise = runtime.depthwise(self.device)
+        if not self.depthwise.value:
+            torch.backends.cudnn.enabled = False
+        self.compile()
+
+    def _leave_out_bad_images(self) -> None:
+        """Train on the images that can be read, and say which cannot: decided here, for good.
+
+        Raises DataError for a class that would have none.
+        """
+        faults = list(self.feed.bad.values())
+        if not faults:
+            return
+        self.labels = self.feed.labels.tolist()
+        self.steps = len(self.sampler(0))
+        lost = set(range(len(self.data.classes))).difference(self.labels)
+        if lost:
+            folder = self.data.train.folder / self.data.classes[min(lost)]
+            raise DataError(
+                f"{folder}: none of its images can be read; replace them, or remove the class from "
+                "every split"
+            )
+        if self.world.is_main:
+            tqdm.write(
+                f"{faults[0]}; {len(faults)} of {len(self.data.train)} training images cannot be "
+                "read and are left out; environment.json names them"
+            )
+
+    def sampler(self, epoch: int, skip: int = 0) -> order.EpochSampler | order.ClassSampler:
+        """The batches of an epoch after the first `skip`, shuffled or by classes."""
+        recipe = self.recipe
+        each = recipe.images_per_class
+        if each:
+            classes = recipe.batch_size // each
+            return order.ClassSampler(self.labels, classes, each, recipe.seed, epoch, skip)
+        return order.EpochSampler(len(self.labels), recipe.batch_size, recipe.seed, epoch, skip)
+
+    def batches(self) -> Iterator[tuple[Batch, int]]:
+        """This process's part of the rest of the epoch's batches, and the size of the whole."""
+        begun = [0.0, 0.0, 0.0]
+        if self.world.is_main:  # the sums of all processes from before an interruption
+            begun = self.progress.totals
+        self.totals = self._on_device(begun)
+        whole = list(self.sampler(self.progress.epoch, self.progress.step))
+        mine = []
+        for keys in whole:
+            slices = distributed.slices(len(keys), self.world.size)
+            mine.append(keys[slices[self.world.rank]])
+        self.feed.augment = self.recipe.augment
+        for batch, keys in zip(self.feed.batches(mine), whole, strict=True):
+            yield batch, len(keys)
+
+    def dev_batches(self) -> Iterator[Batch]:
+        """This process's part of the dev images, each image once among all processes."""
+        mine = self.world.share(range(len(self.data.dev)))
+        size = 2 * self.recipe.batch_size
+        return self.dev_feed.batches(
+            [(0, index) for index in mine[start : start + size]]
+            for start in range(0, len(mine), size)
+        )
+
+    # ------------------------------------------------------------------ how far it is
+
+    @property
+    def step(self) -> int:
+        """Steps done, over the whole run."""
+        return self.progress.epoch * self.steps + self.progress.step
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step of the running epoch, counted over the whole run."""
+        dev_accuracies = [row["dev_accuracy"] for row in self.progress.rows]
+        return rate(self.recipe, step, self.steps, dev_accuracies)
+
+    def end_epoch(self, dev_loss: float, dev_accuracy: float) -> dict:
+        """Count the epoch as done, and note whether it was the best and the last; its row."""
+        progress = self.progress
+        lr = self.lr_at(progress.epoch * self.steps)  # of the epoch's first step
+        loss_sum, correct, count = progress.totals
+        progress.epoch += 1
+        progress.step = 0
+        progress.totals = [0.0, 0.0, 0.0]
+        values = (progress.epoch, lr, loss_sum / count, correct / count, dev_loss, dev_accuracy)
+        row = dict(zip(HISTORY, values, strict=True))
+        progress.rows.append(row)
+        if dev_accuracy > progress.best_accuracy:
+            progress.best_accuracy = dev_accuracy
+            progress.best_epoch = progress.epoch
+        waited = progress.epoch - progress.best_epoch
+        patience = self.recipe.patience
+        progress.done = progress.epoch == self.recipe.epochs or 0 < patience <= waited
+        return row
+
+    def _on_device(self, totals: list[float]) -> torch.Tensor:
+        """Sum of losses, right answers, images (3,) of the running epoch."""
+        # In double precision, which Apple's GPUs lack.
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        return torch.tensor(totals, dtype=dtype, device=self.device)
+
+    # ------------------------------------------------------------------ what was chosen
+
+    @property
+    def eval_model(self) -> net.FaceNet:
+        """The network that is evaluated and kept: the running average, where there is one."""
+        return self.average.module if self.average else self.net
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """What was chosen for this machine, each with its reason."""
+        found = {"device": runtime.device(str(self.device)), "precision": self.precision}
+        found["compile"] = self.compiling
+        if hasattr(self, "feed"):
+            found["pictures"] = self.feed.tier
+            if self.device.type == "cuda":
+                found["depthwise by cuDNN"] = self.depthwise
+        if self.world.size > 1:
+            found["processes"] = Choice(self.world.size, "started by torchrun")
+        return found
+
+    @property
+    def precision_name(self) -> str:
+        """Such as "bfloat16"."""
+        return str(self.precision.value).removeprefix("torch.")
+
+
+def build_objective(
+    recipe: Recipe, classes: int, precision: torch.dtype, head: str | dict | None = None
+) -> losses.Objective:
+    """The recipe's network, with this head or the recipe's, and what it is trained on."""
+    spec = zoo.as_spec(recipe.network)
+    head = recipe.head if head is None else head
+    if head:
+        spec = dataclasses.replace(spec, head=head)
+    network = net.build(spec, classes)
+    auxiliary_loss = None
+    if recipe.extra_loss:
+        auxiliary_loss = losses.build(recipe.extra_loss, network.dim, classes)
+    return losses.Objective(
+        network, auxiliary_loss, recipe.extra_weight, recipe.label_smoothing, precision
+    )
+
+
+@contextmanager
+def keyed_dropout(run: Run, part: int) -> Iterator[None]:
+    """Inside, dropout depends on the run's seed, the step and the part of the batch alone."""
+    number = run.world.rank * run.progress.parts + part
+    key = (run.recipe.seed, run.step, -1 - number)
+    if run.device.type == "cuda":
+        torch.cuda.manual_seed(order.stream(*key))
+    with order.random_numbers(*key):
+        yield

@@ -1,0 +1,138 @@
+"""`fit`: a recipe, data and a folder; kill it anywhere, call it again, get the same run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from facekit import distributed, recipes, runtime
+from facekit.checkpoint import Checkpoints
+from facekit.errors import BatchError, RunError
+from facekit.layout import CourseData
+from facekit.lock import only_one
+from facekit.recipes import Recipe
+from facekit.training import loop, state, stopping
+from facekit.training.callbacks import (
+    Callback,
+    Callbacks,
+    Guards,
+    OnEpoch,
+    ProgressBar,
+    Saving,
+)
+from facekit.training.history import History
+from facekit.training.margin_stage import MarginStage
+from facekit.training.run import Run
+from facekit.training.tracking import Tracker
+
+
+def fit(
+    recipe: str | Path | Recipe,
+    data: CourseData | str | Path,
+    out: str | Path,
+    device: str | None = None,
+    progress: bool = True,
+    *,
+    max_hours: float | None = None,
+    mirror: str | Path | None = None,
+    track: Sequence[str] = (),
+    workers: int | None = None,
+    save_minutes: float = 5.0,
+    on_epoch: Callable[[History], None] | None = None,
+) -> History:
+    """Train a recipe on `data.train`, judge each epoch on `data.dev`, keep the run in `out`.
+
+    `out` gets the two newest states (step-00000412.pt), best.pt (the network with the best dev
+    accuracy), history.csv, recipe.json and environment.json. Where `out`, or else its copy in the
+    `mirror` folder [FACEKIT_MIRROR], holds a run already, it goes on from there; a finished run is
+    only read. A state is saved after each epoch and every `save_minutes`. After `max_hours` it
+    saves, says so in `stopped`, and returns. `track`: "tensorboard", "wandb". `workers`: threads
+    that prepare batches. `on_epoch` is called with the history so far.
+
+    Raises FacekitError on bad input, and Interrupted after Ctrl-C, SIGTERM or SIGUSR1, once the
+    state is saved.
+    """
+    data = data if isinstance(data, CourseData) else CourseData(data)
+    with distributed.together() as world:
+        if device is None and world.size > 1 and torch.cuda.is_available():
+            device = f"cuda:{world.local_rank}"
+        run = Run(
+            recipes.load(recipe), data, Path(out), runtime.device(device).value, world, workers
+        )
+        checkpoints = Checkpoints(run.out, mirror=_copies(run.out, mirror))
+        if _is_done(run, checkpoints):
+            return History(run.progress.rows)
+        shown = progress and world.is_main
+        run.prepare(shown)
+        with _own_folder(run), stopping.watching(max_hours, not world.is_main) as stop:
+            _begin(run, checkpoints, shown)
+            callbacks: list[Callback] = [
+                Guards(run),
+                MarginStage(),
+                Saving(checkpoints, stop, save_minutes),
+            ]
+            if shown:
+                callbacks.append(ProgressBar(run))
+            if world.is_main and track:
+                callbacks.append(Tracker(run.out, run.out.name, track, run.recipe.as_dict()))
+            if world.is_main and on_epoch:
+                callbacks.append(OnEpoch(on_epoch))
+            return _train(run, Callbacks(callbacks))
+
+
+def _train(run: Run, callbacks: Callbacks) -> History:
+    stopped = ""
+    try:
+        loop.train(run, callbacks)
+    except stopping.HoursAreUp as error:
+        stopped = str(error)
+    except BatchError as error:  # a head looks at its batch where that is free
+        raise RunError(f"{run.out}: after step {run.step}: {error}") from error
+    finally:
+        callbacks.close()
+    return History(run.progress.rows, stopped)
+
+
+def _copies(out: Path, mirror: str | Path | None) -> Path | None:
+    """Where copies of the run go: into the folder asked for, else where FACEKIT_MIRROR says."""
+    return Path(mirror, out.name) if mirror else runtime.copy_of(out)
+
+
+def _is_done(run: Run, checkpoints: Checkpoints) -> bool:
+    """Whether the folder holds the finished run already; RunError when it is another."""
+    if (run.out / "last.pt").exists():
+        raise RunError(f"{run.out}: no run of this version of the kit; train into another folder")
+    if not run.world.is_main:
+        run.world.barrier()
+    saved = checkpoints.load_latest()  # the first process puts damaged ones aside before
+    if run.world.is_main:
+        run.world.barrier()
+    if saved:
+        state.resume(run, saved)
+    return run.progress.done
+
+
+@contextmanager
+def _own_folder(run: Run) -> Iterator[None]:
+    """Inside, the run's folder is this process's, or its first sister's, alone."""
+    if run.world.is_main:
+        run.out.mkdir(parents=True, exist_ok=True)  # an error now, not after the first epoch
+    with only_one(run.out) if run.world.is_main else nullcontext():
+        yield
+
+
+def _begin(run: Run, checkpoints: Checkpoints, show: bool) -> None:
+    """Stand where the run was, all processes alike, and say what was chosen."""
+    saved = checkpoints.load_latest()
+    if saved:
+        state.resume(run, saved)
+        state.check_content(run, saved)
+    run.world.broadcast_state(run.objective)
+    state.describe(run)
+    if show:
+        for name, (value, reason) in run.choices.items():
+            tqdm.write(f"{name}: {value} ({reason})")
+        for change in run.progress.changes:
+            tqdm.write(change)

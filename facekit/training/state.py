@@ -1,0 +1,166 @@
+"""A run written down, and taken up again. Used by the callback that saves, and by `fit`."""
+
+import dataclasses
+import json
+from contextlib import suppress
+
+import torch
+
+from facekit import weights
+from facekit.checkpoint import Checkpoints
+from facekit.errors import RunError
+from facekit.models import specs
+from facekit.tables import write_table, write_whole
+from facekit.training.environment import environment
+from facekit.training.guards import check_loss
+from facekit.training.history import HISTORY
+from facekit.training.run import Progress, Run
+
+CHANGEABLE = ("learning_rate", "clip_norm", "patience", "parts", "watch")  # while a run goes on
+
+
+# ------------------------------------------------------------------ to disk
+
+
+def save(run: Run, checkpoints: Checkpoints, is_best: bool = False) -> None:
+    """Write the run down; the first process does it for all. RunError for NaN in the weights."""
+    if not run.world.is_main:
+        return
+    _check_weights(run)
+    rows = [[row[key] for key in HISTORY] for row in run.progress.rows]
+    with suppress(OSError):  # no room; the rows are in the state, too, which says so
+        write_table(run.out / "history.csv", HISTORY, rows)
+    best = None
+    if is_best:
+        best = outline(run) | {"net": run.eval_model.state_dict()}
+    checkpoints.save(run.step, state_of(run), best)  # last: a run that is done is not touched
+
+
+def state_of(run: Run) -> dict:
+    """All of the run in tensors and plain types."""
+    state = outline(run)
+    state["net"] = run.net.state_dict()
+    auxiliary_loss = run.objective.auxiliary_loss
+    state["auxiliary_loss"] = auxiliary_loss.state_dict() if auxiliary_loss else {}
+    state["average"] = run.average.state_dict() if run.average else {}
+    state["optimizer"] = run.optimizer.state_dict()
+    state["scaler"] = run.scaler.state_dict()
+    state["content"] = content_of(run)
+    state["machine"] = machine_of(run)
+    return state
+
+
+def outline(run: Run) -> dict:
+    """What whoever uses the network has to know about it."""
+    return {
+        "format": weights.FORMAT,
+        "recipe": run.recipe.as_dict(),
+        "spec": specs.spec_as_dict(run.net.spec),
+        "preprocess": run.preprocess.as_dict(),
+        "classes": list(run.data.classes),
+        "data": str(run.data.root.resolve()),
+        "term": run.data.term.name,
+        "progress": dataclasses.asdict(run.progress),
+    }
+
+
+def content_of(run: Run) -> dict[str, str]:
+    """Hashes of the images."""
+    return {"train": run.feed.content, "dev": run.dev_feed.content}
+
+
+def machine_of(run: Run) -> dict[str, str | int]:
+    """What the last digits of every number depend on."""
+    return {
+        "torch": str(torch.__version__),
+        "device": run.device.type,
+        "threads": torch.get_num_threads(),
+        "processes": run.world.size,
+        "precision": str(run.precision.value),
+        "compiled": run.compiling.value,
+    }
+
+
+def _check_weights(run: Run) -> None:
+    """A network that holds NaN must not replace one that does not."""
+    total = sum(p.detach().abs().max() for p in run.net.parameters())
+    check_loss(float(total * 0), run.step, run.lr_at(run.step), run.precision_name)
+
+
+def describe(run: Run) -> None:
+    """Write down what was asked for and what was found: the run can be repeated from it."""
+    if not run.world.is_main:
+        return
+    run.out.mkdir(parents=True, exist_ok=True)
+    recipe = json.dumps(run.recipe.as_dict(), indent=1)
+    write_whole(run.out / "recipe.json", recipe.encode())
+    found = environment(run.device, run.choices)
+    found["data"] = content_of(run)
+    found["left out"] = list(run.feed.bad.values())
+    write_whole(run.out / "environment.json", json.dumps(found, indent=1).encode())
+
+
+# ------------------------------------------------------------------ and back
+
+
+def resume(run: Run, saved: dict) -> None:
+    """Take up the run where it was saved; RunError when it was another."""
+    _check_same(run, saved)
+    run.progress = Progress(**saved["progress"])
+    _note_changes(run, saved)
+    if run.progress.margin_stage:
+        run.build(run.recipe.margin_head)
+    run.net.load_state_dict(saved["net"])
+    if run.objective.auxiliary_loss:
+        run.objective.auxiliary_loss.load_state_dict(saved["auxiliary_loss"])
+    if run.average:
+        run.average.load_state_dict(saved["average"])
+    run.optimizer.load_state_dict(saved["optimizer"])
+    run.scaler.load_state_dict(saved["scaler"])
+
+
+def check_content(run: Run, saved: dict) -> None:
+    """Raise RunError when the images are not those of the run's first part."""
+    for split, mine in content_of(run).items():
+        then = saved["content"][split]
+        if then == mine:
+            continue
+        advice = f"{run.out}: the {split} images have changed since this run began (they were "
+        advice += f"{then[:12]}, now {mine[:12]}); choose another folder, or bring the old images "
+        advice += "back"
+        if split == "train" and run.feed.bad:
+            advice += f" ({next(iter(run.feed.bad.values()))})"
+        raise RunError(advice)
+
+
+def _check_same(run: Run, saved: dict) -> None:
+    """Raise RunError, with both values, when network, settings, classes or data differ."""
+    free = () if saved["progress"]["done"] else CHANGEABLE
+    now = {key: value for key, value in run.recipe.as_dict().items() if key not in free}
+    then = {key: value for key, value in saved["recipe"].items() if key not in free}
+    difference = ""
+    if then != now:
+        # Another version of the kit may know other settings.
+        key = next(key for key in now | then if then.get(key) != now.get(key))
+        difference = f"{key} = {then.get(key)}, and the recipe says {now.get(key)}"
+    elif saved["classes"] != list(run.data.classes):
+        difference = (
+            f"{len(saved['classes'])} classes, and the data has {len(run.data.classes)} of other "
+            "names"
+        )
+    if difference:
+        raise RunError(
+            f"{run.out}: this run has {difference}; choose another folder for the new one"
+        )
+
+
+def _note_changes(run: Run, saved: dict) -> None:
+    """Keep in mind which settings and which parts of the machine are new from here on."""
+    pairs = [(key, saved["recipe"][key], getattr(run.recipe, key)) for key in CHANGEABLE]
+    for key, value in machine_of(run).items():
+        pairs.append((key, saved["machine"].get(key), value))
+    for key, before, now in pairs:
+        if before != now:
+            run.progress.changes.append(f"from step {run.step} on: {key} {now}, before {before}")
+    if run.recipe.parts != saved["recipe"]["parts"]:
+        run.progress.parts = run.recipe.parts
