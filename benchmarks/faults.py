@@ -23,8 +23,9 @@ import torch
 import typer
 from faces_report import Report
 
-from facekit.checkpoint import FORMAT, Checkpoints, digest
+from facekit.checkpoint import Checkpoints
 from facekit.errors import RunError
+from facekit.weights import FORMAT, digest
 
 OLD, NEW = 200, 300  # steps; 100 is there as well
 

@@ -444,7 +444,7 @@ def gallery(job: Job) -> list[Row]:
     x = F.normalize(torch.randn(probes, dim, device=job.device))
     ways = {
         "products alone": lambda: products(x, y),
-        "Flat, gallery on the device": lambda: search.Flat(y, device=job.device.type).search(x, 10),
+        "nearest, gallery on the device": lambda: search.nearest(x, y, 10, job.device.type),
     }
     taken = time_rounds(ways, job.size(ROUNDS, 1), job.device)
     found = compare(taken, "products alone", probes)

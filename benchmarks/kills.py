@@ -22,11 +22,12 @@ import torch
 import typer
 from faces_report import Report, steps
 
-from facekit import checkpoint, recipes, sources, training
-from facekit.checkpoint import Checkpoints, digest
+from facekit import recipes, sources, training, weights
+from facekit.checkpoint import Checkpoints
 from facekit.errors import RunError
 from facekit.layout import CourseData
 from facekit.profiles import Profile
+from facekit.weights import digest
 
 COURSE = Profile("kills", 6, 6, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
 SETTINGS = ["epochs=2", "batch_size=8", "image_size=32", "warmup_epochs=1", "average=0.9"]
@@ -70,7 +71,7 @@ def final(out: Path) -> str:
     state = Checkpoints(out, warn=lambda text: None).load_latest()
     if not (state and state["progress"]["done"]):
         return "not done"
-    best = checkpoint.load(out / "best.pt")
+    best = weights.load(out / "best.pt")
     return digest([state, best, (out / "history.csv").read_text()])
 
 
@@ -79,7 +80,7 @@ def damaged(out: Path) -> int:
     count = 0
     for path in [*out.glob("step-*.pt"), *out.glob("best.pt")]:
         try:
-            checkpoint.load(path)
+            weights.load(path)
         except RunError:
             count += 1
     return count

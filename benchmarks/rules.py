@@ -112,7 +112,7 @@ def judge(dev: pipeline.Verification, scores: np.ndarray, truth: np.ndarray) -> 
     columns = {
         "accuracy": right,
         f"DIR at FPIR {TARGET:.0%}": openset.dir_at_fpir(scores, truth, TARGET).dir,
-        "area": openset.area(scores, truth),
+        "auc": openset.auc(scores, truth),
     }
     row = {}
     lows, highs = certainty.interval(samples)
@@ -122,7 +122,7 @@ def judge(dev: pipeline.Verification, scores: np.ndarray, truth: np.ndarray) -> 
 
 
 def _statistics(scores: np.ndarray, truth: np.ndarray, threshold: float):
-    """Accuracy, DIR at the target and area of some rows; on two columns, which is quick."""
+    """Accuracy, DIR at the target and AUC of some rows; on two columns, which is quick."""
     best, right, mated = openset.outcomes(scores, truth)
     few = np.stack([best, np.full_like(best, best.min() - 1)], axis=1)
     place = np.where(mated, np.where(right, 0, 1), openset.NOBODY)
@@ -132,7 +132,7 @@ def _statistics(scores: np.ndarray, truth: np.ndarray, threshold: float):
         return [
             openset.accuracy(some, who, threshold),
             openset.dir_at_fpir(some, who, TARGET).dir,
-            openset.area(some, who),
+            openset.auc(some, who),
         ]
 
     return statistics

@@ -63,7 +63,7 @@ def speed_rows(arguments: argparse.Namespace, device: torch.device) -> list[mach
         f"product alone, {by}, blocks {shape[0]} x {shape[1]}": lambda: product(
             gallery, probes, shape, device, by
         ),
-        "Flat": lambda: search.Flat(gallery, device=device.type).search(probes, arguments.k),
+        "nearest": lambda: search.nearest(probes, gallery, arguments.k, device.type),
     }
     index = faiss_index(gallery, arguments.threads)
     if index is not None:
@@ -76,7 +76,7 @@ def speed_rows(arguments: argparse.Namespace, device: torch.device) -> list[mach
         seconds = float(np.median(times.wall))
         row = {"way": name, "seconds": seconds, "GFLOP/s": work / seconds / 1e9}
         row |= {"of the ceiling": ceiling / seconds, "rounds": len(times.wall)}
-        rows.append(row | (machine.verdict(ceiling / seconds, BAR) if name == "Flat" else {}))
+        rows.append(row | (machine.verdict(ceiling / seconds, BAR) if name == "nearest" else {}))
     return rows
 
 
@@ -123,7 +123,7 @@ def faiss_index(gallery: np.ndarray, threads: int):
 def memory_rows(arguments: argparse.Namespace) -> list[machine.Row]:
     probes, gallery = min(MEMORY[0], arguments.probes), min(MEMORY[1], arguments.gallery)
     rows = []
-    for way in ("matrix", "Flat", "Flat, four times the probes"):
+    for way in ("matrix", "nearest", "nearest, four times the probes"):
         many = probes * (4 if "four" in way else 1)
         command = [sys.executable, __file__, "--memory", way.split(",")[0], "--probes", str(many)]
         command += ["--gallery", str(gallery), "--dim", str(arguments.dim), "--k", str(arguments.k)]
@@ -137,13 +137,13 @@ def grown(way: str, arguments: argparse.Namespace) -> float:
     gallery = vectors(0, arguments.gallery, arguments.dim)
     probes = vectors(1, arguments.probes, arguments.dim)
     few = probes[:8]
-    search.Flat(gallery[:64], device="cpu").search(few, 1)  # what the libraries need
+    search.nearest(few, gallery[:64], 1, "cpu")  # what the libraries need
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far; Linux only
     before = machine.memory()
     if way == "matrix":
         np.argpartition(-(probes @ gallery.T), arguments.k, axis=1)
     else:
-        search.Flat(gallery, device="cpu").search(probes, arguments.k)
+        search.nearest(probes, gallery, arguments.k, "cpu")
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
     return peak - before

@@ -1,4 +1,4 @@
-"""How sure a few hundred pictures let one be. Built in notebooks 06, 07 and 08.
+"""How sure a few hundred images let one be. Built in notebooks 06, 07 and 08.
 
 Probes of one person stand and fall together, so people are drawn again and not probes (subject
 bootstrap), those with a match and those without apart, which keeps the mixture. Who the strangers
@@ -19,14 +19,6 @@ Statistic = Callable[[np.ndarray], float | Sequence[float]]  # of some rows
 
 
 @dataclass(frozen=True)
-class CrossValidated:
-    """Thresholds chosen on some people and judged on others."""
-
-    accuracies: np.ndarray  # (repeats,), over all probes
-    thresholds: np.ndarray  # (repeats x folds,)
-
-
-@dataclass(frozen=True)
 class Tuning:
     """A chosen threshold, and how far to believe it and its accuracy."""
 
@@ -35,7 +27,6 @@ class Tuning:
     plateau: tuple[float, float]  # low < t <= high decide these probes alike
     threshold_interval: tuple[float, float]  # of what other people would have suggested, 95 %
     accuracy_interval: tuple[float, float]  # at the chosen threshold, over people, 95 %
-    cross_validated: CrossValidated | None  # None where a kind has one person only
     optimism: float  # by how much the accuracy flatters, having been tuned on the same probes
 
     @property
@@ -44,19 +35,19 @@ class Tuning:
         return self.chosen.accuracy - self.optimism
 
 
-def standard_error(accuracy: float, pictures: int) -> float:
-    """How far an accuracy on so many pictures lies from the true one: its standard deviation."""
-    return float(np.sqrt(accuracy * (1 - accuracy) / pictures))
+def standard_error(accuracy: float, images: int) -> float:
+    """How far an accuracy on so many images lies from the true one: its standard deviation."""
+    return float(np.sqrt(accuracy * (1 - accuracy) / images))
 
 
 def difference_error(first: np.ndarray, second: np.ndarray) -> float:
-    """The same of the difference of two accuracies on the same pictures.
+    """The same of the difference of two accuracies on the same images.
 
-    first, second: 1 or true where a run is right, (N,). Smaller than on pictures of their own, as
+    first, second: 1 or true where a run is right, (N,). Smaller than on images of their own, as
     far as both are right on the same ones.
     """
-    apart = np.asarray(first, float) - np.asarray(second, float)
-    return float(apart.std() / np.sqrt(len(apart)))
+    difference = np.asarray(first, float) - np.asarray(second, float)
+    return float(difference.std() / np.sqrt(len(difference)))
 
 
 def groups_of(truth: np.ndarray) -> np.ndarray:
@@ -72,9 +63,9 @@ def compact(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarr
     Scores (P, 2), the best one first; truth 0 where it is right, 1 where it is wrong, -1 where
     there is no match.
     """
-    best, right, mated = openset.outcomes(scores, truth)
-    few = np.stack([best, np.nextafter(best, -np.inf)], axis=1)
-    return few, np.where(mated, np.where(right, 0, 1), openset.NOBODY)
+    score, right, mated = openset.outcomes(scores, truth)
+    columns = np.stack([score, np.nextafter(score, -np.inf)], axis=1)
+    return columns, np.where(mated, np.where(right, 0, 1), openset.NOBODY)
 
 
 def bootstrap(
@@ -96,9 +87,10 @@ def bootstrap(
 
 
 def _draw(people: list[list[np.ndarray]], random: np.random.Generator) -> np.ndarray:
-    drawn = [
-        stratum[i] for stratum in people for i in random.integers(len(stratum), size=len(stratum))
-    ]
+    drawn = []
+    for stratum in people:
+        for person in random.integers(len(stratum), size=len(stratum)):
+            drawn.append(stratum[person])
     return np.concatenate(drawn)
 
 
@@ -117,14 +109,18 @@ def _people(groups: np.ndarray, strata: np.ndarray | None) -> list[list[np.ndarr
     return [[person for person in rows if strata[person[0]] == kind] for kind in kinds]
 
 
-def interval(samples: np.ndarray, level: float = 0.95) -> tuple:
+def interval(
+    samples: np.ndarray, level: float = 0.95
+) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:
     """The middle `level` of the samples (percentile bootstrap), of each column if there are some.
 
     A column that holds NaN has NaN for an interval.
     """
     tail = (1 - level) / 2
     low, high = np.quantile(np.asarray(samples, float), [tail, 1 - tail], axis=0)
-    return (float(low), float(high)) if np.ndim(low) == 0 else (low, high)
+    if np.ndim(low):
+        return low, high
+    return float(low), float(high)
 
 
 def folds(
@@ -134,7 +130,8 @@ def folds(
 
     Raises DataError where a stratum has one person only: there is nobody to leave out.
     """
-    people, random = _people(groups, strata), np.random.default_rng(seed)
+    people = _people(groups, strata)
+    random = np.random.default_rng(seed)
     if min(map(len, people)) < 2 or count < 2:
         raise DataError("two people of each kind and two folds are the least to cross-validate by")
     parts: list[list[np.ndarray]] = [[] for _ in range(count)]
@@ -143,29 +140,6 @@ def folds(
         for turn, person in enumerate(random.permutation(len(stratum))):
             parts[(first + turn) % count].append(stratum[person])
     return [np.sort(np.concatenate(part)) for part in parts if part]
-
-
-def cross_validated(
-    scores: np.ndarray,
-    truth: np.ndarray,
-    groups: np.ndarray | None = None,
-    count: int = 5,
-    repeats: int = 20,
-    seed: int = 0,
-) -> CrossValidated:
-    """The threshold chosen on all folds of people but one, judged on that one; all in turn."""
-    few, who = compact(scores, truth)
-    groups = groups_of(truth) if groups is None else groups
-    accuracies, thresholds = [], []
-    for repeat in range(repeats):
-        right = 0.0
-        for fold in folds(groups, who != openset.NOBODY, count, seed + repeat):
-            rest = np.setdiff1d(np.arange(len(who)), fold)
-            value = openset.choose_threshold(few[rest], who[rest]).value
-            right += openset.accuracy(few[fold], who[fold], value) * len(fold)
-            thresholds.append(value)
-        accuracies.append(right / len(who))
-    return CrossValidated(np.array(accuracies), np.array(thresholds))
 
 
 def tuning(
@@ -180,23 +154,25 @@ def tuning(
     The optimism is Efron and Gong's (1983): tune on a sample drawn from these people, and see by
     how much the accuracy there is above that of the same threshold on all of them; on average.
     """
-    few, who = compact(scores, truth)
-    groups = groups_of(truth) if groups is None else np.asarray(groups)
-    chosen = openset.choose_threshold(few, who)
+    if groups is None:
+        groups = groups_of(truth)
+    scores, truth = compact(scores, truth)
+    chosen = openset.choose_threshold(scores, truth)
 
     def study(rows: np.ndarray) -> tuple[float, float, float]:
-        again = openset.choose_threshold(few[rows], who[rows])
-        flattery = again.accuracy - openset.accuracy(few, who, again.value)
-        return again.value, openset.accuracy(few[rows], who[rows], chosen.value), flattery
+        value = openset.best_threshold(scores[rows], truth[rows])
+        here = openset.accuracy(scores[rows], truth[rows], value)
+        flattery = here - openset.accuracy(scores, truth, value)
+        return value, openset.accuracy(scores[rows], truth[rows], chosen.value), flattery
 
-    values, accuracies, flatteries = bootstrap(study, groups, who != openset.NOBODY, count, seed).T
+    samples = bootstrap(study, groups, truth != openset.NOBODY, count, seed)
+    values, accuracies, flatteries = samples.T
     return Tuning(
-        probes=len(who),
+        probes=len(truth),
         chosen=chosen,
-        plateau=openset.plateau(few, who),
+        plateau=openset.plateau(scores, truth),
         threshold_interval=interval(values),
         accuracy_interval=interval(accuracies),
-        cross_validated=_if_possible(few, who, groups, seed),
         optimism=float(flatteries.mean()),
     )
 
@@ -217,12 +193,3 @@ def table(tunings: Mapping[str, Tuning]) -> pd.DataFrame:
         for name, found in tunings.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _if_possible(
-    scores: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int
-) -> CrossValidated | None:
-    try:
-        return cross_validated(scores, truth, groups, seed=seed)
-    except DataError:
-        return None

@@ -1,156 +1,22 @@
-"""A run's states on disk: written whole or not at all, at least two, read without running code.
+"""A run's states in a folder: the newest two, a mirror, and what to do where one is damaged.
 
 Built in notebook 04.
 """
 
 import errno
-import hashlib
 import os
 import re
 import shutil
-import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
 
-import torch
-
+from facekit import weights
 from facekit.errors import RecipeError, RunError
 from facekit.tables import write_whole
 
-FORMAT = 3  # of a run's state
-PLAIN = (str, int, float, bool, type(None))  # of bytes, torch refuses empty ones
-TENSORS = (torch.Tensor, torch.nn.Parameter)
 BEST = "best.pt"
 FAILURES = 3  # failed saves in a row that end a run: by then something is really wrong
-
-
-def check_plain(state: Any, where: str = "state") -> None:
-    """Raise TypeError, naming the place, for what `load` would refuse to read, hours later.
-
-    Types are exact: a NumPy number, a Path or torch's version looks plain and is not.
-    """
-    if type(state) in (dict, OrderedDict):
-        for key, value in state.items():
-            if type(key) not in PLAIN:
-                raise TypeError(f"{where}: the key {key!r} is a {type(key).__name__}")
-            check_plain(value, f"{where}[{key!r}]")
-    elif type(state) in (list, tuple):
-        for place, value in enumerate(state):
-            check_plain(value, f"{where}[{place}]")
-    elif type(state) not in PLAIN + TENSORS:
-        raise TypeError(f"{where} is a {type(state).__name__}; save tensors and plain types only")
-
-
-def digest(value: Any) -> str:
-    """SHA-256 over plain values and tensors, bit for bit, however they are nested."""
-    total = hashlib.sha256()
-    for piece in _pieces(value):
-        total.update(piece)
-    return total.hexdigest()
-
-
-def _pieces(value: Any) -> Iterator[Any]:
-    """A value as bytes; lengths go before contents, so that no two values look alike."""
-    if isinstance(value, torch.Tensor):
-        yield f"{value.dtype}{tuple(value.shape)}".encode()
-        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    elif isinstance(value, dict | list | tuple):
-        is_dict = isinstance(value, dict)
-        yield f"{'dict' if is_dict else 'list'}{len(value)}:".encode()
-        for part in value.items() if is_dict else value:
-            yield from _pieces(part)
-    else:
-        text = repr(value).encode()
-        yield f"{type(value).__name__}{len(text)}:".encode() + text
-
-
-def save(path: Path, state: dict) -> None:
-    """Write `state` (tensors and plain types) beside `path`, verify it, then rename it.
-
-    A kill or a full disk at any moment leaves the former file as it was. Raises OSError, and
-    TypeError for a state that could not be read again.
-    """
-    check_plain(state)
-    with _whole(Path(path)) as file:
-        try:
-            torch.save(state, file)
-        except RuntimeError as error:  # what torch makes of a fault of the file
-            fault = error.__context__
-            raise fault if isinstance(fault, OSError | KeyboardInterrupt) else error from None
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write an archive to that becomes `path` once all of it is safe and verified."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
-        try:
-            _check_sums(part)
-        except (ValueError, zipfile.BadZipFile) as error:
-            raise OSError(errno.EIO, "what was written is not what was read back") from error
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not everywhere can folders be synced; the file itself is safe
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def load(path: Path) -> dict:
-    """The state at `path`, tensors on the CPU. Raises RunError that names a damaged file.
-
-    torch does not check the sums of the archive that it reads: one flipped bit would load.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise RunError(f"{path}: no such checkpoint; train the run first")
-    try:
-        _check_sums(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception:  # damaged files raise some ten kinds of exception
-        raise RunError(
-            f"{path}: the checkpoint is damaged; move it away, and copy an intact one here "
-            "or train into another folder"
-        ) from None  # torch's text advises to load it unsafely
-
-
-def load_run(path: Path) -> dict:
-    """The state of a run at `path`. Raises RunError, too, when it is the state of anything else."""
-    return _of_this_version(path, load(path))
-
-
-def _of_this_version(path: Path, state: Any) -> dict:
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise RunError(f"{path}: no run of this version of the kit; train into another folder")
-    return state
-
-
-def _check_sums(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        packed = [record.filename for record in archive.infolist() if record.compress_type]
-        if packed:  # torch never packs; what unpacks to more than the file could fill the memory
-            raise ValueError(f"{packed[0]} is compressed")
-        damaged = archive.testzip()
-    if damaged:
-        raise ValueError(f"bad checksum in {damaged}")
 
 
 class Checkpoints:
@@ -201,8 +67,8 @@ class Checkpoints:
             self.folder.mkdir(exist_ok=True)  # its parent is missing where no Drive is mounted
             if best is not None:
                 self.best_mirrored = False
-                save(self.folder / BEST, best)
-            save(path, state)
+                weights.save(self.folder / BEST, best)
+            weights.save(path, state)
         except OSError as error:
             self._save_failed(step, state, error)
             return
@@ -249,11 +115,11 @@ class Checkpoints:
         damaged = []
         for path in _numbered(folder):
             try:
-                state = load(path)
+                state = weights.load(path)
             except RunError:
                 damaged.append(path)
                 continue
-            _of_this_version(path, state)
+            weights.check_version(path, state)
             for bad in damaged:
                 self.warn(f"{bad} is damaged; using {path.name}")
                 with suppress(OSError):
@@ -358,12 +224,12 @@ def _step(path: Path) -> int:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as content, _whole(target) as file:
+    with source.open("rb") as content, weights.whole_archive(target) as file:
         shutil.copyfileobj(content, file)
 
 
 def _room(folder: Path, state: dict) -> str:
-    needed = sum(len(piece) for piece in _pieces(state)) / 1e6
+    needed = sum(len(piece) for piece in weights.pieces(state)) / 1e6
     try:
         free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB"
     except OSError:

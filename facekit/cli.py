@@ -148,7 +148,7 @@ def evaluate(run: Path, data: DataOption = None) -> None:
     dev, decision = pipeline.decide(trained, course)
     right = openset.accuracy(dev.scores, dev.truth, decision.threshold)
     print(pipeline.report("verification", right, course))
-    print("\n".join(pipeline.certainty_lines(dev, decision)))
+    print("\n".join(pipeline.decision_lines(dev, decision)))
 
 
 @app.command("rules")

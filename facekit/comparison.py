@@ -1,7 +1,7 @@
 """Rules beside each other, each judged on people it was not fitted to. Built in notebook 06."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,14 +10,14 @@ from facekit import certainty, openset, rules
 from facekit.errors import DataError
 from facekit.rules import FITTED, PLAIN, Evidence
 
-COLUMNS = ("accuracy", "DIR", "area", "gain")
+COLUMNS = ("accuracy", "DIR", "auc", "gain")
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Rules beside each other.
 
-    table: a row for each rule; accuracy, DIR at the FPIR aimed at, area under the DIR-FPIR curve
+    table: a row for each rule; accuracy, DIR at the FPIR aimed at, AUC (under the DIR-FPIR curve)
     and the gain in accuracy over the plain threshold, each with the ends of an interval over
     people: of 95 %, and for the gain wider, so that one lucky rule of many is not believed.
     """
@@ -30,11 +30,24 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class _Task:
+    """What all rules are judged on alike."""
+
+    truth: np.ndarray  # (P,)
+    mated: np.ndarray  # (P,)
+    groups: np.ndarray  # (P,), whose each probe is
+    folds: list[np.ndarray]  # rows, those of all repeats
+    repeats: int
+    prior: float
+    target: float
+
+
+@dataclass(frozen=True)
 class _Judged:
     """A rule on people that it was not fitted to."""
 
-    scores: np.ndarray  # (P, 2), and `who` (P,), as of certainty.compact
-    who: np.ndarray
+    scores: np.ndarray  # (P, 2), and `truth` (P,), as of certainty.compact
+    truth: np.ndarray
     correct: np.ndarray  # (P,), the share of the repeats in which the answer was right
 
 
@@ -58,128 +71,102 @@ def compare(
     of both kinds.
     """
     truth = np.asarray(truth)
-    if (truth == openset.NOBODY).all() or not (truth == openset.NOBODY).any():
-        raise DataError("rules are compared on probes with and probes without a match; need both")
-    groups = certainty.groups_of(truth) if groups is None else np.asarray(groups)
     mated = truth != openset.NOBODY
-    prior = float(mated.mean()) if prior is None else prior
-    parts = [certainty.folds(groups, mated, seed=seed + repeat) for repeat in range(repeats)]
-    judged, left_out = {}, {}
-    for name in rules.NAMES:
-        try:
-            judged[name] = _judge(name, evidence, truth, parts, prior)
-        except DataError as error:
-            if name == PLAIN:
-                raise
-            left_out[name] = str(error)
-    samples = _resample(judged, groups, mated, prior, target, count, seed)
-    table = _table(judged, samples, mated, prior, target)
+    if mated.all() or not mated.any():
+        raise DataError("rules are compared on probes with and probes without a match; need both")
+    if groups is None:
+        groups = certainty.groups_of(truth)
+    if prior is None:
+        prior = float(mated.mean())
+    folds = []
+    for repeat in range(repeats):
+        folds += certainty.folds(groups, mated, seed=seed + repeat)
+    task = _Task(truth, mated, groups, folds, repeats, prior, target)
+    judged, left_out = _judge_all(evidence, task)
+    table = _table(judged, task, count, seed)
     best, reason = _recommend(table)
     return Comparison(table, best, reason, left_out, _notes(mated, target))
 
 
-def _judge(
-    name: str,
-    evidence: Evidence,
-    truth: np.ndarray,
-    parts: list[list[np.ndarray]],
-    prior: float,
-) -> _Judged:
+def _judge_all(evidence: Evidence, task: _Task) -> tuple[dict[str, _Judged], dict[str, str]]:
+    """Every rule that can be used, by its name; and why each of the others cannot."""
+    judged = {}
+    left_out = {}
+    for name in rules.NAMES:
+        try:
+            judged[name] = _judge(name, evidence, task)
+        except DataError as error:
+            if name == PLAIN:
+                raise
+            left_out[name] = str(error)
+    return judged, left_out
+
+
+def _judge(name: str, evidence: Evidence, task: _Task) -> _Judged:
+    """Any rule: its threshold is chosen on the people of the other folds."""
     if name == FITTED:
-        return _judge_fitted(evidence, truth, parts, prior)
+        return _judge_fitted(evidence, task)
     if name == "closest_image" and evidence.owner is None:
         raise DataError("one image of each identity: no choice between them")
-    few, who = certainty.compact(rules.RULES[name](evidence), truth)
-    correct = np.zeros(len(who))
-    for fold, rest in _turns(parts, len(who)):
-        value = openset.choose_threshold(few[rest], who[rest], prior).value
-        correct[fold] += _correct(few[fold, 0], who[fold], value)
-    return _Judged(few, who, correct / len(parts))
+    scores, truth = certainty.compact(rules.RULES[name](evidence), task.truth)
+    correct = np.zeros(len(truth))
+    for fold in task.folds:
+        rest = np.setdiff1d(np.arange(len(truth)), fold)
+        value = openset.best_threshold(scores[rest], truth[rest], task.prior)
+        correct[fold] += _correct(scores[fold, 0], truth[fold], value)
+    return _Judged(scores, truth, correct / task.repeats)
 
 
-def _judge_fitted(
-    evidence: Evidence, truth: np.ndarray, parts: list[list[np.ndarray]], prior: float
-) -> _Judged:
+def _judge_fitted(evidence: Evidence, task: _Task) -> _Judged:
+    """The rule whose weights are fitted on the people of the other folds."""
     features, best = rules.signs(evidence)
-    right, mated = best == truth, truth != openset.NOBODY
-    who = np.where(mated, np.where(right, 0, 1), openset.NOBODY)
-    correct, odds = np.zeros(len(who)), np.zeros(len(who))
-    for fold, rest in _turns(parts, len(who)):
-        rule = rules.fit_signs(features[rest], right[rest], mated[rest], prior)
+    right = best == task.truth
+    truth = np.where(task.mated, np.where(right, 0, 1), openset.NOBODY)
+    correct = np.zeros(len(truth))
+    odds = np.zeros(len(truth))
+    for fold in task.folds:
+        rest = np.setdiff1d(np.arange(len(truth)), fold)
+        rule = rules.fit_signs(features[rest], right[rest], task.mated[rest], task.prior)
         found = rule.odds(features[fold])
-        odds[fold] += found / len(parts)
-        correct[fold] += _correct(found, who[fold], rule.threshold)
-    return _Judged(np.stack([odds, odds - 1], 1), who, correct / len(parts))
+        odds[fold] += found / task.repeats
+        correct[fold] += _correct(found, truth[fold], rule.threshold)
+    return _Judged(np.stack([odds, odds - 1], axis=1), truth, correct / task.repeats)
 
 
-def _turns(parts: list[list[np.ndarray]], size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Each fold of each repeat, with the rows of all the others."""
-    for repeat in parts:
-        for fold in repeat:
-            yield fold, np.setdiff1d(np.arange(size), fold)
+def _correct(best: np.ndarray, truth: np.ndarray, value: float) -> np.ndarray:
+    return np.where(truth == openset.NOBODY, best < value, (truth == 0) & (best >= value))
 
 
-def _correct(best: np.ndarray, who: np.ndarray, value: float) -> np.ndarray:
-    return np.where(who == openset.NOBODY, best < value, (who == 0) & (best >= value))
-
-
-def _figures(
-    one: _Judged, plain: _Judged, rows: np.ndarray, mated: np.ndarray, prior: float, target: float
-) -> list[float]:
-    """COLUMNS of some rows."""
-    kinds = mated[rows]
+def _figures(one: _Judged, plain: _Judged, task: _Task, rows: np.ndarray) -> list[float]:
+    """COLUMNS of some rows; DIR is NaN where so few strangers cannot show the FPIR aimed at."""
+    mated = task.mated[rows]
 
     def share(values: np.ndarray) -> float:
-        few = values[rows]
-        return prior * few[kinds].mean() + (1 - prior) * few[~kinds].mean()
+        drawn = values[rows]
+        return task.prior * drawn[mated].mean() + (1 - task.prior) * drawn[~mated].mean()
 
-    scores, who = one.scores[rows], one.who[rows]
-    can = np.floor(target * (~kinds).sum() + 1e-9) >= 1
-    found = openset.dir_at_fpir(scores, who, target).dir if can else np.nan
+    scores, truth = one.scores[rows], one.truth[rows]
+    found = np.nan
+    if not _notes(mated, task.target):
+        found = openset.dir_at_fpir(scores, truth, task.target).dir
     gain = share(one.correct - plain.correct)
-    return [share(one.correct), found, openset.area(scores, who), gain]
+    return [share(one.correct), found, openset.auc(scores, truth), gain]
 
 
-def _resample(
-    judged: dict[str, _Judged],
-    groups: np.ndarray,
-    mated: np.ndarray,
-    prior: float,
-    target: float,
-    count: int,
-    seed: int,
-) -> dict[str, np.ndarray]:
-    """COLUMNS of every rule on the same draws of people: (count, 4) each."""
+def _table(judged: dict[str, _Judged], task: _Task, count: int, seed: int) -> pd.DataFrame:
+    """Every rule's figures, with intervals from the same draws of people."""
     plain = judged[PLAIN]
-    return {
-        name: certainty.bootstrap(
-            lambda rows, one=one: _figures(one, plain, rows, mated, prior, target),
-            groups,
-            mated,
-            count,
-            seed,
-        )
-        for name, one in judged.items()
-    }
-
-
-def _table(
-    judged: dict[str, _Judged],
-    samples: dict[str, np.ndarray],
-    mated: np.ndarray,
-    prior: float,
-    target: float,
-) -> pd.DataFrame:
-    every, others = np.arange(len(mated)), max(1, len(judged) - 1)
+    others = max(1, len(judged) - 1)
     rows = {}
     for name, one in judged.items():
-        values = _figures(one, judged[PLAIN], every, mated, prior, target)
-        row = {}
-        for place, (column, value) in enumerate(zip(COLUMNS, values, strict=True)):
-            level = 1 - 0.05 / (others if column == "gain" else 1)
-            low, high = certainty.interval(samples[name][:, place], level)
-            row |= {column: value, f"{column} low": low, f"{column} high": high}
-        rows[name] = row
+        figures = partial(_figures, one, plain, task)
+        values = figures(np.arange(len(task.mated)))
+        samples = certainty.bootstrap(figures, task.groups, task.mated, count, seed)
+        rows[name] = {}
+        for column, value, drawn in zip(COLUMNS, values, samples.T, strict=True):
+            level = 1 - 0.05 / others if column == "gain" else 0.95
+            low, high = certainty.interval(drawn, level)
+            rows[name] |= {column: value, f"{column} low": low, f"{column} high": high}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "rule"
     table.loc[PLAIN, ["gain low", "gain high"]] = np.nan  # it is the measure itself
@@ -191,7 +178,8 @@ def _recommend(table: pd.DataFrame) -> tuple[str, str]:
     if others.empty:
         return PLAIN, "no other rule can be used here: keep the plain threshold"
     sure = others[others["gain low"] > 0]
-    best = (others if sure.empty else sure)["gain"].idxmax()
+    candidates = others if sure.empty else sure
+    best = candidates["gain"].idxmax()
     gain, low, high = (100 * others.loc[best, ["gain", "gain low", "gain high"]]).tolist()
     told = f"{best} gains {gain:+.1f} points ({low:+.1f} to {high:+.1f})"
     if sure.empty:

@@ -24,6 +24,7 @@ SCRATCH = Path("/tmp/facekit-cache")  # not saved with a Kaggle notebook's versi
 SMALL = {
     "opencv-python-headless": "cv2",
     "scikit-learn": "sklearn",
+    "scipy": "scipy",
     "tqdm": "tqdm",
     "typer": "typer",
 }

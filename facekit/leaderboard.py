@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekit import checkpoint, pipeline
+from facekit import pipeline, weights
 from facekit.errors import DataError, FacekitError
 from facekit.layout import CourseData
 
@@ -33,16 +33,18 @@ def leaderboard(runs: str | Path) -> pd.DataFrame:
 
 def _row(folder: Path) -> dict[str, object]:
     """What is known of one run; a damaged one has a note and no figures."""
-    row: dict[str, object] = dict.fromkeys(COLUMNS[:3], np.nan) | {"rule": "", "note": ""}
+    row: dict[str, object] = dict.fromkeys(COLUMNS[:3], np.nan)
+    row |= {"rule": "", "note": ""}
     try:
-        saved = checkpoint.load_run(folder / "best.pt")
+        saved = weights.load_run(folder / "best.pt")
         row["dev"] = max(line["dev_accuracy"] for line in saved["progress"]["rows"])
         data = CourseData(saved["data"], saved["term"])
         row["rule"] = pipeline.rule_of(folder)
         paths = {task: folder / name for task, name in pipeline.FILES.items()}
         written = {task: path for task, path in paths.items() if path.is_file()}
         row |= pipeline.scores(written, data)
-        row["note"] = "" if len(written) == len(paths) else f"facekit submit {folder}"
+        if len(written) < len(paths):
+            row["note"] = f"facekit submit {folder}"
     except (FacekitError, ValueError, KeyError, TypeError) as error:
         row["note"] = str(error)
     return row

@@ -19,12 +19,28 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest
 
 from facekit.errors import DataError
 from facekit.layout import NO_MATCH
 
 NOBODY = -1  # the truth of a probe that is not in the gallery
 MEASURES = ("cosine", "euclidean", "likelihood")
+
+
+class Outcomes(NamedTuple):
+    """What became of each probe, whatever the threshold; all (P,)."""
+
+    score: np.ndarray  # of its best identity, float64
+    right: np.ndarray  # whether that identity is its own
+    mated: np.ndarray  # whether its own is in the gallery
+
+
+class Rates(NamedTuple):
+    """DIR and FPIR at each threshold, in the shape of the thresholds."""
+
+    dir: np.ndarray
+    fpir: np.ndarray
 
 
 class Threshold(NamedTuple):
@@ -63,7 +79,8 @@ def similarity(
     the density at the probe of a Gaussian around the gallery vector with `variance` in every
     direction, one number or one for each gallery vector (Wan et al. 2018, arXiv 1803.02988).
     """
-    probes, gallery = _vectors("probe", probes), _vectors("gallery vector", gallery)
+    probes = _vectors("probe", probes)
+    gallery = _vectors("gallery vector", gallery)
     if probes.shape[1] != gallery.shape[1]:
         raise DataError(
             f"probes {probes.shape} and gallery {gallery.shape} must be rows of equal length"
@@ -72,7 +89,7 @@ def similarity(
         return _unit(probes) @ _unit(gallery).T
     if measure not in MEASURES:
         raise DataError(f"no measure {measure!r}; choose one of: {', '.join(MEASURES)}")
-    squares = squared_distances(probes, gallery)
+    squares = _squared_distances(probes, gallery)
     if measure == "euclidean":
         return -np.sqrt(squares).astype(np.float32)
     variance = np.asarray(variance, np.float64)
@@ -82,9 +99,10 @@ def similarity(
     return (-squares / (2 * variance) - volume).astype(np.float32)
 
 
-def squared_distances(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+def _squared_distances(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Float64 (P, G), in which the small difference of large products keeps its digits."""
-    probes, gallery = probes.astype(np.float64), gallery.astype(np.float64)
+    probes = probes.astype(np.float64)
+    gallery = gallery.astype(np.float64)
     lengths = np.square(probes).sum(1)[:, None] + np.square(gallery).sum(1)
     return (lengths - 2 * probes @ gallery.T).clip(0)
 
@@ -121,22 +139,52 @@ def truth_indices(labels: Sequence[str], identities: Sequence[str]) -> np.ndarra
 
 def identify(similarity: np.ndarray, identities: Sequence[str], threshold: float) -> list[str]:
     """The answer for each probe: the best identity if its score is >= threshold, else n000000."""
-    threshold, names = float(_thresholds(threshold)), list(identities)
+    threshold = float(_thresholds(threshold))
     best = similarity.argmax(1)
     accepted = similarity.max(1).astype(np.float64) >= threshold
-    return [names[i] if yes else NO_MATCH for i, yes in zip(best, accepted, strict=True)]
+    return [identities[i] if yes else NO_MATCH for i, yes in zip(best, accepted, strict=True)]
 
 
-def dir_fpir(
-    similarity: np.ndarray, truth: np.ndarray, thresholds: np.ndarray | float
-) -> tuple[np.ndarray, np.ndarray]:
+def outcomes(similarity: np.ndarray, truth: np.ndarray) -> Outcomes:
+    """What is best for each probe, and whether that is right."""
+    similarity = np.asarray(similarity)
+    truth = np.asarray(truth)
+    if similarity.ndim != 2 or not similarity.size:
+        raise DataError(f"similarity {similarity.shape} must be probes x gallery, not empty")
+    if truth.shape != similarity.shape[:1]:
+        raise DataError(f"{len(similarity)} probes need as many truths, not {truth.shape}")
+    if truth.min() < NOBODY or truth.max() >= similarity.shape[1]:
+        raise DataError(f"a truth is neither -1 nor an index below {similarity.shape[1]}")
+    if not np.isfinite(similarity).all():
+        raise DataError("a similarity is NaN or infinite; the embeddings are broken")
+    return Outcomes(
+        # In float64 a threshold between two neighbouring float32 scores still parts them.
+        score=similarity.max(1).astype(np.float64),
+        right=similarity.argmax(1) == truth,
+        mated=truth != NOBODY,
+    )
+
+
+def _outcomes_of_both_kinds(similarity: np.ndarray, truth: np.ndarray) -> Outcomes:
+    """The outcomes; DataError unless some probes have a match and some have none."""
+    found = outcomes(similarity, truth)
+    if found.mated.all() or not found.mated.any():
+        lacking = "without" if found.mated.all() else "with"
+        raise DataError(f"no probe {lacking} a match: one of the two errors cannot be measured")
+    return found
+
+
+def dir_fpir(similarity: np.ndarray, truth: np.ndarray, thresholds: np.ndarray | float) -> Rates:
     """DIR and FPIR (rank 1) at each threshold, in the shape of `thresholds`.
 
     A rate without a single probe to measure it on is NaN.
     """
     score, right, mated = outcomes(similarity, truth)
     thresholds = _thresholds(thresholds)
-    return _rate(score[mated], thresholds, right[mated]), _rate(score[~mated], thresholds)
+    return Rates(
+        dir=_accepted(score[right], thresholds, int(mated.sum())),
+        fpir=_accepted(score[~mated], thresholds, int((~mated).sum())),
+    )
 
 
 def _thresholds(values: np.ndarray | float) -> np.ndarray:
@@ -146,14 +194,12 @@ def _thresholds(values: np.ndarray | float) -> np.ndarray:
     return values
 
 
-def _rate(
-    score: np.ndarray, thresholds: np.ndarray, counts: np.ndarray | None = None
-) -> np.ndarray:
-    """The share of all scores that are >= each threshold and count."""
-    if not len(score):
+def _accepted(scores: np.ndarray, thresholds: np.ndarray, total: int) -> np.ndarray:
+    """How many of the scores are >= each threshold, as a share of `total`; NaN if that is 0."""
+    if not total:
         return np.full(thresholds.shape, np.nan)
-    counted = np.sort(score if counts is None else score[counts])
-    return (len(counted) - np.searchsorted(counted, thresholds, side="left")) / len(score)
+    below = np.searchsorted(np.sort(scores), thresholds, side="left")
+    return (len(scores) - below) / total
 
 
 def ranks(similarity: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -161,9 +207,9 @@ def ranks(similarity: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
     Of equal scores the first identity comes first, as in `identify`.
     """
-    outcomes(similarity, truth)  # refuses what does not fit
-    rows = np.flatnonzero(np.asarray(truth) != NOBODY)
-    scores, own = np.asarray(similarity)[rows], np.asarray(truth)[rows]
+    rows = np.flatnonzero(outcomes(similarity, truth).mated)
+    scores = np.asarray(similarity)[rows]
+    own = np.asarray(truth)[rows]
     mate = scores[np.arange(len(rows)), own][:, None]
     earlier = (scores == mate) & (np.arange(scores.shape[1]) < own[:, None])
     return ((scores > mate) | earlier).sum(1)
@@ -171,38 +217,31 @@ def ranks(similarity: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def rank_k(similarity: np.ndarray, truth: np.ndarray, k: np.ndarray | int) -> np.ndarray:
     """The share of probes with a match whose own identity is among the k best, for each k."""
-    found = ranks(similarity, truth)
-    return _rate(-found.astype(float), 1.0 - np.asarray(k, float))
-
-
-def fnir(
-    similarity: np.ndarray, truth: np.ndarray, threshold: np.ndarray | float, rank: int = 1
-) -> np.ndarray:
-    """FNIR: probes whose own identity is not among the `rank` best, or below the threshold."""
-    truth = np.asarray(truth)
-    near = ranks(similarity, truth) < rank
-    rows = np.flatnonzero(truth != NOBODY)
-    own = np.asarray(similarity)[rows, truth[rows]].astype(np.float64)
-    return 1 - _rate(own, _thresholds(threshold), near)
+    found = np.sort(ranks(similarity, truth))
+    if not len(found):
+        return np.full(np.shape(k), np.nan)
+    return np.searchsorted(found, k, side="left") / len(found)  # a rank below k is among them
 
 
 def curve(similarity: np.ndarray, truth: np.ndarray) -> Curve:
     """The exact DIR-FPIR curve at rank 1. DataError unless there are probes of both kinds."""
-    score = _both_kinds(similarity, truth)[0]
-    thresholds = np.append(np.inf, np.unique(score)[::-1])
-    return Curve(thresholds, *dir_fpir(similarity, truth, thresholds))
+    found = _outcomes_of_both_kinds(similarity, truth)
+    thresholds = np.append(np.inf, np.unique(found.score)[::-1])
+    rates = dir_fpir(similarity, truth, thresholds)
+    return Curve(thresholds, rates.dir, rates.fpir)
 
 
-def area(similarity: np.ndarray, truth: np.ndarray) -> float:
+def auc(similarity: np.ndarray, truth: np.ndarray) -> float:
     """The area under the DIR-FPIR curve at rank 1: how good the scores are at any threshold.
 
     It is how often a probe with a match is named right and scores above one without (equal
     scores count half), so at most the rank-1 rate. It is also called the area under OSCR.
     """
-    score, right, mated = _both_kinds(similarity, truth)
+    score, right, mated = _outcomes_of_both_kinds(similarity, truth)
+    # By ranks: scikit-learn's takes nine times as long, and a bootstrap asks thousands of times.
     strangers = np.sort(score[~mated])
-    below = np.searchsorted(strangers, score[mated & right], side="left")
-    not_above = np.searchsorted(strangers, score[mated & right], side="right")
+    below = np.searchsorted(strangers, score[right], side="left")
+    not_above = np.searchsorted(strangers, score[right], side="right")
     return float((below + not_above).sum() / 2 / mated.sum() / len(strangers))
 
 
@@ -211,13 +250,12 @@ def dir_at_fpir(similarity: np.ndarray, truth: np.ndarray, target: float) -> Ope
 
     Raises DataError when the probes are too few: one false answer must be within the target.
     """
-    score, _, mated = _both_kinds(similarity, truth)
-    strangers = np.sort(score[~mated])[::-1]
+    found = _outcomes_of_both_kinds(similarity, truth)
+    strangers = found.score[~found.mated]
     allowed = allowed_errors("FPIR", target, len(strangers), "probes without a match")
-    at_all = allowed >= len(strangers)
-    threshold = -np.inf if at_all else float(np.nextafter(strangers[allowed], np.inf))
-    found, false = dir_fpir(similarity, truth, threshold)
-    return Operating(threshold, float(found), float(false))
+    threshold = lowest_threshold(strangers, allowed)
+    rates = dir_fpir(similarity, truth, threshold)
+    return Operating(threshold, float(rates.dir), float(rates.fpir))
 
 
 def allowed_errors(rate: str, target: float, count: int, what: str) -> int:
@@ -233,6 +271,14 @@ def allowed_errors(rate: str, target: float, count: int, what: str) -> int:
     return allowed
 
 
+def lowest_threshold(wrong: np.ndarray, allowed: int) -> float:
+    """The lowest threshold that at most `allowed` of these scores reach."""
+    if allowed >= len(wrong):
+        return -np.inf
+    falling = np.sort(wrong)[::-1]
+    return float(np.nextafter(falling[allowed], np.inf))
+
+
 def accuracy(
     similarity: np.ndarray, truth: np.ndarray, threshold: float, prior: float | None = None
 ) -> float:
@@ -240,49 +286,81 @@ def accuracy(
 
     `prior`: another p than that of these probes.
     """
-    weight, (score, right, mated) = _weighted(similarity, truth, prior)
-    threshold = float(_thresholds(threshold))
-    correct = np.where(mated, right & (score >= threshold), score < threshold)
-    return float(correct.mean() if prior is None else (correct * weight).sum())
+    score, right, mated = _judged(similarity, truth, prior)
+    if prior is None:
+        accepted = score >= _thresholds(threshold)
+        return float(np.where(mated, right & accepted, ~accepted).mean())
+    found, named = dir_fpir(similarity, truth, threshold)
+    return float(prior * found + (1 - prior) * (1 - named))
 
 
 def choose_threshold(
     similarity: np.ndarray, truth: np.ndarray, prior: float | None = None
 ) -> Threshold:
+    """The threshold with the highest accuracy on these probes, and that accuracy.
+
+    `prior`: another share of probes with a match than that of these.
+    """
+    value = best_threshold(similarity, truth, prior)
+    return judge_threshold(similarity, truth, value, prior)
+
+
+def judge_threshold(
+    similarity: np.ndarray, truth: np.ndarray, value: float, prior: float | None = None
+) -> Threshold:
+    """A threshold with its accuracy on these probes, and the 95 % interval of that.
+
+    With a `prior`, the interval is put together from those of DIR and FPIR (Newcombe 1998).
+    """
+    share = accuracy(similarity, truth, value, prior)
+    if prior is None:
+        return Threshold(value, share, wilson_interval(share * len(truth), len(truth)))
+    rates = dir_fpir(similarity, truth, value)
+    known = int((np.asarray(truth) != NOBODY).sum())
+    unknown = len(truth) - known
+    found, refused = float(rates.dir), 1 - float(rates.fpir)
+    found_low, found_high = wilson_interval(found * known, known)
+    refused_low, refused_high = wilson_interval(refused * unknown, unknown)
+    below = np.hypot(prior * (found - found_low), (1 - prior) * (refused - refused_low))
+    above = np.hypot(prior * (found_high - found), (1 - prior) * (refused_high - refused))
+    return Threshold(value, share, (float(share - below), float(share + above)))
+
+
+def best_threshold(similarity: np.ndarray, truth: np.ndarray, prior: float | None = None) -> float:
     """The threshold with the highest accuracy on these probes, exactly, by one sort.
 
     Accuracy only changes where a probe's best score is passed, so it is constant between two
     neighbouring scores; the value is the middle of the best stretch, the widest if several are
     equally good, and lies just beyond the outermost score if all or none should be accepted.
-    `prior`: another share of probes with a match than that of these.
     """
-    weight, (score, right, mated) = _weighted(similarity, truth, prior)
-    low, high = _best_stretch(score, right, mated, weight)
-    value = _between(low, high)
-    share = accuracy(similarity, truth, value, prior)
-    if prior is None:
-        return Threshold(value, share, wilson_interval(round(share * len(score)), len(score)))
-    found, false = map(float, dir_fpir(similarity, truth, value))
-    return Threshold(value, share, _mixed_interval(found, false, prior, mated))
+    found = _judged(similarity, truth, prior)
+    low, high = _best_stretch(found, _weights(found, prior))
+    middle = (low + high) / 2
+    # Neighbouring floats have no middle: there `high` itself accepts `high` and refuses `low`.
+    return middle if low < middle <= high else high
 
 
 def plateau(
     similarity: np.ndarray, truth: np.ndarray, prior: float | None = None
 ) -> tuple[float, float]:
-    """The stretch around the chosen threshold: low < t <= high decide these probes alike."""
-    weight, (score, right, mated) = _weighted(similarity, truth, prior)
-    low, high = _best_stretch(score, right, mated, weight)
-    return (low if low >= score.min() else -np.inf, high if high <= score.max() else np.inf)
+    """The stretch around the best threshold: low < t <= high decide these probes alike."""
+    found = _judged(similarity, truth, prior)
+    low, high = _best_stretch(found, _weights(found, prior))
+    if low < found.score.min():
+        low = -np.inf
+    if high > found.score.max():
+        high = np.inf
+    return low, high
 
 
-def _best_stretch(
-    score: np.ndarray, right: np.ndarray, mated: np.ndarray, weight: np.ndarray
-) -> tuple[float, float]:
+def _best_stretch(found: Outcomes, weights: np.ndarray) -> tuple[float, float]:
     """The widest of the stretches between two neighbouring scores with the best accuracy."""
-    order = np.argsort(score, kind="stable")
-    gain = (np.where(mated, -right.astype(int), 1) * weight)[order]  # of rejecting one more probe
-    correct = np.concatenate([[0], np.cumsum(gain)])  # the k lowest rejected, against none
-    edges = np.concatenate([[score.min() - 1e-3], score[order], [score.max() + 1e-3]])
+    order = np.argsort(found.score, kind="stable")
+    score = found.score[order]
+    # What is gained by refusing one probe more: a stranger, but not one that was named right.
+    gain = np.where(found.mated, -found.right.astype(int), 1)[order] * weights[order]
+    correct = np.concatenate([[0], np.cumsum(gain)])  # the k lowest refused, against none
+    edges = np.concatenate([[score[0] - 1e-3], score, [score[-1] + 1e-3]])
     width = np.diff(edges)  # no room between two equal scores: both go or stay
     allowed = np.where(width > 0, correct, -np.inf)
     best = np.flatnonzero(allowed >= allowed.max() - 1e-12)  # sums of weights are rounded
@@ -290,73 +368,28 @@ def _best_stretch(
     return float(edges[k]), float(edges[k + 1])
 
 
-def _between(low: float, high: float) -> float:
-    """A number over `low` and at most `high`: >= accepts `high` and refuses `low`."""
-    middle = (low + high) / 2
-    return middle if low < middle <= high else high
-
-
-def wilson_interval(hits: float, count: float, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), sensible for few probes and near 0 and 1."""
-    share = hits / count
-    centre = share + z * z / (2 * count)
-    spread = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    low, high = (centre - spread) / scale, (centre + spread) / scale
-    return float(max(0.0, min(low, share))), float(min(1.0, max(high, share)))  # rounding apart
-
-
-def _mixed_interval(found: float, false: float, prior: float, mated: np.ndarray) -> tuple:
-    """The 95 % interval of p DIR + (1 - p)(1 - FPIR), from Wilson's of both (Newcombe 1998)."""
-    lows, highs, middle = 0.0, 0.0, prior * found + (1 - prior) * (1 - false)
-    for weight, share, count in (
-        (prior, found, mated.sum()),
-        (1 - prior, 1 - false, (~mated).sum()),
-    ):
-        low, high = wilson_interval(share * count, count)
-        lows += (weight * (share - low)) ** 2
-        highs += (weight * (high - share)) ** 2
-    return float(middle - np.sqrt(lows)), float(middle + np.sqrt(highs))
-
-
-def _weighted(
-    similarity: np.ndarray, truth: np.ndarray, prior: float | None
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """What each probe counts for, 1 without a prior and else 1 in all; and the outcomes."""
+def _judged(similarity: np.ndarray, truth: np.ndarray, prior: float | None) -> Outcomes:
+    """The outcomes; another mixture can only be made of probes of both kinds."""
     if prior is None:
-        found = outcomes(similarity, truth)
-        return np.ones(len(found[0]), int), found
+        return outcomes(similarity, truth)
     if not 0 < prior < 1:
         raise DataError(f"a prior is the share of probes with a match, within 0 and 1, not {prior}")
-    found = _both_kinds(similarity, truth)
-    mated = found[2]
-    return np.where(mated, prior / mated.sum(), (1 - prior) / (~mated).sum()), found
+    return _outcomes_of_both_kinds(similarity, truth)
 
 
-def outcomes(
-    similarity: np.ndarray, truth: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each probe: its best score, whether the best identity is right, whether it has one."""
-    similarity, truth = np.asarray(similarity), np.asarray(truth)
-    if similarity.ndim != 2 or not similarity.size:
-        raise DataError(f"similarity {similarity.shape} must be probes x gallery, not empty")
-    if truth.shape != similarity.shape[:1]:
-        raise DataError(f"{len(similarity)} probes need as many truths, not {truth.shape}")
-    if truth.min() < NOBODY or truth.max() >= similarity.shape[1]:
-        raise DataError(f"a truth is neither -1 nor an index below {similarity.shape[1]}")
-    if not np.isfinite(similarity).all():
-        raise DataError("a similarity is NaN or infinite; the embeddings are broken")
-    # In float64 a threshold between two neighbouring float32 scores still parts them.
-    return similarity.max(1).astype(np.float64), similarity.argmax(1) == truth, truth != NOBODY
+def _weights(found: Outcomes, prior: float | None) -> np.ndarray:
+    """What each probe counts for: 1 each without a prior, else 1 in all, its kind the prior."""
+    if prior is None:
+        return np.ones(len(found.score), int)
+    known = found.mated.sum()
+    unknown = len(found.mated) - known
+    return np.where(found.mated, prior / known, (1 - prior) / unknown)
 
 
-def _both_kinds(
-    similarity: np.ndarray, truth: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The outcomes; DataError unless some probes have a match and some have none."""
-    found = outcomes(similarity, truth)
-    mated = found[2]
-    if mated.all() or not mated.any():
-        lacking = "without" if mated.all() else "with"
-        raise DataError(f"no probe {lacking} a match: one of the two errors cannot be measured")
-    return found
+def wilson_interval(hits: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927), sensible for few probes and near 0 and 1.
+
+    `hits` is a whole number of `count`, but for rounding.
+    """
+    found = binomtest(round(hits), count).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)

@@ -202,11 +202,14 @@ def decide(
     A threshold belongs to its rule, so a kept one counts only with the kept rule.
     """
     kept = kept_decision(run)
-    if kept and rule in (None, kept.rule):
-        rule, threshold = kept.rule, kept.threshold if threshold is None else threshold
-    rule = rule or rules.PLAIN
+    if rule is None:
+        rule = kept.rule if kept else rules.PLAIN
+    if threshold is None and kept and kept.rule == rule:
+        threshold = kept.threshold
     dev = judge_dev(run, data, rule)
-    return dev, Decision(rule, dev.threshold.value if threshold is None else threshold)
+    if threshold is None:
+        threshold = dev.threshold.value
+    return dev, Decision(rule, threshold)
 
 
 def write_submissions(
@@ -256,8 +259,10 @@ def _answer_all(
 ) -> list:
     """The answers in the order of `paths`, none left out; what cannot be read is told."""
     bad = find_bad(run, paths)
-    found = iter(answer([path for row, path in enumerate(paths) if row not in bad]))
-    answers = [fallback if row in bad else next(found) for row in range(len(paths))]
+    good = [row for row in range(len(paths)) if row not in bad]
+    answers = [fallback] * len(paths)
+    for row, found in zip(good, answer([paths[row] for row in good]), strict=True):
+        answers[row] = found
     for fault in list(bad.values())[:NAMED]:
         print(f"{fault}; its row says {fallback}", file=sys.stderr)
     if bad:
@@ -269,14 +274,14 @@ def _answer_all(
     return answers
 
 
-def certainty_lines(dev: Verification, decision: Decision) -> list[str]:
+def decision_lines(dev: Verification, decision: Decision) -> list[str]:
     """What the decision does to the dev probes, and how sure that is."""
-    found, named = openset.dir_fpir(dev.scores, dev.truth, decision.threshold)
+    rates = openset.dir_fpir(dev.scores, dev.truth, decision.threshold)
     tuned = dev.tuning()
     low, high = tuned.accuracy_interval
     return [
-        f"rule {decision.rule}, threshold {decision.threshold:.3f}: DIR {found:.1%}, "
-        f"FPIR {named:.1%} on {len(dev.truth)} probes",
+        f"rule {decision.rule}, threshold {decision.threshold:.3f}: DIR {rates.dir:.1%}, "
+        f"FPIR {rates.fpir:.1%} on {len(dev.truth)} probes",
         f"best threshold {tuned.chosen.value:.3f}: {tuned.chosen.accuracy:.1%} (95 % interval "
         f"{low:.1%} ... {high:.1%}); on new probes expect {tuned.expected:.1%}",
     ]
@@ -286,12 +291,15 @@ def rule_table(found: comparison.Comparison) -> pd.DataFrame:
     """A comparison in per cent, for reading: each figure with its interval."""
     table = pd.DataFrame(index=found.table.index)
     for name in comparison.COLUMNS:
-        parts = (100 * found.table[part] for part in (name, f"{name} low", f"{name} high"))
-        table[name] = [
-            f"{value:.1f}" if np.isnan(low) else f"{value:.1f} ({low:.1f} ... {high:.1f})"
-            for value, low, high in zip(*parts, strict=True)
-        ]
+        columns = 100 * found.table[[name, f"{name} low", f"{name} high"]]
+        table[name] = [_with_interval(*row) for row in columns.to_numpy()]
     return table
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    if np.isnan(low):
+        return f"{value:.1f}"
+    return f"{value:.1f} ({low:.1f} ... {high:.1f})"
 
 
 def scores(paths: dict[str, Path], data: CourseData) -> dict[str, float]:
@@ -317,5 +325,5 @@ def scoreboard(paths: dict[str, Path], data: CourseData) -> list[str]:
 
 
 def test_counts(data: CourseData) -> dict[str, int]:
-    """How many pictures each task is judged by in the end."""
+    """How many images each task is judged by in the end."""
     return {"classification": len(data.test), "verification": len(data.unknown_test)}

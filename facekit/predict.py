@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facekit import checkpoint, models, runtime
+from facekit import models, runtime, weights
 from facekit.augment import Preprocess
 from facekit.errors import BatchError, DataError, FacekitError, RunError
 from facekit.feed import Feed
@@ -59,7 +59,7 @@ class TrainedRun:
 def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
     """The best network of a run folder. Raises RunError when there is none or it is damaged."""
     folder, where = Path(folder), runtime.device(device).value
-    saved = checkpoint.load_run(folder / "best.pt")
+    saved = weights.load_run(folder / "best.pt")
     try:
         net = models.build(saved["spec"], len(saved["classes"]))
         net.load_state_dict(saved["net"])

@@ -121,14 +121,13 @@ def as_norm(evidence: Evidence, k: int = 100) -> np.ndarray:
     is like everybody must be more alike to count.
     """
     cohort = _cohort(evidence)
-    sides = []
-    for vectors in (evidence.probes, evidence.templates):
-        near = _highest(evidence.compare(vectors, cohort).astype(np.float64), k)
-        sides.append((near.mean(1), near.std(1).clip(SMALL)))
-    (probe, spread), (gallery, width) = sides
+    of_probes = _highest(evidence.compare(evidence.probes, cohort).astype(np.float64), k)
+    of_gallery = _highest(evidence.compare(evidence.templates, cohort).astype(np.float64), k)
     scores = evidence.similarity.astype(np.float64)
-    of_probe = (scores - probe[:, None]) / spread[:, None]
-    return (of_probe + (scores - gallery) / width) / 2
+    by_probe = scores - of_probes.mean(1, keepdims=True)
+    by_probe /= of_probes.std(1, keepdims=True).clip(SMALL)
+    by_gallery = (scores - of_gallery.mean(1)) / of_gallery.std(1).clip(SMALL)
+    return (by_probe + by_gallery) / 2
 
 
 def whitened(evidence: Evidence, shrinkage: float = 1.0) -> np.ndarray:
@@ -204,11 +203,12 @@ def signs(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
     the probe is to the cohort. The identity is the best by the normalised score where there is
     one.
     """
-    columns = [evidence.similarity, gap(evidence)]
+    scores = [evidence.similarity, gap(evidence)]
+    best = evidence.similarity.argmax(1)
     if evidence.cohort is not None:
-        columns.append(as_norm(evidence))
-    best = columns[-1 if evidence.cohort is not None else 0].argmax(1)
-    features = [column[np.arange(len(best)), best] for column in columns]
+        scores.append(as_norm(evidence))
+        best = scores[-1].argmax(1)
+    features = [score[np.arange(len(best)), best] for score in scores]
     if evidence.cohort is not None:
         features.append(evidence.compare(evidence.probes, evidence.cohort).mean(1))
     return np.stack(features, 1).astype(np.float64), best
@@ -221,20 +221,19 @@ def fit_logistic(evidence: Evidence, truth: np.ndarray, prior: float | None = No
     DataError unless some probes are named right and some have no match.
     """
     features, best = signs(evidence)
-    return fit_signs(
-        features, best == np.asarray(truth), np.asarray(truth) != openset.NOBODY, prior
-    )
+    truth = np.asarray(truth)
+    return fit_signs(features, best == truth, truth != openset.NOBODY, prior)
 
 
 def fit_signs(
     features: np.ndarray, right: np.ndarray, mated: np.ndarray, prior: float | None
 ) -> Logistic:
     """The same from the features of `signs` (P, F): whether each is right, and has a match."""
-    said = right | ~mated
     if not right.any() or mated.all():
         raise DataError("weights need probes that are named right and probes without a match")
-    scale = StandardScaler().fit(features[said])
-    model = LogisticRegression().fit(scale.transform(features[said]), right[said])
+    counted = right | ~mated
+    scale = StandardScaler().fit(features[counted])
+    model = LogisticRegression().fit(scale.transform(features[counted]), right[counted])
     here = right.sum() / (~mated).sum()
     there = here if prior is None else prior * right[mated].mean() / (1 - prior)
     return Logistic(scale, model, float(np.log(there / here)))
@@ -258,7 +257,9 @@ def make(name: str, evidence: Evidence, truth: np.ndarray, prior: float | None =
     """The rule of a name, fitted to this evidence if it is one that is fitted."""
     if name not in NAMES:
         raise DataError(f"no rule {name!r}; choose one of: {', '.join(NAMES)}")
-    return fit_logistic(evidence, truth, prior) if name == FITTED else RULES[name]
+    if name == FITTED:
+        return fit_logistic(evidence, truth, prior)
+    return RULES[name]
 
 
 def choose_threshold(
@@ -268,5 +269,4 @@ def choose_threshold(
     own = getattr(rule, "threshold", None)
     if own is None:
         return openset.choose_threshold(scores, truth, prior)
-    share = openset.accuracy(scores, truth, own, prior)
-    return openset.Threshold(own, share, openset.wilson_interval(share * len(truth), len(truth)))
+    return openset.judge_threshold(scores, truth, own, prior)

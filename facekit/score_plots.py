@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.metrics import auc
 
 from facekit import openset
 from facekit.comparison import Comparison
@@ -51,8 +52,7 @@ def roc(curves: Mapping[str, Roc]) -> Figure:
     fig, (place,) = figure(6, 4)
     least = min(curve.far[curve.far > 0].min() for curve in curves.values())
     for (name, curve), colour, style in styled(curves):
-        auc = np.trapezoid(curve.tar, curve.far)
-        label = f"{name}, AUC {auc:.3f}"
+        label = f"{name}, AUC {auc(curve.far, curve.tar):.3f}"
         place.plot(curve.far.clip(least), curve.tar, color=colour, linestyle=style, label=label)
     chance = np.geomspace(least, 1, 100)
     place.plot(chance, chance, color="grey", linestyle=":", label="a coin")
@@ -69,7 +69,7 @@ def dir_fpir(curves: Mapping[str, Judged]) -> Figure:
     least = _least_fpir(curves)
     for (name, judged), colour, style in styled(curves):
         curve = openset.curve(*judged)
-        label = f"{name}, AUC {openset.area(*judged):.3f}"
+        label = f"{name}, AUC {auc(curve.fpir, curve.dir):.3f}"
         place.plot(curve.fpir.clip(least), curve.dir, color=colour, linestyle=style, label=label)
     place.set(title="Known and named right, at what price")
     place.set(xscale="log", xlim=(least, 1), ylim=(0, 1))

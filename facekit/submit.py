@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +32,11 @@ class Cutoffs:
     low: float
 
     def grade(self, accuracy: float) -> str:
-        for name in ("high", "medium", "low"):
-            if accuracy >= getattr(self, name):
-                return name.upper()
-        return "below LOW"
+        if accuracy >= self.high:
+            return "HIGH"
+        if accuracy >= self.medium:
+            return "MEDIUM"
+        return "LOW" if accuracy >= self.low else "below LOW"
 
     def __str__(self) -> str:
         return f"LOW {self.low:.0%}, MEDIUM {self.medium:.0%}, HIGH {self.high:.0%}"
@@ -69,31 +70,32 @@ def write_classification(path: str | Path, names: Sequence[str], labels: Sequenc
 
     Raises DataError when the lists differ in length, a name comes twice or a label is no index.
     """
-    _same_length(names, labels)
+    if len(names) != len(labels):
+        raise DataError(f"{len(names)} ids and {len(labels)} labels; need as many of both")
+    if len(set(names)) != len(names):
+        raise DataError("an id comes twice in this submission")
     _check_all(names, is_image, "the file name of an image")
-    _check_all(labels, lambda label: int(label) == label >= 0, "a class index")
-    write_table(path, COLUMNS, [(n, int(y)) for n, y in zip(names, labels, strict=True)])
+    _check_all(labels, _is_index, "a class index")
+    write_table(path, COLUMNS, zip(names, map(int, labels), strict=True))
 
 
 def write_verification(path: str | Path, identities: Sequence[str]) -> None:
     """Write `id,label`: row i is the answer for the i-th file of unknown_test in sorted order."""
-    _same_length(identities, identities)
     _check_all(identities, IDENTITY.fullmatch, "an identity (n and six digits)")
     write_table(path, COLUMNS, list(enumerate(identities)))
 
 
-def _same_length(ids: Sequence, labels: Sequence) -> None:
-    if not len(ids) or len(ids) != len(labels):
-        raise DataError(f"{len(ids)} ids and {len(labels)} labels; need as many of both, and some")
-    if ids is not labels and len(set(ids)) != len(ids):
-        raise DataError("an id comes twice in this submission")
+def _is_index(label: int) -> bool:
+    return label >= 0 and int(label) == label
 
 
-def _check_all(values: Sequence, test, what: str) -> None:
+def _check_all(values: Sequence, test: Callable, what: str) -> None:
+    if not len(values):
+        raise DataError("a submission has 0 rows; it needs an answer for each test image")
     for row, value in enumerate(values):
         try:
             good = bool(test(value))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             good = False
         if not good:
             raise DataError(f"row {row} of this submission: {value!r} is not {what}")
@@ -164,17 +166,17 @@ def _label_fault(label: str, task: str) -> str:
         return ": nothing (empty or NaN); every test image needs an answer"
     if label != label.strip():
         return ": with spaces around it"
+    if task == "classification" and IDENTITY.fullmatch(label):
+        return f": an identity, where {wanted}, are wanted: the folder's place among train's"
     try:
         number = float(label)
     except ValueError:
-        number = None
-    if number is not None and math.isfinite(number) and not re.fullmatch(r"-?\d+", label):
+        return ""
+    if math.isfinite(number) and not re.fullmatch(r"-?\d+", label):
         if number == int(number) and task == "classification":
             return ": a whole number written as a decimal; write labels as int"
         return f": a score, where {wanted}, are wanted; choose the best one's"
-    if task == "classification" and IDENTITY.fullmatch(label):
-        return f": an identity, where {wanted}, are wanted: the folder's place among train's"
-    if task == "verification" and number is not None:
+    if task == "verification":
         return f": a number, where {wanted}, are wanted: the name of the known face's folder"
     return ""
 
@@ -211,7 +213,9 @@ def _sample_problems(sample: Path, expected: list[str], task: str) -> list[str]:
 
 
 def _has_form(label: str, task: str) -> bool:
-    return bool(label.isdigit() if task == "classification" else IDENTITY.fullmatch(label))
+    if task == "classification":
+        return label.isdigit()
+    return IDENTITY.fullmatch(label) is not None
 
 
 def _expected(task: str, data: CourseData) -> tuple[list[str], set[str]]:
@@ -223,7 +227,8 @@ def _expected(task: str, data: CourseData) -> tuple[list[str], set[str]]:
 
 
 def _id_problems(ids: list[str], expected: list[str]) -> list[str]:
-    missing, extra = set(expected) - set(ids), set(ids) - set(expected)
+    missing = set(expected) - set(ids)
+    extra = set(ids) - set(expected)
     if extra and missing and sorted(map(_digits, ids)) == sorted(map(_digits, expected)):
         return [
             f"the ids have another form, {ids[0]!r} for {expected[0]!r} (another term's count of "
@@ -238,7 +243,7 @@ def _id_problems(ids: list[str], expected: list[str]) -> list[str]:
     if doubled:
         problems.append(f"{len(doubled)} ids come more than once, such as {doubled[0]}")
     if not problems and ids != expected:
-        row = next(i for i, pair in enumerate(zip(ids, expected, strict=True)) if len({*pair}) > 1)
+        row = next(row for row, wanted in enumerate(expected) if ids[row] != wanted)
         problems.append(f"the rows are shuffled: row {row} is {ids[row]}, not {expected[row]}")
     return problems
 
@@ -254,12 +259,8 @@ def score(path: str | Path, answers: str | Path) -> float:
 
     Raises DataError unless both files have the same ids, each once.
     """
-    tables = [read_table(file, COLUMNS) for file in (path, answers)]
-    for file, table in zip((path, answers), tables, strict=True):
-        if table["id"].duplicated().any():
-            twice = table["id"][table["id"].duplicated()].iloc[0]
-            raise DataError(f"{file}: id {twice} comes more than once")
-    mine, truth = (table.set_index("id")["label"] for table in tables)
+    mine = _labels_by_id(path)
+    truth = _labels_by_id(answers)
     if truth.empty:
         raise DataError(f"{answers}: holds no rows")
     if set(mine.index) != set(truth.index):
@@ -268,6 +269,14 @@ def score(path: str | Path, answers: str | Path) -> float:
             f"{path}: {len(mine)} rows for {len(truth)} answers; {apart[0]!r} is in only one"
         )
     return float((mine.loc[truth.index] == truth).mean())
+
+
+def _labels_by_id(path: str | Path) -> pd.Series:
+    table = read_table(path, COLUMNS)
+    repeated = table["id"][table["id"].duplicated()]
+    if len(repeated):
+        raise DataError(f"{path}: id {repeated.iloc[0]} comes more than once")
+    return table.set_index("id")["label"]
 
 
 def report(
@@ -279,7 +288,7 @@ def report(
 ) -> str:
     """A score in one line, beside the cut-offs of the profile that the data was rendered for.
 
-    `count`: on how many pictures it was measured, for the standard error.
+    `count`: on how many images it was measured, for the standard error.
     """
     cutoffs, whose = cutoffs_of(task, profile)
     beside = "" if chance is None else f", chance {chance:.1%}"

@@ -15,13 +15,14 @@ import torch
 
 from facekit import pipeline, predict, recipes, sources, store, submit, training
 from facekit.augment import Augment, Preprocess
-from facekit.checkpoint import Checkpoints, digest
+from facekit.checkpoint import Checkpoints
 from facekit.errors import DataError, RunError
 from facekit.feed import Feed
 from facekit.layout import NO_MATCH, CourseData
 from facekit.profiles import Profile
 from facekit.store import most_bad, open_store
 from facekit.training import loop
+from facekit.weights import digest
 
 PROFILE = Profile("hundred", 6, 20, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
 LONG = ["epochs=6", "batch_size=4", "image_size=32", "precision=float32", "watch=false"]

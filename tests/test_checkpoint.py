@@ -20,15 +20,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facekit import checkpoint
-from facekit.checkpoint import Checkpoints, check_plain, digest
+from facekit import weights
+from facekit.checkpoint import Checkpoints
 from facekit.errors import RecipeError, RunError
+from facekit.weights import check_plain, digest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import faults
 
 STATE = {
-    "format": checkpoint.FORMAT,
+    "format": weights.FORMAT,
     "net": OrderedDict(weight=torch.arange(400.0).view(20, 20), steps=torch.tensor(7)),
     "half": torch.arange(8, dtype=torch.bfloat16),
     "classes": ["n000001", "n000002"],
@@ -48,14 +49,14 @@ def equal(first, second) -> bool:
 
 @pytest.fixture
 def saved(tmp_path) -> Path:
-    checkpoint.save(tmp_path / "last.pt", STATE)
+    weights.save(tmp_path / "last.pt", STATE)
     return tmp_path / "last.pt"
 
 
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("checkpoint") / "last.pt"
-    checkpoint.save(path, STATE)
+    weights.save(path, STATE)
     return path.read_bytes()
 
 
@@ -65,34 +66,34 @@ def place(tmp_path_factory) -> Path:
 
 
 def test_what_is_saved_is_loaded(saved):
-    assert equal(checkpoint.load(saved), STATE)
+    assert equal(weights.load(saved), STATE)
     assert [path.name for path in saved.parent.iterdir()] == ["last.pt"]
 
 
 def test_tensors_are_put_on_the_processor_wherever_they_were(saved, monkeypatch):
     asked, load = [], torch.load
     monkeypatch.setattr(torch, "load", lambda *path, **how: asked.append(how) or load(*path, **how))
-    checkpoint.load(saved)
+    weights.load(saved)
     assert asked == [{"map_location": "cpu", "weights_only": True}]
-    assert checkpoint.load(saved)["net"]["weight"].device.type == "cpu"
+    assert weights.load(saved)["net"]["weight"].device.type == "cpu"
 
 
 def test_a_second_save_replaces_the_first(saved):
-    checkpoint.save(saved, STATE | {"format": 2})
-    assert checkpoint.load(saved)["format"] == 2
+    weights.save(saved, STATE | {"format": 2})
+    assert weights.load(saved)["format"] == 2
     assert [path.name for path in saved.parent.iterdir()] == ["last.pt"]
 
 
 def test_a_missing_checkpoint_says_what_to_do(tmp_path):
     with pytest.raises(RunError, match=r"last\.pt: no such checkpoint; train the run first"):
-        checkpoint.load(tmp_path / "last.pt")
+        weights.load(tmp_path / "last.pt")
 
 
 def refused_or_unchanged(place: Path, content: bytes) -> bool:
     """Whether the file is refused; what is not refused must be the whole, true state."""
     place.write_bytes(content)
     try:
-        found = checkpoint.load(place)
+        found = weights.load(place)
     except RunError as error:
         assert str(place) in str(error)
         assert "weights_only" not in "".join(traceback.format_exception(error))
@@ -193,7 +194,7 @@ def test_a_malicious_checkpoint_is_refused_and_runs_nothing(tmp_path, write):
     target, path = tmp_path / "touched", tmp_path / "last.pt"
     write({"net": Touch(target)}, path)
     with pytest.raises(RunError, match=r"last\.pt"):
-        checkpoint.load(path)
+        weights.load(path)
     assert not target.exists()
 
 
@@ -232,8 +233,8 @@ def test_a_failing_save_leaves_the_old_checkpoint(saved, monkeypatch, where, nam
     with monkeypatch.context() as patch:
         patch.setattr(where, name, fault)
         with pytest.raises((OSError, ValueError, zipfile.BadZipFile)):
-            checkpoint.save(saved, STATE | {"format": 2})
-    assert equal(checkpoint.load(saved), STATE)
+            weights.save(saved, STATE | {"format": 2})
+    assert equal(weights.load(saved), STATE)
     assert [path.name for path in saved.parent.iterdir()] == ["last.pt"]
 
 
@@ -244,9 +245,9 @@ def test_an_interrupt_while_saving_leaves_the_old_checkpoint(saved, monkeypatch,
 
     monkeypatch.setattr(os, name, interrupt)
     with contextlib.suppress(KeyboardInterrupt):
-        checkpoint.save(saved, STATE | {"format": 2})
+        weights.save(saved, STATE | {"format": 2})
         pytest.fail("the fault was not reached")
-    assert equal(checkpoint.load(saved), STATE)
+    assert equal(weights.load(saved), STATE)
     assert [path.name for path in saved.parent.iterdir()] == ["last.pt"]
 
 
@@ -255,7 +256,7 @@ def test_the_bytes_reach_the_disk_before_the_name_and_the_name_before_the_end(sa
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd)))
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
-    checkpoint.save(saved, STATE)
+    weights.save(saved, STATE)
     assert calls == ["fsync", "replace", "fsync"]  # the file, its name, the folder
 
 
@@ -287,8 +288,8 @@ def test_what_could_not_be_read_again_is_not_written(saved, odd):
     with pytest.raises(
         TypeError, match=rf"state\['rows'\]\[1\]\['best'\] is a {type(odd).__name__}"
     ):
-        checkpoint.save(saved, {"rows": [{}, {"best": odd}]})
-    assert equal(checkpoint.load(saved), STATE)
+        weights.save(saved, {"rows": [{}, {"best": odd}]})
+    assert equal(weights.load(saved), STATE)
     assert [path.name for path in saved.parent.iterdir()] == ["last.pt"]
 
 
@@ -311,8 +312,8 @@ plain = st.recursive(
 @given(value=plain)
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_every_plain_state_is_loaded_as_it_was(place, value):
-    checkpoint.save(place, {"value": value})
-    assert digest(checkpoint.load(place)) == digest({"value": value})
+    weights.save(place, {"value": value})
+    assert digest(weights.load(place)) == digest({"value": value})
 
 
 @given(first=plain, second=plain)
@@ -443,7 +444,7 @@ def test_half_files_of_dead_processes_are_swept_and_those_of_living_ones_are_not
 
 def test_a_state_of_another_version_is_refused_and_left_alone(tmp_path, said, unchanged):
     run = saved_run(tmp_path / "run", said, 100)
-    run.save(200, faults.state(200) | {"format": checkpoint.FORMAT - 1})
+    run.save(200, faults.state(200) | {"format": weights.FORMAT - 1})
     with unchanged(run.folder), pytest.raises(RunError, match=r"00200\.pt: no run of this version"):
         run.load_latest()
 
@@ -526,7 +527,7 @@ def test_the_faults_find_a_save_without_care(template, monkeypatch):
         with path.open("wb") as file:
             yield file
 
-    monkeypatch.setattr(checkpoint, "_whole", in_place)
+    monkeypatch.setattr(weights, "whole_archive", in_place)
     rows = [faults.inject(template, "crash", at) for at in range(1, 12)]
     assert {faults.sound(row) for row in rows} == {True, False}
     assert rows[-1]["run"].startswith("RunError: all 1 checkpoints")
@@ -710,7 +711,7 @@ def test_newer_states_of_another_run_in_the_mirror_are_not_removed(tmp_path, sai
 
 
 def best_of(folder: Path) -> int:
-    return checkpoint.load(folder / "best.pt")["step"]
+    return weights.load(folder / "best.pt")["step"]
 
 
 def test_the_best_network_is_kept_mirrored_and_brought_back(tmp_path, said):

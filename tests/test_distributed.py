@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekit import recipes, training
-from facekit.checkpoint import Checkpoints, digest
+from facekit.checkpoint import Checkpoints
 from facekit.distributed import ALONE, World, slices
+from facekit.weights import digest
 
 SETTINGS = [
     "epochs=10", "batch_size=8", "image_size=32", "precision=float32", "watch=false",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facekit import checkpoint, pipeline, predict, recipes, sources, submit
+from facekit import pipeline, predict, recipes, sources, submit, weights
 from facekit.errors import DataError, FacekitError, RunError
 from facekit.images import MAX_PIXELS, read_rgb
 from facekit.layout import CourseData, class_names, image_files, is_stray, read_identities
@@ -246,10 +246,10 @@ def test_a_damaged_recipe_is_a_recipe_or_refused(tmp_path: Path):
 
 def test_a_damaged_network_is_the_network_or_refused(copy_of_run: Path):
     path = copy_of_run / "best.pt"
-    expected = checkpoint.digest(checkpoint.load(path)["net"])
+    expected = weights.digest(weights.load(path)["net"])
 
     def judge() -> str:
-        return checkpoint.digest(predict.load_run(copy_of_run, "cpu").net.state_dict())
+        return weights.digest(predict.load_run(copy_of_run, "cpu").net.state_dict())
 
     results, refused = damaged(path, judge, RUNS)
     assert set(results) <= {expected}
@@ -337,13 +337,13 @@ def check_in_step(root: Path, part: str, found) -> None:
 
 def test_a_damaged_state_is_never_taken_up(copy_of_run: Path):
     path = sorted(copy_of_run.glob("step-*.pt"))[-1]
-    expected = checkpoint.digest(checkpoint.load(path)["net"])
+    expected = weights.digest(weights.load(path)["net"])
     whole, numbers = path.read_bytes(), random.Random(1)
     for _ in range(RUNS):
         path.write_bytes(damage(whole, numbers))
         try:
-            state = checkpoint.load_run(path)
+            state = weights.load_run(path)
         except RunError as error:
             assert str(path) in str(error)
         else:
-            assert checkpoint.digest(state["net"]) == expected
+            assert weights.digest(state["net"]) == expected

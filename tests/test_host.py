@@ -17,9 +17,10 @@ from unittest import mock
 import pytest
 
 from facekit import host, layout, pipeline, runtime, sources, training
-from facekit.checkpoint import Checkpoints, digest
+from facekit.checkpoint import Checkpoints
 from facekit.errors import FacekitError
 from facekit.layout import CourseData
+from facekit.weights import digest
 
 REPOSITORY = Path(__file__).parents[1]
 VARIABLES = (

@@ -179,7 +179,7 @@ def test_rules_are_compared_and_nothing_is_written(many, run_cli, unchanged):
         line = next(line for line in outcome.stdout.splitlines() if line.startswith(name))
         for column in comparison.COLUMNS:
             assert f"{100 * row[column]:.1f}" in line
-        low, high = 100 * row["area low"], 100 * row["area high"]
+        low, high = 100 * row["auc low"], 100 * row["auc high"]
         assert f"({low:.1f} ... {high:.1f})" in line
 
 

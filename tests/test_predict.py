@@ -1,4 +1,4 @@
-"""What a trained run says must depend on the picture alone: not on order, batch or place."""
+"""What a trained run says must depend on the image alone: not on order, batch or place."""
 
 import shutil
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import ImageOps
 
-from facekit import checkpoint, openset, predict
+from facekit import openset, predict, weights
 from facekit.checkpoint import Checkpoints
 from facekit.errors import DataError, RunError
 from facekit.images import read_rgb
@@ -50,20 +50,20 @@ def test_a_run_that_was_moved_still_knows_its_data_and_gives_the_same(
 
 def test_the_best_network_is_taken_and_not_the_last(copy_of_run):
     newest = Checkpoints(copy_of_run).newest()
-    state = checkpoint.load(newest)
+    state = weights.load(newest)
     state["net"]["head.bias"].fill_(1000.0)
-    checkpoint.save(newest, state)
+    weights.save(newest, state)
     assert predict.load_run(copy_of_run, "cpu").net.head.bias.abs().max() < 100
 
 
 def test_the_network_is_as_it_was_trained_whatever_was_predicted(run, course, labels):
-    trained = checkpoint.load(run.folder / "best.pt")["net"]
+    trained = weights.load(run.folder / "best.pt")["net"]
     predict.classify(run, course.test.paths)
-    assert checkpoint.digest(run.net.state_dict()) == checkpoint.digest(trained)
+    assert weights.digest(run.net.state_dict()) == weights.digest(trained)
     assert all(parameter.requires_grad for parameter in run.net.parameters())
 
 
-def test_there_is_a_label_and_an_embedding_for_each_picture(embeddings, labels, course):
+def test_there_is_a_label_and_an_embedding_for_each_image(embeddings, labels, course):
     assert labels.shape == (len(course.test),)
     assert labels.dtype == np.int64
     assert set(labels) <= set(range(6))
@@ -71,13 +71,13 @@ def test_there_is_a_label_and_an_embedding_for_each_picture(embeddings, labels, 
     assert embeddings.dtype == np.float32
 
 
-def test_embeddings_are_of_length_one_and_tell_pictures_apart(embeddings):
+def test_embeddings_are_of_length_one_and_tell_images_apart(embeddings):
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
     distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=2)
     assert distance[~np.eye(len(embeddings), dtype=bool)].min() > 1e-4
 
 
-def test_permuting_the_pictures_permutes_the_answers(run, course, embeddings, labels):
+def test_permuting_the_images_permutes_the_answers(run, course, embeddings, labels):
     order = np.random.default_rng(0).permutation(len(course.test))
     paths = [course.test.paths[i] for i in order]
     np.testing.assert_allclose(predict.embed(run, paths), embeddings[order], atol=1e-5)
@@ -91,35 +91,35 @@ def test_the_batch_size_does_not_matter(run, course, embeddings, labels, monkeyp
     assert np.array_equal(predict.classify(run, course.test.paths), labels)
 
 
-def test_labels_are_the_arg_max_over_the_picture_and_its_mirror_image(run, course, labels):
+def test_labels_are_the_arg_max_over_the_image_and_its_mirror(run, course, labels):
     transform = run.preprocess.transform()
-    pictures = [transform(read_rgb(path)) for path in course.test]
+    images = [transform(read_rgb(path)) for path in course.test]
     with torch.no_grad():
-        logits = [run.net(torch.stack([one, one.flip(-1)])).sum(0) for one in pictures]
+        logits = [run.net(torch.stack([one, one.flip(-1)])).sum(0) for one in images]
     assert [one.argmax().item() for one in logits] == labels.tolist()
 
 
-def test_embeddings_are_the_mean_over_the_picture_and_its_mirror_image(run, course, embeddings):
+def test_embeddings_are_the_mean_over_the_image_and_its_mirror(run, course, embeddings):
     transform = run.preprocess.transform()
-    pictures = torch.stack([transform(read_rgb(path)) for path in course.test])
+    images = torch.stack([transform(read_rgb(path)) for path in course.test])
     with torch.no_grad():
-        vectors = (run.net.embed(pictures) + run.net.embed(pictures.flip(-1))) / 2
+        vectors = (run.net.embed(images) + run.net.embed(images.flip(-1))) / 2
     expected = vectors / vectors.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(embeddings, expected.numpy(), atol=1e-5)
 
 
 def test_where_distances_count_the_embedding_keeps_its_length(copy_of_run, course):
-    state = checkpoint.load(copy_of_run / "best.pt")
+    state = weights.load(copy_of_run / "best.pt")
     state["spec"] = state["spec"] | {"head": "lgm"}
     del state["net"]["head.bias"]
-    checkpoint.save(copy_of_run / "best.pt", state)
+    weights.save(copy_of_run / "best.pt", state)
     run = predict.load_run(copy_of_run, "cpu")
     assert run.measure == "euclidean"
     assert run.variance == 1.0
     transform = run.preprocess.transform()
-    pictures = torch.stack([transform(read_rgb(path)) for path in course.test])
+    images = torch.stack([transform(read_rgb(path)) for path in course.test])
     with torch.no_grad():
-        vectors = (run.net.embed(pictures) + run.net.embed(pictures.flip(-1))) / 2
+        vectors = (run.net.embed(images) + run.net.embed(images.flip(-1))) / 2
     np.testing.assert_allclose(predict.embed(run, course.test.paths), vectors.numpy(), atol=1e-4)
 
 
@@ -133,7 +133,7 @@ def test_class_means_are_those_of_the_first_images_of_each_class(run, course):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_mirrored_picture_has_the_same_embedding(run, course, embeddings, tmp_path):
+def test_a_mirrored_image_has_the_same_embedding(run, course, embeddings, tmp_path):
     mirrored = []
     for path in course.test:
         mirrored.append(tmp_path / f"{path.stem}.png")
@@ -156,8 +156,8 @@ def test_data_of_other_classes_is_refused(run, copy_of_course):
 
 
 def test_data_that_is_gone_is_named(copy_of_run, copy_of_course):
-    state = checkpoint.load(copy_of_run / "best.pt")
-    checkpoint.save(copy_of_run / "best.pt", state | {"data": str(copy_of_course / "gone")})
+    state = weights.load(copy_of_run / "best.pt")
+    weights.save(copy_of_run / "best.pt", state | {"data": str(copy_of_course / "gone")})
     with pytest.raises(DataError, match="gone: no such folder"):
         predict.load_run(copy_of_run).course_data()
 
@@ -168,21 +168,21 @@ def test_a_folder_without_a_run_says_what_to_do(tmp_path):
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
-    checkpoint.save(tmp_path / "best.pt", {"weight": torch.zeros(3)})
+    weights.save(tmp_path / "best.pt", {"weight": torch.zeros(3)})
     with pytest.raises(RunError, match=r"best\.pt: no run"):
         predict.load_run(tmp_path)
 
 
 def test_a_network_of_nan_is_not_believed(copy_of_run, course):
-    state = checkpoint.load(copy_of_run / "best.pt")
+    state = weights.load(copy_of_run / "best.pt")
     state["net"]["head.weight"].fill_(float("nan"))
     state["net"]["stages.3.0.residual.2.bias"].fill_(float("nan"))
-    checkpoint.save(copy_of_run / "best.pt", state)
+    weights.save(copy_of_run / "best.pt", state)
     broken = predict.load_run(copy_of_run, "cpu")
     with pytest.raises(RunError, match=f"{copy_of_run}: .*nan.*the network has diverged"):
         predict.classify(broken, course.test.paths)
     state["net"]["stages.3.0.residual.2.bias"].fill_(0.0)  # only the head is broken
-    checkpoint.save(copy_of_run / "best.pt", state)
+    weights.save(copy_of_run / "best.pt", state)
     with pytest.raises(RunError, match=f"{copy_of_run}: the network answers with NaN"):
         predict.classify(predict.load_run(copy_of_run, "cpu"), course.test.paths)
     vectors = predict.embed(broken, course.test.paths)

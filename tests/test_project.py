@@ -24,9 +24,9 @@ CONDA_NAMES = {
 }
 # What flows only one way: a module may import those before it.
 ORDER = (
-    "errors tables archives redaction runtime profiles layout lock credentials kaggle faces plans "
-    "manifest order images lfw writers sources augment changes augment_gpu augment_cpu mixing "
-    "store feed "
+    "errors tables archives redaction runtime profiles layout lock weights credentials kaggle "
+    "faces plans manifest order images lfw writers sources augment changes augment_gpu "
+    "augment_cpu mixing store feed "
     "distributed rehearsal run train ablations predict plane openset pairs certainty rules "
     "comparison search health floors costs submit pipeline leaderboard doctor plots "
     "score_plots panel widgets check host course cli"

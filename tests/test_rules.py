@@ -37,7 +37,7 @@ def people(
     probes: int = 270,
     size: int = 48,
 ) -> tuple[Evidence, np.ndarray]:
-    """A world of people around `clusters` kinds of face, in pictures of varied quality or not."""
+    """A world of people around `clusters` kinds of face, in images of varied quality or not."""
     numbers = np.random.default_rng(seed)
     centres = numbers.normal(size=(max(1, clusters), size)) * (1.5 if clusters else 0.0)
 
@@ -46,7 +46,7 @@ def people(
             size=(count, size)
         )
 
-    def picture(faces: np.ndarray) -> np.ndarray:
+    def image(faces: np.ndarray) -> np.ndarray:
         noise = numbers.uniform(0.2, 2.5, len(faces)) if varied else np.ones(len(faces))
         return faces + numbers.normal(size=faces.shape) * noise[:, None] / skill
 
@@ -56,7 +56,7 @@ def people(
     strangers = np.arange(probes) % 4 == 0
     shown[strangers] = somebody(strangers.sum())
     truth[strangers] = openset.NOBODY
-    return Evidence(picture(shown), picture(faces), cohort=cohort), truth
+    return Evidence(image(shown), image(faces), cohort=cohort), truth
 
 
 # --- the evidence
@@ -325,21 +325,35 @@ def few(some: Evidence, truth: np.ndarray, **settings) -> comparison.Comparison:
     return comparison.compare(some, truth, **{"repeats": 3, "count": 100} | settings)
 
 
-def test_among_kinds_of_faces_and_bad_pictures_another_rule_is_recommended():
+def test_among_kinds_of_faces_and_bad_images_another_rule_is_recommended():
     found = few(*people(0, 0.9, clusters=6, varied=True, probes=540))
     assert found.recommended in ("as_norm", "logistic", "whitened")
     row = found.table.loc[found.recommended]
     assert 0 < row["gain low"] < row["gain"] < row["gain high"]
-    assert found.table.loc["as_norm", "area"] > found.table.loc["threshold", "area"] + 0.02
+    assert found.table.loc["as_norm", "auc"] > found.table.loc["threshold", "auc"] + 0.02
     assert found.recommended in found.reason
     assert f"{100 * row['gain']:+.1f} points" in found.reason
 
 
 def test_where_no_rule_is_better_the_plain_one_stays():
-    kept = [few(*people(seed, 0.7)) for seed in range(8)]
-    assert sum(one.recommended == "threshold" for one in kept) >= 7
+    kept = [few(*people(seed, 0.7)) for seed in range(5)]
+    assert sum(one.recommended == "threshold" for one in kept) >= 4
     one = next(one for one in kept if one.recommended == "threshold")
     assert one.reason.startswith("keep the plain threshold")
+
+
+def cross_validated(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The accuracy at the threshold that is best on the other folds, by a loop over probes."""
+    right = 0
+    for repeat in range(3):
+        for fold in certainty.folds(certainty.groups_of(truth), truth >= 0, seed=repeat):
+            rest = [row for row in range(len(truth)) if row not in set(fold.tolist())]
+            prior = float(np.mean(truth >= 0))
+            value = openset.choose_threshold(scores[rest], truth[rest], prior).value
+            for row in fold:
+                best = scores[row].argmax()
+                right += truth[row] == (best if scores[row, best] >= value else -1)
+    return right / 3 / len(truth)
 
 
 def test_the_table_holds_what_the_open_set_functions_say():
@@ -349,11 +363,10 @@ def test_the_table_holds_what_the_open_set_functions_say():
     for name in ("threshold", "gap", "as_norm"):
         scores = rules.RULES[name](some)
         row = found.table.loc[name]
-        assert row["area"] == pytest.approx(openset.area(scores, truth))
+        assert row["auc"] == pytest.approx(openset.auc(scores, truth))
         assert row["DIR"] == openset.dir_at_fpir(scores, truth, 0.1).dir
-        loop = certainty.cross_validated(scores, truth, repeats=3)
-        assert row["accuracy"] == pytest.approx(loop.accuracies.mean(), abs=0.006)
-        for column in ("accuracy", "DIR", "area"):
+        assert row["accuracy"] == pytest.approx(cross_validated(scores, truth), abs=1e-9)
+        for column in ("accuracy", "DIR", "auc"):
             assert row[f"{column} low"] <= row[column] <= row[f"{column} high"]
         gain = row["accuracy"] - found.table.loc["threshold", "accuracy"]
         assert row["gain"] == pytest.approx(gain, abs=1e-12)
@@ -376,8 +389,8 @@ def test_weights_are_fitted_on_the_other_folds():
 
 def test_the_interval_of_a_gain_is_wider_for_the_number_of_rules():
     some, truth = people(4, 0.7)
-    every = few(some, truth, count=400).table
-    alone = few(replace(some, cohort=None), truth, count=400)
+    every = few(some, truth, count=200).table
+    alone = few(replace(some, cohort=None), truth, count=200)
     assert set(alone.left_out) == {"as_norm", "whitened", "closest_image"}
     widths = [t.loc["gap", "gain high"] - t.loc["gap", "gain low"] for t in (every, alone.table)]
     assert widths[0] > widths[1]
@@ -419,8 +432,8 @@ def test_several_images_bring_the_closest_image_into_the_table():
     )
     found = few(double, truth)
     assert found.left_out == {}
-    assert found.table.loc["closest_image", "area"] == pytest.approx(
-        found.table.loc["threshold", "area"]
+    assert found.table.loc["closest_image", "auc"] == pytest.approx(
+        found.table.loc["threshold", "auc"]
     )
 
 
@@ -443,9 +456,9 @@ def test_another_mixture_weighs_the_errors_anew():
 def test_knowing_who_the_strangers_are_changes_the_intervals():
     some, truth = people(0, 0.7)
     groups = np.where(truth < 0, 1000 + np.arange(len(truth)) // 40, truth)
-    alone, together = (few(some, truth, groups=g, count=300).table for g in (None, groups))
-    assert together.loc["gap", "area"] == alone.loc["gap", "area"]
-    assert together.loc["gap", "area high"] != alone.loc["gap", "area high"]
+    alone, together = (few(some, truth, groups=g).table for g in (None, groups))
+    assert together.loc["gap", "auc"] == alone.loc["gap", "auc"]
+    assert together.loc["gap", "auc high"] != alone.loc["gap", "auc high"]
 
 
 @pytest.mark.parametrize("kind", [True, False])

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from facekit import checkpoint, inference, predict, recipes, training
-from facekit.checkpoint import Checkpoints, digest
+from facekit import inference, predict, recipes, training, weights
+from facekit.checkpoint import Checkpoints
 from facekit.distributed import World
 from facekit.errors import DataError, RecipeError, RunError
 from facekit.feed import Batch
@@ -22,6 +22,7 @@ from facekit.recipes import Recipe
 from facekit.rehearsal import plain_batches
 from facekit.training import loop, margin_stage
 from facekit.training.run import Run
+from facekit.weights import digest
 
 CPU = torch.device("cpu")
 
@@ -290,7 +291,7 @@ def test_a_run_of_any_kind_stopped_in_either_epoch_resumes_to_the_same_bits(
 
 def test_the_running_average_is_what_is_judged_and_kept(course, tmp_path):
     fit(small("average=0.9", "epochs=1"), course, tmp_path)
-    state, best = last(tmp_path), checkpoint.load(tmp_path / "best.pt")
+    state, best = last(tmp_path), weights.load(tmp_path / "best.pt")
     assert digest(best["net"]) != digest(state["net"])
     run = prepared(small(), course)
     run.net.load_state_dict(best["net"])

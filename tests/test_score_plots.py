@@ -82,7 +82,7 @@ def test_the_curve_of_known_and_strangers_is_the_exact_one():
     least = 1 / (TRUTH < 0).sum()
     np.testing.assert_array_equal(line.get_xdata(), np.maximum(curve.fpir, least))
     np.testing.assert_array_equal(line.get_ydata(), curve.dir)
-    assert f"AUC {openset.area(SCORES, TRUTH):.3f}" in line.get_label()
+    assert f"AUC {openset.auc(SCORES, TRUTH):.3f}" in line.get_label()
     assert place.get_xlim() == pytest.approx((least, 1))
     assert place.get_xscale() == "log"
     first, second = place.lines

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 import torch
 
-from facekit import checkpoint, health, images, submit, tables
+from facekit import health, images, submit, tables, weights
 from facekit.errors import DataError, FacekitError, RunError, printable
 from facekit.layout import CourseData
 
@@ -326,7 +326,7 @@ def remake(path: Path, change, compression: int = zipfile.ZIP_STORED) -> None:
 LOAD = """
     import sys
     from pathlib import Path
-    from facekit import checkpoint
+    from facekit import weights
     from facekit.errors import RunError
 
     def peak():
@@ -335,7 +335,7 @@ LOAD = """
 
     before = peak()
     try:
-        checkpoint.load(sys.argv[1])
+        weights.load(sys.argv[1])
         print("loaded")
     except RunError as error:
         print("refused", error)
@@ -356,7 +356,7 @@ def load_elsewhere(path: Path) -> tuple[str, float]:
 @pytest.fixture
 def saved(tmp_path) -> Path:
     path = tmp_path / "step-00000001.pt"
-    checkpoint.save(path, {"format": checkpoint.FORMAT, "net": {"w": torch.arange(300.0)}})
+    weights.save(path, {"format": weights.FORMAT, "net": {"w": torch.arange(300.0)}})
     return path
 
 
@@ -395,7 +395,7 @@ def test_a_checkpoint_that_announces_a_huge_tensor_is_refused(saved):
 
 @needs_proc
 def test_the_memory_of_a_large_checkpoint_is_seen(tmp_path):
-    checkpoint.save(tmp_path / "large.pt", {"w": torch.ones(50_000_000)})
+    weights.save(tmp_path / "large.pt", {"w": torch.ones(50_000_000)})
     said, grown = load_elsewhere(tmp_path / "large.pt")
     assert said == "loaded"
     assert grown > 150
@@ -405,12 +405,12 @@ def test_the_memory_of_a_large_checkpoint_is_seen(tmp_path):
 @pytest.mark.parametrize("value", ["missing", None, [], {"stages": [{"block": "vgg"}]}])
 def test_a_network_with_a_part_missing_or_wrong_is_named(copy_of_run, refused, key, value):
     path = copy_of_run / "best.pt"
-    state = checkpoint.load(path)
+    state = weights.load(path)
     if value == "missing":
         del state[key]
     else:
         state[key] = value
-    checkpoint.save(path, state)
+    weights.save(path, state)
     said = refused("evaluate", copy_of_run)
     assert f"{path}: holds no network of this kit" in said or "trained on 0 classes" in said
 
@@ -418,4 +418,4 @@ def test_a_network_with_a_part_missing_or_wrong_is_named(copy_of_run, refused, k
 def test_a_run_error_is_raised_for_a_packed_archive(saved):
     remake(saved, lambda name, content: content, zipfile.ZIP_DEFLATED)
     with pytest.raises(RunError, match="damaged"):
-        checkpoint.load(saved)
+        weights.load(saved)

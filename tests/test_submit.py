@@ -70,7 +70,8 @@ def test_720_rows_have_the_published_size(tmp_path: Path) -> None:
     ("names", "labels", "reason"),
     [
         (["0.jpg"], [1, 2], "1 ids and 2 labels"),
-        ([], [], "need as many of both, and some"),
+        ([], [], "a submission has 0 rows"),
+        (["a.jpg"], [float("inf")], "not a class index"),
         (["0.jpg", "0.jpg"], [1, 2], "twice"),
         (["0.jpg", "1.jpg"], [1, -1], "row 1 .*not a class index"),
         (["0.jpg", "1.jpg"], [1.5, 1], "row 0 .*not a class index"),

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
-from facekit import checkpoint, inference, recipes, training
+from facekit import inference, recipes, training, weights
 from facekit.augment import Preprocess
-from facekit.checkpoint import Checkpoints, digest
+from facekit.checkpoint import Checkpoints
 from facekit.errors import DataError, RecipeError, RunError
 from facekit.images import FaceFolder
 from facekit.layout import CourseData
@@ -26,6 +26,7 @@ from facekit.training import loop
 from facekit.training.history import HISTORY
 from facekit.training.run import Run, build_objective
 from facekit.training.stopping import Interrupted
+from facekit.weights import digest
 
 CPU = torch.device("cpu")
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -48,7 +49,7 @@ def last(out: Path) -> dict:
 
 def fingerprint(out: Path) -> str:
     """All that a run has learned and noted: networks, optimiser, curves and tables."""
-    best, state = checkpoint.load(out / "best.pt"), last(out)
+    best, state = weights.load(out / "best.pt"), last(out)
     tensors = [state[key] for key in ("net", "auxiliary_loss", "average", "optimizer", "progress")]
     tables = [(out / name).read_text() for name in ("history.csv", "recipe.json")]
     return digest([best["net"], best["progress"], *tensors, *tables])
@@ -539,7 +540,7 @@ def test_a_run_stops_after_patience_epochs_without_improvement(
     history = fit(recipe, course, tmp_path)
     assert [row["dev_accuracy"] for row in history.rows] == accuracies[:epochs]
     assert history.best == history.rows[best - 1]
-    saved, newest = checkpoint.load(tmp_path / "best.pt"), last(tmp_path)
+    saved, newest = weights.load(tmp_path / "best.pt"), last(tmp_path)
     assert saved["progress"]["epoch"] == best
     assert digest(saved["net"]) == nets[best - 1]
     assert newest["progress"]["epoch"] == epochs

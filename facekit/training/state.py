@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import torch
 
-from facekit import checkpoint
+from facekit import weights
 from facekit.checkpoint import Checkpoints
 from facekit.errors import RunError
 from facekit.models import specs
@@ -53,7 +53,7 @@ def state_of(run: Run) -> dict:
 def outline(run: Run) -> dict:
     """What whoever uses the network has to know about it."""
     return {
-        "format": checkpoint.FORMAT,
+        "format": weights.FORMAT,
         "recipe": run.recipe.as_dict(),
         "spec": specs.spec_as_dict(run.net.spec),
         "preprocess": run.preprocess.as_dict(),

@@ -16,7 +16,8 @@ import torch
 
 from facekit import pipeline, plots, recipes, rehearsal, runtime, training
 from facekit import widgets
-from facekit.checkpoint import Checkpoints, digest
+from facekit.checkpoint import Checkpoints
+from facekit.weights import digest
 from facekit.errors import refusal
 from facekit.training.run import Run
 from facekit.sources import open_course

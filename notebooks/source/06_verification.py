@@ -406,14 +406,14 @@ score_plots.trade_off(judged[decision.rule], truth, decision.value);
 # %%
 share, rank_1 = (truth >= 0).mean(), openset.rank_k(similarity, truth, 1)
 found, named = openset.dir_fpir(similarity, truth, chosen.value)
-area = summary.loc["area"]
+auc = summary.loc["auc"]
 assert abs(share * found + (1 - share) * (1 - named) - chosen.accuracy) < 1e-9
 assert chosen.accuracy >= max(openset.accuracy(similarity, truth, value)
                               for value in np.linspace(-1, 1, 2001))
-assert area["network"] > 0.6, "a coin would give one half"
-assert len(truth) < 36 or area["network"] > area["grey pixels"]
+assert auc["network"] > 0.6, "a coin would give one half"
+assert len(truth) < 36 or auc["network"] > auc["grey pixels"]
 assert rank_1 > 2 / len(gallery), "chance"
-assert openset.area(similarity, truth) <= rank_1
+assert openset.auc(similarity, truth) <= rank_1
 assert panel.choice == ("threshold", chosen.value), "moved? run again"
 assert pipeline.kept_decision(run) == decision.choice
 assert len(larger.truth) <= len(truth) or (

@@ -83,7 +83,7 @@ confused[truth != said].value_counts().head().reset_index()
 
 # %%
 dev, decision = pipeline.decide(run, course)
-print("\n".join(pipeline.certainty_lines(dev, decision)))
+print("\n".join(pipeline.decision_lines(dev, decision)))
 answers = pipeline.identify_test(run, course, dev, decision.threshold)
 verification = run.folder / "verification.csv"
 submit.write_verification(verification, answers)
