@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from facekit import augment_cpu, augment_gpu
 from facekit.augment import Augment, Preprocess, preview
-from facekit.changes import draw
+from facekit.changes import sample_params
 
 ROUNDS = 3  # the first time is slow, the quickest counts
 
@@ -40,7 +40,7 @@ def ways(
 
     def drawn(back_end, pictures):
         return lambda augment: back_end.apply(
-            pictures, draw(augment, preprocess, side, 0, keys), preprocess
+            pictures, sample_params(augment, preprocess, side, 0, keys), preprocess
         )
 
     return {

@@ -77,7 +77,7 @@ class _PairLoss(nn.Module):
         if may_look(labels) and len(labels.unique()) == len(labels):
             raise BatchError(
                 f"no two of the {len(labels)} images of this batch are of one class, so there "
-                "is no pair to bring together; use order.ClassSampler"
+                "is no pair to bring together; use PKSampler"
             )
         with full_precision(embedding):
             x = full(embedding)

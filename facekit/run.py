@@ -21,9 +21,11 @@ from facekit.augment import NOTHING, Preprocess
 from facekit.checkpoint import Checkpoints
 from facekit.distributed import ALONE, World
 from facekit.errors import DataError, RunError
-from facekit.feed import Batch, Feed
+from facekit.feed import Batch, Loader
+from facekit.keyed_random import random_numbers
 from facekit.layout import CourseData
 from facekit.optim import Average, build_optimizer, rate
+from facekit.pixels import CacheSettings
 from facekit.recipes import Recipe
 from facekit.runtime import Choice
 from facekit.tables import write_table, write_whole
@@ -80,7 +82,7 @@ class Run:
     def build(self, head: str | dict) -> None:
         """A fresh network with this head, its losses, and an optimiser over all of them."""
         recipe = self.recipe
-        with order.random_numbers(recipe.seed, 0):
+        with random_numbers(recipe.seed, 0):
             objective = build_objective(recipe, len(self.data.classes), self.precision.value, head)
         self.objective = objective.to(self.device, memory_format=torch.channels_last)
         self.net = self.objective.network
@@ -102,14 +104,15 @@ class Run:
         """Have the pictures at hand, decoded; the first process does it for all."""
         if not self.world.first:
             self.world.wait()
-        recipe, keys = self.recipe, {"workers": self.workers, "progress": progress}
+        recipe, keys = self.recipe, {"workers": self.workers}
         train, dev = self.data.train, self.data.dev
-        keys["cache"] = runtime.cache().value
+        cache = CacheSettings(runtime.cache().value, progress=progress)
         at = self.preprocess, self.device
-        own = {"augment": recipe.augment, "seed": recipe.seed, "spare": SPARED}
-        self.feed = Feed(train.paths, train.labels, *at, **own, **keys)
+        own = {"augment": recipe.augment, "seed": recipe.seed}
+        own["cache"] = dataclasses.replace(cache, max_bad_fraction=SPARED)
+        self.feed = Loader(train.paths, train.labels, *at, **own, **keys)
         self._leave_out_bad()
-        self.dev_feed = Feed(dev.paths, dev.labels, *at, **keys)
+        self.dev_feed = Loader(dev.paths, dev.labels, *at, cache=cache, **keys)
         if self.world.first:
             self.world.wait()
         self.depthwise = runtime.depthwise(self.device)
@@ -152,7 +155,7 @@ class Run:
         found = {"device": runtime.device(str(self.device)), "precision": self.precision}
         found["compile"] = self.compiling
         if hasattr(self, "feed"):
-            found["pictures"] = self.feed.tier
+            found["pictures"] = self.feed.storage
             if self.device.type == "cuda":
                 found["depthwise by cuDNN"] = self.depthwise
         if self.world.size > 1:
@@ -161,12 +164,12 @@ class Run:
 
     # ------------------------------------------------------------------ the pictures
 
-    def order(self, epoch: int, skip: int = 0) -> order.EpochSampler | order.ClassSampler:
+    def order(self, epoch: int, skip: int = 0) -> order.EpochSampler | order.PKSampler:
         """The batches of an epoch after the first `skip`, shuffled or by classes."""
         recipe, key = self.recipe, (self.recipe.seed, epoch, skip)
         each = recipe.images_per_class
         if each:
-            return order.ClassSampler(self.labels, recipe.batch_size // each, each, *key)
+            return order.PKSampler(self.labels, recipe.batch_size // each, each, *key)
         return order.EpochSampler(len(self.labels), recipe.batch_size, *key)
 
     def batches(self) -> Iterator[tuple[Batch, int]]:

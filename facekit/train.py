@@ -21,10 +21,10 @@ from facekit.checkpoint import Checkpoints
 from facekit.errors import BatchError, RunError
 from facekit.feed import Batch
 from facekit.fold import fold_batch_norm
+from facekit.keyed_random import random_numbers, stream
 from facekit.layout import CourseData
 from facekit.lock import only_one
 from facekit.optim import set_learning_rate
-from facekit.order import random_numbers, stream
 from facekit.recipes import Recipe
 from facekit.run import HISTORY, Run
 from facekit.stopping import Interrupted, Stop

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from facekit import ablations, anatomy, augment_gpu, blocks, heads, layout, optim, plots
 from facekit.augment import NOTHING, Augment, Preprocess, only
-from facekit.changes import draw
+from facekit.changes import sample_params
 from facekit.layout import CourseData
 from facekit.panel import describe_threshold as describe_threshold
 from facekit.panel import threshold as threshold
@@ -119,9 +119,9 @@ def changed(
     size = preprocess.size
     stored = torch.from_numpy(np.array(ImageOps.fit(picture, (size, size))))
     keys = [(epoch, 0) for epoch in range(epochs)]
-    changes = draw(augment, preprocess, size, 0, keys)
+    params = sample_params(augment, preprocess, size, 0, keys)
     return preprocess.invert(
-        augment_gpu.apply(stored.expand(epochs, size, size, 3), changes, preprocess)
+        augment_gpu.apply(stored.expand(epochs, size, size, 3), params, preprocess)
     )
 
 

@@ -580,7 +580,7 @@ def test_center_loss_refuses_labels_and_lengths_it_has_no_centre_for():
 
 @pytest.mark.parametrize("kind", [TripletLoss, ContrastiveLoss])
 def test_a_batch_without_two_images_of_one_class_is_refused(kind):
-    text = "no two of the 3 images of this batch are of one class.*ClassSampler"
+    text = "no two of the 3 images of this batch are of one class.*PKSampler"
     with pytest.raises(BatchError, match=text):
         kind()(torch.rand(3, DIM), torch.tensor([5, 0, 2]))
 

@@ -24,8 +24,9 @@ CONDA_NAMES = {
 }
 # What flows only one way: a module may import those before it.
 ORDER = (
-    "errors tables archives profiles runtime layout lock credentials kaggle faces plans order "
-    "images sources augment changes augment_gpu augment_cpu mixing store feed guards blocks "
+    "errors tables archives profiles runtime layout lock credentials kaggle faces plans "
+    "keyed_random order images sources augment changes augment_gpu augment_cpu mixing background "
+    "fingerprint store pixels feed guards blocks "
     "anatomy heads networks losses fold recipes optim checkpoint tracking watch stopping "
     "distributed rehearsal run train ablations predict plane openset pairs certainty rules "
     "comparison search health floors costs submit pipeline leaderboard doctor plots "

@@ -367,13 +367,13 @@ def test_the_margin_head_starts_at_the_class_means_of_the_trained_network(
 def test_mixed_pictures_are_learned_with_both_labels(course):
     run = prepared(small("augment.mixup=1", "label_smoothing=0"), course)
     batch, _ = next(run.batches())
-    assert batch.others is not None
+    assert batch.targets_b is not None
     run.net.eval()
     loss, _ = run.objective(*batch)
     logs = run.net(batch.images).log_softmax(1)
     each = torch.arange(len(logs))
-    own, other = -logs[each, batch.labels], -logs[each, batch.others]
-    torch.testing.assert_close(loss, (batch.share * own + (1 - batch.share) * other).mean())
+    own, other = -logs[each, batch.labels], -logs[each, batch.targets_b]
+    torch.testing.assert_close(loss, (batch.lam * own + (1 - batch.lam) * other).mean())
 
 
 @pytest.mark.parametrize(
