@@ -27,9 +27,9 @@ from torchvision.datasets import ImageFolder
 
 from facekit import augment_cpu, augment_gpu
 from facekit.augment import GREY_LEVEL, Augment, Preprocess
-from facekit.changes import draw
-from facekit.feed import stored_side
-from facekit.store import open_store
+from facekit.changes import sample_params
+from facekit.pixels import stored_side
+from facekit.store import open_cache
 from facekit.writers import render_chunk
 
 BATCH = 128
@@ -91,12 +91,15 @@ def orders(count: int) -> Iterator[list[tuple[int, int]]]:
 
 def from_map(images: np.ndarray, augment: Augment, preprocess: Preprocess, end) -> Batches:
     """A map's pictures through one of the two back ends; drawing the changes is part of it."""
+    # Memory of earlier batches is used again, as the loader does.
+    out = torch.empty(BATCH, preprocess.size, preprocess.size, 3)
     for keys in orders(len(images)):
-        changes = draw(augment, preprocess, images.shape[1], 0, keys)
-        pictures = [images[index] for _, index in keys]
+        params = sample_params(augment, preprocess, images.shape[1], 0, keys)
+        stored = [images[index] for _, index in keys]
         if end is augment_gpu:
-            pictures = torch.from_numpy(np.stack(pictures))
-        yield end.apply(pictures, changes, preprocess)
+            yield augment_gpu.apply(torch.from_numpy(np.stack(stored)), params, preprocess)
+        else:
+            yield augment_cpu.apply(stored, params, preprocess, out)
 
 
 def from_ffcv(folder: Path, cache: Path, size: int, augment: Augment) -> Batches:
@@ -144,7 +147,7 @@ def rows_of(folder: Path, cache: Path, size: int, augment: Augment) -> dict[str,
     preprocess = Preprocess(size)
     paths = [Path(path) for path, _ in ImageFolder(folder).samples]
     side = stored_side(paths, size, augment)
-    images = np.asarray(open_store(paths, side, cache).images)
+    images = np.asarray(open_cache(paths, side, cache).images)
     teaching = preprocess.training(augment)
     rows = {
         "ImageFolder, PIL, v1": from_files(folder, old_transform(augment, preprocess)),

@@ -35,7 +35,7 @@ from machine import Report, progress
 PARTS: dict[str, tuple[Callable, int]] = {
     "ceilings": (gpu_speed.ceilings, 10),
     "checks: pictures": (gpu_checks.pictures, 10),
-    "checks: tiers": (gpu_checks.tiers, 10),
+    "checks: storages": (gpu_checks.storages, 10),
     "checks: precisions": (gpu_checks.precisions, 15),
     "checks: evaluation": (gpu_checks.evaluation, 10),
     "checks: resumed": (gpu_checks.resumed, 30),

@@ -14,10 +14,11 @@ from machine import Row
 
 from facekit import augment_gpu, faces, inference, models, recipes, runtime, search, training
 from facekit.augment import Augment, Preprocess
-from facekit.changes import draw
+from facekit.changes import sample_params
 from facekit.checkpoint import Checkpoints
-from facekit.feed import TIERS, Batch, Feed
+from facekit.feed import Batch, Loader
 from facekit.models.losses import Objective
+from facekit.pixels import STORAGES, CacheSettings
 from facekit.training import loop
 from facekit.training.run import Run
 from facekit.training.stopping import Interrupted
@@ -58,11 +59,11 @@ def pictures(job: Job) -> list[Row]:
     rows = []
     for name, augment in (("default", Augment()), ("everything", ALL)):
         preprocess = Preprocess(size)
-        changes = draw(augment, preprocess, side, 0, [(1, index) for index in range(count)])
-        seen = augment_gpu.apply(stored, changes, preprocess).cpu()
-        whole = (changes.solarize == 256) & (changes.posterize == 8)  # the others jump by levels
+        params = sample_params(augment, preprocess, side, 0, [(1, i) for i in range(count)])
+        seen = augment_gpu.apply(stored, params, preprocess).cpu()
+        whole = (params.solarize == 256) & (params.posterize == 8)  # the others jump by levels
         for end, apply in back_ends():
-            levels = (apply(stored.cpu(), changes, preprocess) - seen).abs()[whole] * 0.25 * 255
+            levels = (apply(stored.cpu(), params, preprocess) - seen).abs()[whole] * 0.25 * 255
             rows.append(levels_row(f"{name}: {end}", levels, 0.2 if "tensors" in end else 0.5))
     return rows
 
@@ -82,18 +83,20 @@ def levels_row(name: str, levels: torch.Tensor, bar: float) -> Row:
     return passed(row | {"mean at most": bar}, float(levels.mean()) <= bar)
 
 
-def tiers(job: Job) -> list[Row]:
+def storages(job: Job) -> list[Row]:
     """The same batch wherever the pictures lie, and what cuDNN can do with depthwise ones."""
     train_set, preprocess = job.course().train, Preprocess(32)
     keys = [[(1, index) for index in range(8)], [(2, index) for index in range(8, 16)]]
     made = {}
-    for tier in TIERS:
-        feed = Feed(train_set.paths, train_set.labels, preprocess, job.device, augment=ALL,
-                    tier=tier, progress=False)  # fmt: skip
-        made[tier] = torch.cat([batch.images.cpu() for batch in feed.batches(keys)])
-    first = made[TIERS[0]]
+    for storage in STORAGES:
+        cache = CacheSettings(storage=storage, progress=False)
+        loader = Loader(train_set.paths, train_set.labels, preprocess, job.device, augment=ALL,
+                        cache=cache)  # fmt: skip
+        made[storage] = torch.cat([batch.images.cpu() for batch in loader.batches(keys)])
+    first = made[STORAGES[0]]
     rows = [
-        passed({"check": f"pixels from {tier}"}, torch.equal(made[tier], first)) for tier in TIERS
+        passed({"check": f"pixels from {storage}"}, torch.equal(found, first))
+        for storage, found in made.items()
     ]
     works, reason = runtime.depthwise(job.device)
     return [*rows, {"check": "depthwise convolutions", "found": f"{works}: {reason}"}]

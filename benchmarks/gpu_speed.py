@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -23,11 +24,13 @@ from torch.nn import functional as F
 
 from facekit import augment_gpu, inference, recipes, runtime, search
 from facekit.augment import Augment, Preprocess
-from facekit.changes import draw
-from facekit.feed import Batch, Feed
+from facekit.changes import sample_params
+from facekit.feed import Batch, Loader
 from facekit.layout import ImageSet
 from facekit.optim import build_optimizer
 from facekit.order import EpochSampler
+from facekit.pixels import CacheSettings, OnGpu, Pixels
+from facekit.runtime import Choice
 from facekit.training import loop
 from facekit.training.callbacks import Callbacks, Guards
 from facekit.training.run import Run, build_objective
@@ -282,46 +285,47 @@ def timed(job: Job, made: Mapping[str, Step], base: str) -> list[Row]:
 # --- pictures that lie on the device
 
 
-class RandomFeed(Feed):
-    """A feed from the device whose pictures are random: as fast as real ones, and soon made."""
+class RandomLoader(Loader):
+    """Random images that lie on the device: loaded as fast as real ones, and soon made."""
 
     def __init__(self, job: Job, count: int, size: int, augment: Augment | None) -> None:
         path = job.folder / "picture.png"
         Image.new("RGB", (224, 224)).save(path)
         labels = [index % CLASSES for index in range(count)]
         super().__init__([path] * count, labels, Preprocess(size), job.device,
-                         augment=augment, tier="device")  # fmt: skip
+                         augment=augment)  # fmt: skip
 
-    def _open(self, cache, progress: bool) -> None:
-        self._images, self.content = None, "random"
-        shape = (len(self.paths), self.side, self.side, 3)
-        self._resident = torch.empty(shape, dtype=torch.uint8, device=self.device)
-        for part in self._resident.split(1024):
+    def _open(self, paths: list[Path], cache: CacheSettings) -> Pixels:
+        shape = (len(paths), self.side, self.side, 3)
+        images = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        for part in images.split(1024):
             part.random_(0, 256)
+        return Pixels(OnGpu(images), Choice("gpu", "asked for"), "random", {})
 
 
 def augmentation(job: Job) -> list[Row]:
-    """Batches of augmented pictures alone: as the feed makes them, and its two halves."""
+    """Batches of augmented pictures alone: as the loader makes them, and its two halves."""
     rows = augmentation_rows(job, "default", Augment())
     return rows + augmentation_rows(job, "everything", EVERYTHING)
 
 
 def augmentation_rows(job: Job, title: str, augment: Augment) -> list[Row]:
     size, batch, turns = job.size(112, 32), job.size(256, 4), job.size(10, 2)
-    feed = RandomFeed(job, job.size(20_000, 16), size, augment)
-    keys = [[(1, (turn * batch + i) % len(feed)) for i in range(batch)] for turn in range(turns)]
-    look = feed.preprocess
-    changes = draw(augment, look, feed.side, 0, keys[0])
-    stored = torch.randint(256, (batch, feed.side, feed.side, 3), device=job.device).byte()
-    whole = f"{title}: from the feed"
+    loader = RandomLoader(job, job.size(20_000, 16), size, augment)
+    count = len(loader.paths)
+    keys = [[(1, (turn * batch + i) % count) for i in range(batch)] for turn in range(turns)]
+    look = loader.preprocess
+    params = sample_params(augment, look, loader.side, 0, keys[0])
+    stored = torch.randint(256, (batch, loader.side, loader.side, 3), device=job.device).byte()
+    whole = f"{title}: from the loader"
     variants = {
-        whole: lambda: consume(feed.batches(keys)),
-        whole + AGAIN: lambda: consume(feed.batches(keys)),
+        whole: lambda: consume(loader.batches(keys)),
+        whole + AGAIN: lambda: consume(loader.batches(keys)),
         f"{title}: changes drawn": lambda: consume(
-            draw(augment, look, feed.side, 0, some) for some in keys
+            sample_params(augment, look, loader.side, 0, some) for some in keys
         ),
         f"{title}: carried out": lambda: consume(
-            augment_gpu.apply(stored, changes, look) for _ in keys
+            augment_gpu.apply(stored, params, look) for _ in keys
         ),
     }
     taken = time_rounds(variants, job.size(ROUNDS, 1), job.device)
@@ -378,7 +382,7 @@ def epoch_rows(job: Job, name: str, size: int) -> list[Row]:
         row["variant"] = f"{name} at {size}: {row['variant']}"
     rows[0]["epoch of 140,020, s (extrapolated)"] = IMAGES / rows[0]["images/s"]
     rows[0] |= {"batch": batch, "judged/s": judged, "judging 35,005, s": DEV_IMAGES / judged}
-    rows[0]["pictures on the device"] = len(run.feed)
+    rows[0]["pictures on the device"] = len(run.loader.paths)
     return rows
 
 
@@ -394,7 +398,7 @@ def short_run(job: Job, name: str, size: int, batch: int, length: int) -> ShortR
     changes = [f"network={name}", f"image_size={size}", f"batch_size={batch}", "compile=no"]
     ShortRun.length = length
     run = ShortRun(recipes.load("homework", changes), data, job.folder / "short", job.device)
-    run.feed = RandomFeed(job, count, size, run.recipe.augment)
+    run.loader = RandomLoader(job, count, size, run.recipe.augment)
     return run
 
 
@@ -426,12 +430,12 @@ def bare_epoch(run: Run, batches: list[Batch], length: int) -> None:
 
 def judge_speed(job: Job, run: Run) -> float:
     """Images a second of the evaluation, seen from both sides."""
-    dev = RandomFeed(job, job.size(8192, 8), run.recipe.image_size, None)
+    dev = RandomLoader(job, job.size(8192, 8), run.recipe.image_size, None)
     size = 2 * run.recipe.batch_size
     judge = partial(inference.evaluate, run.eval_model)
     work = {"": lambda: judge(dev.in_order(size), run.precision.value)}
     taken: dict[str, Taken] = time_rounds(work, job.size(3, 1), job.device)
-    return len(dev) / min(taken[""].wall)
+    return len(dev.paths) / min(taken[""].wall)
 
 
 # --- a gallery of a million

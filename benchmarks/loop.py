@@ -52,7 +52,7 @@ def prepare(data: CourseData, folder: Path, *changes: str, workers: int | None =
 def speed(run: Run, rounds: int) -> list[Row]:
     """Images a second of whole epochs by the clock on the wall."""
     batches = [batch for batch, _ in run.batches()]
-    progress(f"epochs of {run.steps} steps, {run.feed.workers} threads prepare batches")
+    progress(f"epochs of {run.steps} steps, {run.loader.workers} threads prepare batches")
     variants = {
         "bare steps": lambda: bare_epoch(run, batches, run.steps),
         "bare steps" + AGAIN: lambda: bare_epoch(run, batches, run.steps),

@@ -1,4 +1,4 @@
-"""What happens to a picture before the network sees it. Built in notebook 02.
+"""What happens to an image before the network sees it. Built in notebook 02.
 
 One `Preprocess` serves training, evaluation, classification and verification, and is stored with
 the trained network: nobody types a mean twice.
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from facekit.order import random_numbers
+from facekit.keyed_random import random_numbers
 
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
@@ -21,7 +21,7 @@ BLUR_WIDTH = 13  # pixels of the kernel: three of the widest sigma to either sid
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an RGB picture becomes a tensor: resized, centre-cropped, scaled to about -2 ... 2."""
+    """How an RGB image becomes a tensor: resized, centre-cropped, scaled to about -2 ... 2."""
 
     size: int
     mean: tuple[float, ...] = MEAN
@@ -33,7 +33,8 @@ class Preprocess:
 
     def training(self, augment: "Augment") -> v2.Transform:
         """PIL image -> float32 (3, size, size), changed at random."""
-        return v2.Compose([*augment.on_picture(self.size), *self._to_tensor(), *augment.last()])
+        steps = [*augment.image_transforms(self.size), *self._to_tensor()]
+        return v2.Compose([*steps, *augment.tensor_transforms()])
 
     def _to_tensor(self) -> list[v2.Transform]:
         scale = v2.ToDtype(torch.float32, scale=True)
@@ -52,34 +53,38 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Augment:
-    """How strongly training pictures are changed. 0 (crop_scale: 1) switches a change off.
+    """How strongly training images are changed. 0 (crop_scale: 1) switches a change off.
 
     There is no vertical flip: nobody stands on their head in the test set.
     """
 
-    crop_scale: float = 0.6  # least area of the random crop, as a share of the picture
+    crop_scale: float = 0.6  # least area of the random crop, as a share of the image
     flip: float = 0.5  # probability
     rotation: float = 10.0  # degrees to either side
     jitter: float = 0.3  # brightness, contrast and saturation, as factors 1 +- jitter
     grey: float = 0.1  # probability
     erasing: float = 0.25  # probability
-    shift: float = 0.0  # to either side, as a share of the picture's side
+    shift: float = 0.0  # to either side, as a share of the image's side
     shear: float = 0.0  # degrees to either side
     random_steps: int = 0  # of RandAugment: so many changes drawn from its list
     random_strength: float = 0.3  # of those changes, from 0 to 1
     blur: float = 0.0  # probability
-    mixup: float = 0.0  # alpha of MixUp's Beta distribution: two pictures shine through each other
-    cutmix: float = 0.0  # alpha of CutMix's: a window of one picture in another
+    mixup: float = 0.0  # alpha of MixUp's Beta distribution: two images shine through each other
+    cutmix: float = 0.0  # alpha of CutMix's: a window of one image in another
 
-    def on_picture(self, size: int) -> list[v2.Transform]:
-        """The changes made to the PIL picture, beginning with the crop to size x size."""
-        scale, ratio = (self.crop_scale, 1.0), (0.85, 1.18)
-        steps: list[v2.Transform] = [v2.RandomResizedCrop(size, scale, ratio)]
+    def image_transforms(self, size: int) -> list[v2.Transform]:
+        """The changes made to the PIL image, beginning with the crop to size x size."""
+        steps: list[v2.Transform] = [
+            v2.RandomResizedCrop(size, scale=(self.crop_scale, 1.0), ratio=(0.85, 1.18))
+        ]
         bilinear = v2.InterpolationMode.BILINEAR  # after the crop: turning fewer pixels is quicker
-        shift, shear = (self.shift, self.shift), self.shear or None
         if self.shift or self.shear:
             turn = v2.RandomAffine(
-                self.rotation, shift, None, shear, interpolation=bilinear, fill=GREY_LEVEL
+                self.rotation,
+                translate=(self.shift, self.shift),
+                shear=self.shear or None,
+                interpolation=bilinear,
+                fill=GREY_LEVEL,
             )
             steps.append(turn)
         elif self.rotation:
@@ -99,7 +104,7 @@ class Augment:
             steps.append(v2.RandomApply([v2.GaussianBlur(BLUR_WIDTH, BLUR)], self.blur))
         return steps
 
-    def last(self) -> list[v2.Transform]:
+    def tensor_transforms(self) -> list[v2.Transform]:
         """The change made to the normalised tensor."""
         return [v2.RandomErasing(self.erasing, scale=(0.02, 0.2))] if self.erasing else []
 
@@ -114,10 +119,10 @@ def only(**settings: float) -> Augment:
 
 
 def preview(
-    picture: Image.Image, preprocess: Preprocess, augment: Augment, count: int, seed: int = 0
+    image: Image.Image, preprocess: Preprocess, augment: Augment, count: int, seed: int = 0
 ) -> torch.Tensor:
-    """What training may see of one picture, in true colours: (count, 3, size, size) in 0 ... 1."""
+    """What training may see of one image, in true colours: (count, 3, size, size) in 0 ... 1."""
     transform = preprocess.training(augment)
     with random_numbers(seed):
-        batch = torch.stack([transform(picture) for _ in range(count)])
+        batch = torch.stack([transform(image) for _ in range(count)])
     return preprocess.invert(batch)

@@ -1,6 +1,6 @@
-"""The drawn changes carried out on whole batches, on any device. Built in notebook 02.
+"""The sampled transforms carried out on whole batches, on any device. Built in notebook 02.
 
-Tensor operations only, for a GPU that holds the pictures; also what a CPU without OpenCV uses.
+Tensor operations only, for a GPU that holds the images; also what a CPU without OpenCV uses.
 """
 
 from typing import NamedTuple
@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facekit.augment import BLUR_WIDTH, GREY_LEVEL, Preprocess
-from facekit.changes import Changes
+from facekit.changes import TransformParams
 
-GROUP = 8  # pictures at a time on a CPU: what is made of a whole batch outgrows its cache
+GROUP = 8  # images at a time on a CPU: what is made of a whole batch outgrows its cache
 
 
 class Needs(NamedTuple):
@@ -25,52 +25,70 @@ class Needs(NamedTuple):
     erase: bool
 
 
-def needs(changes: Changes, same_size: bool) -> Needs:
-    """What any picture of the batch asks for. `same_size`: stored as large as it is wanted."""
-    still = same_size and bool((changes.matrix == torch.eye(2, 3)).all())
+def needs(params: TransformParams, same_size: bool) -> Needs:
+    """What any image of the batch asks for. `same_size`: stored as large as it is wanted."""
+    still = same_size and bool((params.matrix == torch.eye(2, 3)).all())
     return Needs(
         warp=not still,
-        levels=bool((changes.solarize < 256).any() or (changes.posterize < 8).any()),
-        blur=bool((changes.blur > 0).any()),
-        colour=not bool((changes.colour == torch.eye(3)).all()) or bool(changes.of_mean.any()),
-        erase=bool(changes.erase.any()),
+        levels=bool((params.solarize < 256).any() or (params.posterize < 8).any()),
+        blur=bool((params.blur > 0).any()),
+        colour=not bool((params.colour == torch.eye(3)).all()) or bool(params.of_mean.any()),
+        erase=bool(params.erase.any()),
     )
 
 
-def apply(pictures: Tensor, changes: Changes, preprocess: Preprocess) -> Tensor:
+def apply(stored: Tensor, params: TransformParams, preprocess: Preprocess) -> Tensor:
     """uint8 (B, side, side, 3) on a device -> float32 (B, 3, size, size), channels_last.
 
-    `changes`: of `changes.draw`, on the CPU. Normalised by `preprocess`. Call it outside autocast,
+    `params`: of `sample_params`, on the CPU. Normalised by `preprocess`. Call it outside autocast,
     which would round the colours to half precision.
     """
-    wanted = needs(changes, pictures.shape[1] == preprocess.size)
-    changes = changes.to(pictures.device)
-    if pictures.device.type != "cpu":
-        return carry_out(pictures, changes, preprocess, wanted)
-    groups = zip(*(part.split(GROUP) for part in changes), strict=True)
-    pairs = zip(pictures.split(GROUP), groups, strict=True)
-    return torch.cat([carry_out(few, Changes(*of), preprocess, wanted) for few, of in pairs])
+    wanted = needs(params, stored.shape[1] == preprocess.size)
+    params = params.to(stored.device)
+    if stored.device.type != "cpu":
+        return carry_out(stored, params, preprocess, wanted)
+    groups = []
+    for start in range(0, len(stored), GROUP):
+        few = slice(start, start + GROUP)
+        part = TransformParams(*(values[few] for values in params))
+        groups.append(carry_out(stored[few], part, preprocess, wanted))
+    return torch.cat(groups)
 
 
-def carry_out(pictures: Tensor, changes: Changes, preprocess: Preprocess, wanted: Needs) -> Tensor:
-    """`apply` with the changes on the device: tensors only, fit for `torch.compile`."""
-    images = pictures.permute(0, 3, 1, 2).float()  # (B, 3, side, side), 0 ... 255
+def carry_out(
+    stored: Tensor, params: TransformParams, preprocess: Preprocess, wanted: Needs
+) -> Tensor:
+    """`apply` with the parameters on the device: tensors only, fit for `torch.compile`."""
+    images = stored.permute(0, 3, 1, 2).float()  # (B, 3, side, side), 0 ... 255
     if wanted.warp:
-        images = _warp(images, changes.matrix, preprocess.size)
+        images = _warp(images, params.matrix, preprocess.size)
     if wanted.levels:
-        images = _levels(images, changes)
+        images = _levels(images, params)
     if wanted.blur:
-        images = _blur(images, changes.blur)
+        images = _blur(images, params.blur)
     if wanted.colour:
-        images = _colour(images, changes)
-    mean, std = (
-        torch.tensor(values, device=images.device).view(3, 1, 1) * 255
-        for values in (preprocess.mean, preprocess.std)
-    )
+        images = _colour(images, params)
+    mean = torch.tensor(preprocess.mean, device=images.device).view(3, 1, 1) * 255
+    std = torch.tensor(preprocess.std, device=images.device).view(3, 1, 1) * 255
     images = (images - mean) / std
     if wanted.erase:  # 0 after normalisation is the mean colour
-        images = images.masked_fill(inside(changes.erase, preprocess.size), 0.0)
+        images = images.masked_fill(inside(params.erase, preprocess.size), 0.0)
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def normalise(stored: Tensor, preprocess: Preprocess, out: Tensor) -> Tensor:
+    """uint8 (B, size, size, 3) -> float32 (B, 3, size, size), the bits that torchvision makes.
+
+    `out`: float32 (B, size, size, 3) to write to; the result is a view of it.
+    """
+    # For a row of pixels at once: loops over three numbers are slow.
+    mean = torch.tensor(preprocess.mean, device=out.device).repeat(preprocess.size)
+    std = torch.tensor(preprocess.std, device=out.device).repeat(preprocess.size)
+    step = 1 if out.device.type == "cpu" else len(out)  # one image stays in the cache
+    for part, target in zip(stored.split(step), out.split(step), strict=True):
+        target.copy_(part).mul_(1 / 255)
+        target.flatten(2).sub_(mean).div_(std)
+    return out.permute(0, 3, 1, 2)
 
 
 def inside(boxes: Tensor, size: int) -> Tensor:
@@ -94,17 +112,17 @@ def _warp(images: Tensor, matrix: Tensor, size: int) -> Tensor:
     return F.grid_sample(images - GREY_LEVEL, grid, align_corners=False) + GREY_LEVEL
 
 
-def _levels(images: Tensor, changes: Changes) -> Tensor:
+def _levels(images: Tensor, params: TransformParams) -> Tensor:
     """Invert what is bright, and drop the lower bits, of pixels rounded to whole levels."""
-    limit = changes.solarize.view(-1, 1, 1, 1)
-    step = torch.exp2(8 - changes.posterize).view(-1, 1, 1, 1)
+    limit = params.solarize.view(-1, 1, 1, 1)
+    step = torch.exp2(8 - params.posterize).view(-1, 1, 1, 1)
     whole = images.round()
     whole = torch.where(whole >= limit, 255 - whole, whole)
     return torch.where((limit < 256) | (step > 1), (whole / step).floor() * step, images)
 
 
 def _blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Each picture with its own Gaussian, along one axis after the other; sigma 0 keeps it."""
+    """Each image with its own Gaussian, along one axis after the other; sigma 0 keeps it."""
     batch, channels, height, width = images.shape
     reach = BLUR_WIDTH // 2
     at = torch.arange(-reach, reach + 1, device=images.device)
@@ -117,8 +135,8 @@ def _blur(images: Tensor, sigma: Tensor) -> Tensor:
     return torch.where(sigma.view(-1, 1, 1, 1) > 0, planes.view(images.shape), images)
 
 
-def _colour(images: Tensor, changes: Changes) -> Tensor:
-    """One 3x3 matrix a pixel, one sum a picture; clamped once, where torchvision clamps often."""
-    of_mean = (changes.of_mean * images.mean((2, 3))[:, None]).sum(2, keepdim=True)  # (B, 3, 1)
-    mixed = torch.baddbmm(of_mean, changes.colour, images.flatten(2))
+def _colour(images: Tensor, params: TransformParams) -> Tensor:
+    """One 3x3 matrix a pixel, one sum an image; clamped once, where torchvision clamps often."""
+    of_mean = (params.of_mean * images.mean((2, 3))[:, None]).sum(2, keepdim=True)  # (B, 3, 1)
+    mixed = torch.baddbmm(of_mean, params.colour, images.flatten(2))
     return mixed.clamp(0, 255).view(images.shape)

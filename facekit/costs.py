@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from facekit import augment_cpu, augment_gpu
 from facekit.augment import Augment, Preprocess, preview
-from facekit.changes import draw
+from facekit.changes import sample_params
 
 ROUNDS = 3  # the first time is slow, the quickest counts
 
@@ -39,12 +39,12 @@ def ways(
     keys = [(0, index) for index in range(count)]
 
     def by_opencv(augment: Augment) -> torch.Tensor:
-        changes = draw(augment, preprocess, side, 0, keys)
-        return augment_cpu.apply(stored, changes, preprocess)
+        params = sample_params(augment, preprocess, side, 0, keys)
+        return augment_cpu.apply(stored, params, preprocess)
 
     def by_tensors(augment: Augment) -> torch.Tensor:
-        changes = draw(augment, preprocess, side, 0, keys)
-        return augment_gpu.apply(torch.from_numpy(stored), changes, preprocess)
+        params = sample_params(augment, preprocess, side, 0, keys)
+        return augment_gpu.apply(torch.from_numpy(stored), params, preprocess)
 
     return {
         "v2, one by one": lambda augment: preview(image, preprocess, augment, count),

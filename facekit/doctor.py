@@ -29,7 +29,7 @@ def examine(data: Path | None = None) -> dict[str, Choice]:
         "device": runtime.device(),
         "precision": runtime.precision(device),
         "threads": Choice(torch.get_num_threads(), "torch's own choice or OMP_NUM_THREADS"),
-        "workers": choose_workers("map", device),
+        "workers": choose_workers("memmap", device),
         "cache": runtime.cache(),
         "workspace": runtime.workspace(),
         "runs": runtime.runs(),

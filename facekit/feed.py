@@ -1,113 +1,62 @@
-"""Batches of pictures for training and judging, from wherever the pictures fit."""
+"""Batches of images for training and evaluation, from wherever the images fit.
+
+    loader = Loader(paths, labels, preprocess, device, augment=augment)
+    for batch in loader.batches(EpochSampler(len(paths), 128, seed=0, epoch=1)):
+        logits = net(batch.images)
+
+A batch is made in two steps. Background threads sample its random numbers and gather its pixels;
+then the pixels are transformed, by OpenCV in the same threads or by tensor operations on a GPU.
+"""
 
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from facekit import augment_gpu, mixing, runtime
+from facekit import augment_gpu, mixing
 from facekit.augment import Augment, Preprocess
-from facekit.changes import Changes, draw
-from facekit.errors import RecipeError
+from facekit.background import count_cores, run_ahead
+from facekit.changes import TransformParams, sample_params
+from facekit.mixing import Batch
+from facekit.pixels import CacheSettings, OnGpu, Pixels, open_pixels, stored_side
 from facekit.runtime import Choice
-from facekit.store import (
-    NoRoom,
-    count_cores,
-    fit_picture,
-    open_store,
-    read_sound_files,
-    run_ahead,
-    source_side,
-)
 
 try:
     from facekit import augment_cpu
 except ImportError:  # OpenCV is not installed
     augment_cpu = None
 
-SHARE = 0.4  # of a GPU's free memory that pictures may take: the network needs the rest
-TIERS = ("device", "map", "files")
-Keys = Sequence[tuple[int, int]]  # (epoch, index) of each picture of a batch
-# uint8 (B, side, side, 3); B times uint8 (side, side, 3); int64 (B,): rows of those on the device
-Pictures = torch.Tensor | list[np.ndarray]
-
-
-class Batch(NamedTuple):
-    """What a network is trained or judged on, all on its device."""
-
-    images: torch.Tensor  # float32 (B, 3, size, size), channels_last, normalised
-    labels: torch.Tensor  # int64 (B,)
-    others: torch.Tensor | None  # int64 (B,): the second labels of mixed pictures
-    share: torch.Tensor | None  # float32 (B,): how much of a picture its first label stands for
-
-    def rows(self, rows: slice) -> "Batch":
-        """Some of the images, with all that belongs to them."""
-        return Batch(*[None if part is None else part[rows] for part in self])
+Keys = Sequence[tuple[int, int]]  # (epoch, index) of each image of a batch
+# uint8 (B, side, side, 3); B times uint8 (side, side, 3); int64 (B,): indices of images on the GPU
+Stored = torch.Tensor | list[np.ndarray]
 
 
 class _Prepared(NamedTuple):
-    """A batch as far as a background thread brings it."""
+    """A batch as far as a background thread brings it for a GPU."""
 
-    pictures: Pictures
+    stored: Stored
     labels: torch.Tensor
-    changes: Changes | None
+    params: TransformParams | None
 
 
-def choose_tier(count: int, side: int, device: torch.device) -> Choice:
-    """Where `count` pictures of side x side are kept: on the device or in a map on disk.
+class Loader:
+    """Images with their labels, in batches of any order, the same wherever the images are kept.
 
-    The third, "files", which decodes them again every time, is for want of a disk: `Feed` sees
-    whether the map fits.
-    """
-    size = count * side * side * 3
-    if device.type != "cuda":
-        return Choice("map", f"{size / 1e6:.0f} MB on disk, which {device.type} reads as it needs")
-    free = torch.cuda.mem_get_info(device)[0]
-    sizes = f"{size / 1e9:.1f} GB of pictures, {free / 1e9:.1f} GB free on the GPU"
-    if size <= SHARE * free:
-        return Choice("device", f"{sizes}: at most {SHARE} of it")
-    return Choice("map", f"{sizes}: over {SHARE} of it")
-
-
-def choose_workers(tier: str, device: torch.device) -> Choice:
-    """How many threads prepare batches in the background."""
-    cores = count_cores()
-    if device.type == "cuda" and tier == "files":
-        return Choice(min(cores, 16), f"{cores} cores decode images")
-    if device.type == "cpu" and cores == 1:
-        return Choice(0, "one core, which trains")
-    return Choice(1, "one prepares batches while the network works")
-
-
-def stored_side(paths: Sequence[Path], size: int, augment: Augment | None) -> int:
-    """The side at which pictures are stored that the network sees with `size` pixels.
-
-    Pictures that are judged are seen whole: `size`. Those to be cropped at random are stored an
-    eighth larger where the files are, or the crops would be blurred; more would be read in vain.
-    """
-    return size if augment is None else min(source_side(paths), round(size * 8 / 7))
-
-
-class Feed:
-    """Pictures with their labels, served in batches of any order, the same wherever they lie.
-
-    With `augment`, each picture is changed as (seed, epoch, index) say; without, it is what
+    With `augment`, each image is changed as (seed, epoch, index) say; without, it is what
     `preprocess.transform()` makes of the file. `labels` may be None where nobody knows them; they
-    are -1 then. `cache`: the folder of the maps, None: `runtime.cache()`. `workers`: how many
-    threads prepare batches, 0: the caller's own; None: by the machine. `tier`: one of `TIERS`,
-    None: what `choose_tier` says. Neither changes a pixel. `.tier` is the choice and its reason,
-    `.content` a hash of all names and bytes. `.augment` may be changed to other strengths between
-    calls of `batches`.
+    are -1 then. `workers`: how many threads prepare batches, 0: the caller's own; None: by the
+    machine. Neither `workers` nor `cache.storage` changes a pixel. `.storage` is the choice and its
+    reason, `.content` a hash of all names and bytes. `.augment` may be changed to other strengths
+    between calls of `batches`.
 
-    `spare`: the share of images that may be unreadable. They are left out as if they were not
-    there, once and for all batches: `.bad` says which of `paths`, and why; `.paths`, `.labels` and
-    every index are of the others. Raises DataError for more of them.
+    Up to `cache.max_bad_fraction` of the images may be unreadable. They are left out as if they
+    were not there, once and for all batches: `.bad` says which of `paths`, and why; `.paths`,
+    `.labels` and every index are of the others. Raises DataError for more of them.
     """
 
     def __init__(
@@ -119,169 +68,156 @@ class Feed:
         *,
         augment: Augment | None = None,
         seed: int = 0,
-        cache: Path | None = None,
         workers: int | None = None,
-        progress: bool = True,
-        tier: str | None = None,
-        spare: float = 0,
+        cache: CacheSettings | None = None,
     ) -> None:
-        if tier not in (None, *TIERS):
-            raise RecipeError(f"no tier {tier!r}; choose one of: {', '.join(TIERS)}")
-        self.paths, self.preprocess, self.augment, self.seed = paths, preprocess, augment, seed
+        self.preprocess = preprocess
         self.device = torch.empty(0, device=device).device  # with its number
-        self.labels = torch.tensor([-1] * len(paths) if labels is None else labels)
+        self.augment = augment
+        self.seed = seed
         self.side = stored_side(paths, preprocess.size, augment)
-        wanted = Choice(tier, "asked for") if tier else None
-        self.tier = wanted or choose_tier(len(paths), self.side, self.device)
-        self.spare, self.bad, self._rows = spare, {}, range(len(paths))  # rows of the map
-        self._open(Path(cache or runtime.cache().value), progress)
-        self._free: deque[np.ndarray] = deque()  # of `_memory`
-        chosen = choose_workers(self.tier.value, self.device).value
-        self.workers = chosen if workers is None else workers
+        self.pixels = self._open(paths, cache or CacheSettings())
+        self.storage = self.pixels.storage
+        self.content = self.pixels.content
+        self.bad = self.pixels.bad
+        labels = [-1] * len(paths) if labels is None else labels
+        kept = [index for index in range(len(paths)) if index not in self.bad]
+        self.paths = [paths[index] for index in kept]
+        self.labels = torch.tensor(labels)[kept]
+        if workers is None:
+            workers = choose_workers(self.storage.value, self.device).value
+        self.workers = workers
+        self._memory = _Memory()
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def _open(self, cache: Path, progress: bool) -> None:
-        self._images: np.ndarray | None = None  # the map
-        if self.tier.value != "files":
-            try:
-                store = open_store(self.paths, self.side, cache, progress, self.spare)
-                self._images, self.content = np.asarray(store.images), store.content
-                self.bad = store.bad
-            except NoRoom as error:
-                self.tier = Choice("files", str(error))
-        if self._images is None:
-            self.content, self.bad = read_sound_files(self.paths, cache, progress, self.spare)
-        if self.bad:
-            self._rows = [row for row in range(len(self.paths)) if row not in self.bad]
-            self.paths = [self.paths[row] for row in self._rows]
-            self.labels = self.labels[self._rows]
-        self._resident = self._upload() if self.tier.value == "device" else None
-
-    def _upload(self) -> torch.Tensor:
-        """The pictures on the device: uint8 (N, side, side, 3)."""
-        shape = len(self._rows), *self._images.shape[1:]
-        whole = torch.empty(shape, dtype=torch.uint8, device=self.device)
-        for start in range(0, len(whole), 1024):
-            part = slice(start, start + 1024)
-            whole[part] = torch.from_numpy(self._images[list(self._rows[part])])
-        return whole
+    def _open(self, paths: Sequence[Path], cache: CacheSettings) -> Pixels:
+        return open_pixels(paths, self.side, self.device, cache)
 
     def batches(self, keys: Iterable[Keys]) -> Iterator[Batch]:
-        """A batch for each list of (epoch, index), in order.
+        """A batch for each list of (epoch, index), in order, such as a sampler gives.
 
         Two batches or more are prepared ahead. An error in the background is raised here; whoever
         stops asking leaves no thread behind.
         """
-        prepare, finish = partial(self._prepare, self.augment), self._finish
-        if self.device.type == "cpu":  # background threads do it all
-            prepare, finish = partial(self._make, self.augment), _as_it_is
-        ahead = run_ahead(prepare, keys, self.workers, self.workers + 1)
-        with closing(ahead if self.workers else (prepare(batch) for batch in keys)) as prepared:
-            for one in prepared:
-                yield finish(one)
+        augment = self.augment  # of all these batches, though it may be changed meanwhile
+
+        def prepare(batch: Keys) -> _Prepared:
+            return self._prepare(batch, augment)
+
+        def make(batch: Keys) -> Batch:
+            return self._finish(prepare(batch))
+
+        ahead = self.workers + 1
+        if not self.workers:
+            yield from map(make, keys)
+        elif self.device.type == "cpu":  # background threads do it all
+            yield from run_ahead(make, keys, self.workers, ahead)
+        else:
+            with closing(run_ahead(prepare, keys, self.workers, ahead)) as prepared:
+                for batch in prepared:
+                    yield self._finish(batch)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """All pictures, first to last; the last batch may be smaller."""
-        starts = range(0, len(self), batch_size)
+        """All images, first to last; the last batch may be smaller."""
+        keys = [(0, index) for index in range(len(self.paths))]
         return self.batches(
-            [(0, index) for index in range(start, min(start + batch_size, len(self)))]
-            for start in starts
+            keys[start : start + batch_size] for start in range(0, len(keys), batch_size)
         )
 
-    def _make(self, augment: Augment | None, keys: Keys) -> Batch:
-        return self._finish(self._prepare(augment, keys))
+    # --- first step: what a background thread can do
 
-    def _prepare(self, augment: Augment | None, keys: Keys) -> _Prepared:
+    def _prepare(self, keys: Keys, augment: Augment | None) -> _Prepared:
+        indices = [index for _, index in keys]
+        labels = self.labels[indices]
         if not keys:  # of several processes, this one has no part of a short batch
-            return _Prepared([], torch.empty(0, dtype=torch.int64), None)
-        rows = [index for _, index in keys]
-        changes = augment and draw(augment, self.preprocess, self.side, self.seed, keys)
-        with self._context():
-            labels = self._pinned((len(rows),), torch.int64)
-            torch.index_select(self.labels, 0, torch.tensor(rows), out=labels)
-            return _Prepared(self._gather(rows, changes), labels, changes)
+            return _Prepared([], labels, None)
+        params = None
+        if augment is not None:
+            params = sample_params(augment, self.preprocess, self.side, self.seed, keys)
+        with self._current_gpu():
+            if self.device.type == "cuda":
+                labels = labels.pin_memory()
+            return _Prepared(self._gather(indices, params), labels, params)
 
-    def _gather(self, rows: list[int], changes: Changes | None) -> Pictures:
-        if self._resident is not None:
-            return torch.tensor(rows)
-        pictures = [self._picture(row) for row in rows]
-        if changes and self.device.type == "cpu" and augment_cpu:
-            return pictures  # OpenCV reads them where they lie
-        gathered = self._pinned((len(rows), self.side, self.side, 3), torch.uint8)
-        np.stack(pictures, out=gathered.numpy())
+    def _gather(self, indices: list[int], params: TransformParams | None) -> Stored:
+        source = self.pixels.source
+        if isinstance(source, OnGpu):
+            return torch.tensor(indices)
+        images = source.rows(indices)
+        if params is not None and self._uses_opencv():
+            return images  # OpenCV reads them where they lie
+        shape = (len(indices), self.side, self.side, 3)
+        # CUDA copies from pinned memory by itself, and torch reuses it only after the copy.
+        pinned = self.device.type == "cuda"
+        gathered = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+        np.stack(images, out=gathered.numpy())
         return gathered
 
-    def _picture(self, row: int) -> np.ndarray:
-        if self._images is not None:
-            return self._images[self._rows[row]]
-        return fit_picture(self.paths[row], self.side)
+    def _uses_opencv(self) -> bool:
+        return self.device.type == "cpu" and augment_cpu is not None
 
-    def _context(self) -> AbstractContextManager:
+    def _current_gpu(self) -> AbstractContextManager:
         """Pinning opens the thread's current GPU, which is the first unless told."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
-    def _pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Memory that CUDA copies from by itself, and that torch reuses only after the copy."""
-        return torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
+    # --- second step: pixels become the network's input
 
     def _finish(self, prepared: _Prepared) -> Batch:
-        pictures, changes = prepared.pictures, prepared.changes
-        labels = self._moved(prepared.labels)
+        stored, params = prepared.stored, prepared.params
+        labels = self._to_device(prepared.labels)
+        size = self.preprocess.size
         if not len(labels):
-            nothing = torch.empty(0, 3, *[self.preprocess.size] * 2, device=self.device)
-            return Batch(nothing, labels, None, None)
-        if isinstance(pictures, torch.Tensor):
-            pictures = self._moved(pictures)
-        if self._resident is not None:
-            pictures = self._resident.index_select(0, pictures)
-        if changes is None:
-            images = _normalised(pictures, self.preprocess, self._memory(len(pictures)))
-            return Batch(images, labels, None, None)
+            return Batch(torch.empty(0, 3, size, size, device=self.device), labels)
+        if isinstance(stored, torch.Tensor):
+            stored = self._to_device(stored)
+        if isinstance(self.pixels.source, OnGpu):
+            stored = self.pixels.source.rows(stored)
+        if params is None:
+            out = self._room(len(stored))
+            return Batch(augment_gpu.normalise(stored, self.preprocess, out), labels)
         with torch.autocast(self.device.type, enabled=False):  # it would round the colours
-            images = self._changed(pictures, changes)
-            return Batch(*mixing.mix(images, labels, changes))
+            if self._uses_opencv():
+                out = self._room(len(stored))
+                images = augment_cpu.apply(stored, params, self.preprocess, out)
+            else:
+                images = augment_gpu.apply(stored, params, self.preprocess)
+            return mixing.mix(images, labels, params)
 
-    def _changed(self, pictures: Pictures, changes: Changes) -> torch.Tensor:
-        if self.device.type == "cpu" and augment_cpu:
-            out = self._memory(len(pictures))
-            return augment_cpu.apply(pictures, changes, self.preprocess, out)
-        return augment_gpu.apply(pictures, changes, self.preprocess)
-
-    def _memory(self, count: int) -> torch.Tensor:
-        """Float32 (count, size, size, 3) to write a batch to.
-
-        On the CPU, that of a batch which nobody holds any more: to be given new memory by the
-        system, page by page, would take as long as all the changes.
-        """
-        shape = count, self.preprocess.size, self.preprocess.size, 3
-        if self.device.type != "cpu":
-            return torch.empty(shape, device=self.device)
-        whole = np.empty(shape, np.float32)  # takes up no memory until it is written to
-        with suppress(IndexError):  # no other is free
-            whole = max(self._free.pop(), whole, key=len)
-        used = whole[:count]  # lives as long as any tensor on this memory does
-        weakref.finalize(used, self._free.append, whole).atexit = False
-        return torch.from_numpy(used)
-
-    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         # Only CUDA: on Apple's GPUs non-blocking copies have brought NaN.
         return tensor.to(self.device, non_blocking=self.device.type == "cuda")
 
-
-def _normalised(pictures: torch.Tensor, preprocess: Preprocess, out: torch.Tensor) -> torch.Tensor:
-    """uint8 (B, size, size, 3) -> float32 (B, 3, size, size), the bits that torchvision makes."""
-    mean, std = (  # of a row of pixels: loops over three numbers are slow
-        torch.tensor(values, device=out.device).repeat(preprocess.size)
-        for values in (preprocess.mean, preprocess.std)
-    )
-    step = 1 if out.device.type == "cpu" else len(out)  # one picture stays in the cache
-    for part, target in zip(pictures.split(step), out.split(step), strict=True):
-        target.copy_(part).mul_(1 / 255)
-        target.flatten(2).sub_(mean).div_(std)
-    return out.permute(0, 3, 1, 2)
+    def _room(self, count: int) -> torch.Tensor:
+        """Float32 (count, size, size, 3) of any content, to write a batch to."""
+        shape = (count, self.preprocess.size, self.preprocess.size, 3)
+        if self.device.type == "cpu":
+            return self._memory.take(shape)
+        return torch.empty(shape, device=self.device)
 
 
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+class _Memory:
+    """Memory of batches that nobody holds any more, to be used again.
+
+    To be given new memory by the system, page by page, would take as long as all the transforms.
+    """
+
+    def __init__(self) -> None:
+        self.free: deque[np.ndarray] = deque()  # safe in threads
+
+    def take(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Float32 of this shape; what is free may be of more images, never of larger ones."""
+        whole = np.empty(shape, np.float32)  # takes up no memory until it is written to
+        with suppress(IndexError):  # none is free
+            whole = max(self.free.pop(), whole, key=len)
+        used = whole[: shape[0]]  # lives as long as any tensor on this memory does
+        weakref.finalize(used, self.free.append, whole).atexit = False
+        return torch.from_numpy(used)
+
+
+def choose_workers(storage: str, device: torch.device) -> Choice:
+    """How many threads prepare batches in the background."""
+    cores = count_cores()
+    if device.type == "cuda" and storage == "files":
+        return Choice(min(cores, 16), f"{cores} cores decode images")
+    if device.type == "cpu" and cores == 1:
+        return Choice(0, "one core, which trains")
+    return Choice(1, "one prepares batches while the network works")

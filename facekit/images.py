@@ -7,15 +7,12 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 from tqdm.auto import tqdm
 
 from facekit import layout
 from facekit.errors import DataError
-from facekit.order import random_numbers
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # decoders that may run; the name does not decide
 MAX_PIXELS = 50_000_000
@@ -125,33 +122,3 @@ class FaceFolder(ImageFolder):
             for name, label in class_to_idx.items()
             for path in layout.image_files(Path(directory, name))
         ]
-
-
-class TrainingFolder(FaceFolder):
-    """A FaceFolder whose items are asked for by (epoch, index).
-
-    The random numbers of the transform depend on (seed, epoch, index) alone, so that neither
-    the number of workers nor an interruption changes what the network sees.
-    """
-
-    def __init__(self, root: Path, transform, seed: int) -> None:
-        super().__init__(root, transform)
-        self.seed = seed
-
-    def __getitem__(self, key: tuple[int, int]):
-        epoch, index = key
-        with random_numbers(self.seed, epoch, index):
-            return super().__getitem__(index)
-
-
-class FaceFiles(Dataset):
-    """Images from a list of paths, in that order, without labels."""
-
-    def __init__(self, paths: Sequence[Path], transform) -> None:
-        self.paths, self.transform = list(paths), transform
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return self.transform(read_rgb(self.paths[index]))

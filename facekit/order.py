@@ -1,21 +1,20 @@
-"""Which image comes when, and with which random numbers. Built in notebook 01.
+"""Which image comes when: shuffled, or P classes with K images each. Built in notebook 01.
 
-Both follow from (seed, epoch, image) alone, so that neither the number of workers nor an
+The order follows from (seed, epoch) alone, so that neither the number of workers nor an
 interruption changes what the network sees.
 """
 
-import hashlib
 import heapq
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 
 import torch
 from torch.utils.data import Sampler
 
 from facekit.errors import RecipeError
+from facekit.keyed_random import stream
 
 
 class EpochSampler(Sampler):
@@ -25,8 +24,11 @@ class EpochSampler(Sampler):
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, epoch: int, skip: int = 0) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.epoch, self.skip = epoch, skip  # skip: batches already done
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = epoch
+        self.skip = skip  # batches already done
 
     def __len__(self) -> int:
         return steps_per_epoch(self.size, self.batch_size) - self.skip
@@ -39,8 +41,8 @@ class EpochSampler(Sampler):
             yield [(self.epoch, index) for index in batch]
 
 
-class ClassSampler(Sampler):
-    """Batches of `classes` different classes with `each` images of each, as losses on pairs need.
+class PKSampler(Sampler):
+    """Batches of P classes with K images of each, as losses on pairs need (P `classes`, K `each`).
 
     Every image comes exactly once in an epoch. Where counts do not come out even, groups and
     batches are a little smaller, all about alike, rather than images repeated or left over: 5
@@ -64,8 +66,12 @@ class ClassSampler(Sampler):
         for name, value in (("classes", classes), ("images of each class", each)):
             if type(value) is not int or value < 2:
                 raise RecipeError(f"a batch for pairs needs 2 {name} or more, not {value!r}")
-        self.labels, self.classes, self.each = list(labels), classes, each
-        self.seed, self.epoch, self.skip = seed, epoch, skip
+        self.labels = list(labels)
+        self.classes = classes
+        self.each = each
+        self.seed = seed
+        self.epoch = epoch
+        self.skip = skip
         groups = [_parts(count, each) for count in Counter(self.labels).values()]
         self.groups = sum(groups)
         self.steps = max(_parts(self.groups, classes), *groups, 0)  # no class twice in a batch
@@ -114,22 +120,3 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     """Batches in an epoch; a single left-over image is none."""
     whole, rest = divmod(images, batch_size)
     return whole + (rest > 1)
-
-
-def stream(*key: int) -> int:
-    """A seed for the random numbers of one thing, such as (run seed, epoch, image)."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1  # torch takes 63 bits
-
-
-@contextmanager
-def random_numbers(*key: int) -> Iterator[None]:
-    """Inside, torch's random numbers on the CPU follow from `key`; outside, nothing changes."""
-    # Not torch.manual_seed: it visits every kind of device, and took as long as the picture itself.
-    generator = torch.default_generator
-    before = generator.get_state()
-    generator.manual_seed(stream(*key))
-    try:
-        yield
-    finally:
-        generator.set_state(before)

@@ -10,11 +10,12 @@ import torch
 from facekit import models, runtime, weights
 from facekit.augment import Preprocess
 from facekit.errors import BatchError, DataError, FacekitError, RunError
-from facekit.feed import Feed
+from facekit.feed import Loader
 from facekit.inference import forward_precision, in_parts
 from facekit.layout import CourseData
 from facekit.models.fold import fold_batch_norm
 from facekit.models.net import FaceNet
+from facekit.pixels import CacheSettings
 
 BATCH = 128
 # What a file raises that is sound and holds something else than a network of this kit.
@@ -133,11 +134,12 @@ def class_means(run: TrainedRun, data: CourseData, images: int = 5) -> np.ndarra
 
 def find_bad(run: TrainedRun, paths: Sequence[Path]) -> dict[int, str]:
     """Which of the images cannot be read, and why. Raises DataError where none can."""
-    return _feed(run, paths, spare=1).bad
+    return _loader(run, paths, max_bad_fraction=1).bad
 
 
-def _feed(run: TrainedRun, paths: Sequence[Path], spare: float = 0) -> Feed:
-    return Feed(paths, None, run.preprocess, run.device, progress=False, spare=spare)
+def _loader(run: TrainedRun, paths: Sequence[Path], max_bad_fraction: float = 0) -> Loader:
+    cache = CacheSettings(max_bad_fraction=max_bad_fraction, progress=False)
+    return Loader(paths, None, run.preprocess, run.device, cache=cache)
 
 
 @torch.inference_mode()
@@ -148,6 +150,6 @@ def _outputs(run: TrainedRun, paths: Sequence[Path], function) -> np.ndarray:
         with forward_precision(run.device, run.precision):
             return function(images).float().cpu()
 
-    for images, *_ in _feed(run, paths).in_order(BATCH):
+    for images, *_ in _loader(run, paths).in_order(BATCH):
         results.append(in_parts(answer, images))
     return torch.cat(results).numpy()

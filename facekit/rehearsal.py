@@ -28,7 +28,7 @@ class _Trial:
         self.scaler = torch.amp.GradScaler(device, enabled=scaled)
 
     def step(self, batch) -> tuple[float, float]:
-        """One step on a feed.Batch: the loss and the accuracy before it."""
+        """One step on a mixing.Batch: the loss and the accuracy before it."""
         loss, logits = self.objective(*batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -43,9 +43,9 @@ def plain_batches(run, size: int | None = None) -> Iterator:
 
     Of the first `size` pictures of each, where that is given. There is no end to them.
     """
-    run.feed.augment = NOTHING  # until the run itself goes on: run.batches chooses anew
+    run.loader.augment = NOTHING  # until the run itself goes on: run.batches chooses anew
     batches = chain.from_iterable(map(run.sampler, count()))
-    yield from run.feed.batches(keys[:size] for keys in batches)
+    yield from run.loader.batches(keys[:size] for keys in batches)
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def range_test(
     """The loss while the learning rate grows from `low` to `high` by the same factor each step
     (Smith 2017, arXiv 1506.01186): columns rate, loss and smoothed.
 
-    `batches` are feed.Batch on the objective's device; give `steps` of them, going through the
+    `batches` are mixing.Batch on the objective's device; give `steps` of them, going through the
     pictures again where an epoch has fewer. Ends early when the loss is no number or the smoothed
     loss 4 times its lowest. Works on copies; outside, nothing changes. Raises RunError when the
     batches run out.

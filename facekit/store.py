@@ -1,63 +1,42 @@
-"""Pictures decoded once and kept on disk as plain pixels, ready to be gathered."""
+"""Images decoded once and kept on disk as pixels, in a .npy file that `np.load` opens.
+
+Beside `<name>.npy`, uint8 (N, side, side, 3), lies `<name>.digests.npy` with a row for each image:
+the hash of its file, the CRC-32 of its pixels, and whether the file could be read. It has that name
+only when all images are there; until then it is `<name>.unfinished.npy`.
+"""
 
 import errno
-import hashlib
 import os
 import shutil
-import time
 import zlib
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from threading import Event, Semaphore, Thread
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import PIL
+from filelock import FileLock
+from numpy.lib.format import open_memmap
 from torchvision.transforms import v2
-from tqdm.auto import tqdm
 
+from facekit.background import in_blocks
 from facekit.errors import DataError
+from facekit.fingerprint import Files, digest_of, read_files
 from facekit.images import fault_of, find_unreadable, read_rgb, refuse_faults
-from facekit.tables import write_whole
 
-FORMAT = f"1-pillow-{PIL.__version__}"  # another Pillow may make other pixels of the same file
-BLOCK = 16  # pictures a thread decodes at a time
-CHECKED = 64  # pictures whose checksum is compared whenever a map is opened
-FRESH = 2_000_000_000  # ns; a file may change once more without its time telling
-RECORD = np.dtype([("digest", "u1", 16), ("checksum", "<u4")])  # of a picture in a map
-SEEN = np.dtype([("size", "<i8"), ("time", "<i8"), ("digest", "u1", 16)])  # of a file
+FORMAT = f"2-pillow-{PIL.__version__}"  # another Pillow may make other pixels of the same file
+CHECKED = 64  # images whose CRC is compared whenever a cache is opened
+ROW = np.dtype([("digest", "u1", 16), ("crc", "<u4"), ("readable", "?")])  # digest 0: not made yet
 
 
-T, R = TypeVar("T"), TypeVar("R")
+class CacheError(DataError):
+    """The cache folder is too full or cannot be written."""
 
 
-class NoRoom(DataError):
-    """The folder of the maps is too full or cannot be written."""
-
-
-class Files(NamedTuple):
-    """Image files and what is in them."""
-
-    paths: list[Path]
-    digests: np.ndarray  # uint8 (N, 16), of the bytes of each file
-    content: str  # of all names and bytes, in this order
-
-    def without(self, rows: Collection[int]) -> "Files":
-        """The same files but some."""
-        if not rows:
-            return self
-        kept = [row for row in range(len(self.paths)) if row not in rows]
-        paths, digests = [self.paths[row] for row in kept], self.digests[kept]
-        return Files(paths, digests, _content(paths, digests))
-
-
-class Store(NamedTuple):
-    """Decoded pictures in a read-only memory map."""
+class PixelCache(NamedTuple):
+    """Decoded images in a read-only memory map."""
 
     images: np.ndarray  # uint8 (N, side, side, 3); black where a file cannot be read
     content: str  # of the files that can be read
@@ -65,317 +44,244 @@ class Store(NamedTuple):
     bad: dict[int, str]  # which files cannot be read, and why
 
 
-def open_store(
-    paths: Sequence[Path], side: int, folder: Path, progress: bool = True, spare: float = 0
-) -> Store:
-    """The pictures as uint8 (N, side, side, 3), decoded if they have not been.
+def open_cache(
+    paths: Sequence[Path],
+    side: int,
+    folder: Path,
+    progress: bool = True,
+    max_bad_fraction: float = 0,
+) -> PixelCache:
+    """The images as uint8 (N, side, side, 3), decoded if they have not been.
 
-    A picture is what v2.Resize(side) and v2.CenterCrop(side) make of `read_rgb`. The map lies in
+    An image is what v2.Resize(side) and v2.CenterCrop(side) make of `read_rgb`. The cache lies in
     `folder`; its name holds a hash of the files' names (below their common folder) and bytes. So
     it is found again when the files are elsewhere, and other files never get it. A killed or
-    interrupted making goes on where it was; pictures that another map of this side in `folder`
-    holds are taken from there. Maps of files that are no more stay, and may be deleted.
+    interrupted making goes on where it was; images that another cache of this side in `folder`
+    holds are taken from there. Caches of files that are no more stay, and may be deleted.
 
-    After the pixels the map holds, for each picture, the hash of its file and a CRC-32 of its
-    pixels. On opening, the length, all the hashes, and the CRC of 64 pictures spread over the map
-    are compared; a map that fails is made again. A half-made one is compared throughout.
-    Raises DataError where more than the share `spare` of the images, or all, cannot be read, after
-    all others were decoded, and NoRoom where the map cannot be written.
+    On opening, all digests and the CRC of 64 images spread over the cache are compared; damaged
+    images are made again. Of an unfinished cache every CRC is compared.
+    Raises DataError where more than `max_bad_fraction` of the images, or all, cannot be read, after
+    all others were decoded, and CacheError where the cache cannot be written.
     """
-    files, most = read_files(paths, folder, progress), most_bad(len(paths), spare)
-    path = Path(folder, f"{files.content}-{len(paths)}x{side}-{FORMAT}.pictures")
-    for _ in range(3):  # more than once only where other processes work in the same folder
-        found = _open_whole(path, files, side)
-        if found is not None:
-            images, bad = found
-            refuse_faults(list(bad.values()), most)
-            return Store(images, files.without(bad).content, path, bad)
-        try:
-            _make(path, files, side, most, progress)
-        except FileNotFoundError:  # another process was the first to put it in its place
-            continue
-        except OSError as error:
-            if error.errno == errno.ENOSPC:  # leave room for the checkpoints
-                path.with_suffix(".part").unlink(missing_ok=True)
-            raise NoRoom(_no_room(path.parent, error.strerror or str(error))) from error
-    raise DataError(f"{path}: damaged as soon as it is written; put the cache on another disk")
+    folder = Path(folder)
+    files = read_files(paths, folder, progress)
+    most = most_bad(len(paths), max_bad_fraction)
+    path = folder / f"{files.content}-{len(paths)}x{side}-{FORMAT}.npy"
+    found = _open_finished(path, files, side)
+    if found is None:
+        found = _make_alone(path, files, side, most, progress)
+    refuse_faults(list(found.bad.values()), most)
+    return found
 
 
-def most_bad(count: int, spare: float) -> float:
-    """How many of `count` images may be unreadable: a share of them, and never all."""
-    return min(spare * count, count - 1)
+def most_bad(count: int, max_bad_fraction: float) -> float:
+    """How many of `count` images may be unreadable: a fraction of them, and never all."""
+    return min(max_bad_fraction * count, count - 1)
+
+
+class SoundFiles(NamedTuple):
+    """What a cache would say of files, where there is none."""
+
+    content: str
+    bad: dict[int, str]
 
 
 def read_sound_files(
-    paths: Sequence[Path], folder: Path, progress: bool = True, spare: float = 0
-) -> tuple[str, dict[int, str]]:
-    """What `open_store` says of content and bad files, without a map.
+    paths: Sequence[Path], folder: Path, progress: bool = True, max_bad_fraction: float = 0
+) -> SoundFiles:
+    """What `open_cache` says of content and bad files, without a cache.
 
     Images are decoded only where some may be bad.
     """
     files = read_files(paths, folder, progress)
-    bad = find_unreadable(files.paths, progress) if spare else {}
-    refuse_faults(list(bad.values()), most_bad(len(paths), spare))
-    return files.without(bad).content, bad
+    bad: dict[int, str] = {}
+    if max_bad_fraction:
+        bad = find_unreadable(files.paths, progress)
+    refuse_faults(list(bad.values()), most_bad(len(paths), max_bad_fraction))
+    return SoundFiles(files.without(bad).content, bad)
 
 
 def source_side(paths: Sequence[Path]) -> int:
-    """The shorter side of the first picture that can be read, in pixels."""
+    """The shorter side of the first image that can be read, in pixels."""
     path = next((path for path in paths if not fault_of(path)), paths[0])
     return min(read_rgb(path).size)
 
 
-def fit_picture(path: str | Path, side: int, content: bytes | None = None) -> np.ndarray:
-    """The picture as uint8 (side, side, 3), as a store holds it. Raises DataError."""
+def read_square(path: str | Path, side: int, content: bytes | None = None) -> np.ndarray:
+    """The image as uint8 (side, side, 3), as a cache holds it. Raises DataError."""
     image = read_rgb(path, content)
     return np.asarray(v2.functional.center_crop(v2.functional.resize(image, [side]), [side]))
 
 
-def run_ahead(work: Callable[[T], R], items: Iterable[T], threads: int, ahead: int) -> Iterator[R]:
-    """The results of `work`, in order, with `ahead` items under way in so many threads.
-
-    An error in `work` is raised here. A thread lives for one item: whoever stops asking, and
-    however, leaves none behind.
-    """
-    gate, stop = Semaphore(threads), Event()
-
-    def run(item: T, future: Future) -> None:
-        with gate:
-            try:
-                future.set_result(None if stop.is_set() else work(item))
-            except BaseException as error:
-                future.set_exception(error)
-
-    def start(item: T) -> tuple[Thread, Future]:
-        future: Future = Future()
-        thread = Thread(target=run, args=(item, future), name="facekit")
-        thread.start()
-        return thread, future
-
-    items, waiting = iter(items), deque()
-    try:
-        waiting.extend(map(start, islice(items, ahead)))
-        while waiting:
-            result = waiting[0][1].result()
-            waiting.popleft()[0].join()
-            waiting.extend(map(start, islice(items, 1)))
-            yield result
-            del result  # or it would live until the next is there
-    finally:
-        stop.set()
-        for thread, _ in waiting:
-            thread.join()
+# --- what is there
 
 
-def count_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+class _Arrays(NamedTuple):
+    """The two files of a cache, finished or not."""
 
-
-def _in_blocks(work: Callable, rows: Sequence[int], name: str, progress: bool) -> Iterator:
-    """What `work` makes of blocks of rows, over all cores, with a progress bar."""
-    threads = count_cores()
-    blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
-    with tqdm(total=len(rows), desc=name, disable=not (progress and len(rows))) as bar:
-        for result in run_ahead(work, blocks, threads, 2 * threads):
-            yield result
-            bar.update(min(BLOCK, len(rows) - bar.n))
-
-
-# --- the files
-
-
-def read_files(paths: Sequence[Path], folder: Path, progress: bool = True) -> Files:
-    """The hashes of the files. Those not changed since the last time are not read again.
-
-    What was seen (size and time of change) is remembered in `folder`, if that can be written.
-    Raises DataError for files that cannot be read, or where there are none.
-    """
-    if not paths:
-        raise DataError("there is no picture to read; name at least one image file")
-    paths = [Path(path).absolute() for path in paths]
-    index = Path(folder, f"{_digest(*map(os.fsencode, paths)).hex()}.index")
-    old, new = _load_index(index, len(paths)), np.zeros(len(paths), SEEN)
-    started = time.time_ns()
-    new["size"], new["time"] = zip(*map(_size_and_time, paths), strict=True)
-    changed = (old["size"] != new["size"]) | (old["time"] != new["time"])
-    new["digest"] = old["digest"]
-    faults: list[str] = []
-    read = partial(_read_digests, paths, new["digest"])
-    for found in _in_blocks(read, np.flatnonzero(changed).tolist(), "reading images", progress):
-        faults += found
-    refuse_faults(faults)
-    new["time"][new["time"] > started - FRESH] = -1
-    if changed.any():
-        _save_index(index, new)
-    return Files(paths, new["digest"], _content(paths, new["digest"]))
-
-
-def _digest(*parts: bytes) -> bytes:
-    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return -1, -1  # reading it will say why
-    return found.st_size, found.st_mtime_ns
-
-
-def _read_digests(paths: list[Path], digests: np.ndarray, rows: Sequence[int]) -> list[str]:
-    """Fill in the hashes of some files; the errors of those that cannot be read."""
-    faults = []
-    for row in rows:
-        try:
-            digests[row] = np.frombuffer(_digest(paths[row].read_bytes()), np.uint8)
-        except OSError as error:
-            reason = "no such file" if error.errno == errno.ENOENT else error.strerror
-            faults.append(f"{paths[row]}: {reason}")
-    return faults
-
-
-def _content(paths: list[Path], digests: np.ndarray) -> str:
-    start = len(os.path.commonpath([path.parent for path in paths]))
-    below = (os.fsencode(path.as_posix()[start:].lstrip("/")) for path in paths)
-    return _digest(*below, digests.tobytes()).hex()
-
-
-def _load_index(index: Path, count: int) -> np.ndarray:
-    """What was seen the last time; rows like no file's where that is not known."""
-    if index.is_file():
-        content = index.read_bytes()
-        if content[:16] == _digest(content[16:]) and len(content) == 16 + count * SEEN.itemsize:
-            return np.frombuffer(content, SEEN, offset=16)
-    nothing = np.zeros(count, SEEN)
-    nothing["size"] = -2
-    return nothing
-
-
-def _save_index(index: Path, seen: np.ndarray) -> None:
-    with suppress(OSError):  # without it, the next opening takes longer
-        index.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(index, _digest(seen.tobytes()) + seen.tobytes())
-
-
-# --- the map: all pixels, then a record for each picture
-
-
-class _Map(NamedTuple):
     images: np.ndarray  # uint8 (N, side, side, 3)
-    records: np.ndarray  # (N,) of RECORD
+    rows: np.ndarray  # (N,) of ROW
 
     def holds(self, row: int, digest: np.ndarray) -> bool:
-        """Whether the picture of that file is there, undamaged."""
-        record = self.records[row]
-        same = np.array_equal(record["digest"], digest)
-        return same and zlib.crc32(self.images[row]) == record["checksum"]
+        """Whether the image of that file is there, undamaged."""
+        found = self.rows[row]
+        same_file = found["readable"] and np.array_equal(found["digest"], digest)
+        return bool(same_file) and zlib.crc32(self.images[row]) == found["crc"]
 
-    def marked(self) -> np.ndarray:
-        """Whether each row is of a file that could not be decoded: (N,) of bool."""
-        return self.records["checksum"] == _mark(self.images.shape[1])
-
-    def pictures(self) -> list[int]:
-        """The rows that hold a picture, if they are undamaged."""
-        return np.flatnonzero(self.records["digest"].any(1) & ~self.marked()).tolist()
+    def held(self) -> list[int]:
+        """The rows that hold an image, if they are undamaged."""
+        return np.flatnonzero(self.rows["readable"]).tolist()
 
 
-def _open_map(path: Path, side: int) -> _Map | None:
-    """A map, whole or not; None where there is none of that side."""
+def _open_arrays(path: Path, digests: Path, side: int) -> _Arrays | None:
+    """The two files of a cache as read-only memory maps; None where they are none of this side."""
+    images = _load(path)
+    rows = _load(digests)
+    if images is None or rows is None or rows.dtype != ROW or rows.ndim != 1:
+        return None
+    if images.dtype != np.uint8 or images.shape != (len(rows), side, side, 3):
+        return None
+    return _Arrays(np.asarray(images), np.asarray(rows))
+
+
+def _load(path: Path) -> np.memmap | None:
     try:
-        with path.open("rb") as file:
-            return _map(file, side)
-    except OSError:
+        return np.load(path, mmap_mode="r")
+    except Exception:  # there is none, or its bytes are damaged, which may raise almost anything
         return None
 
 
-def _map(file: BinaryIO, side: int) -> _Map | None:
-    """The map in an open file; None where its length is not one of that side."""
-    picture = side * side * 3
-    count, rest = divmod(os.fstat(file.fileno()).st_size, picture + RECORD.itemsize)
-    if rest or not count:
+def _finished(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.digests.npy")
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.unfinished.npy")
+
+
+def _images_of(digests: Path) -> Path:
+    return digests.with_name(f"{Path(digests.stem).stem}.npy")
+
+
+def _open_finished(path: Path, files: Files, side: int) -> PixelCache | None:
+    """A finished, undamaged cache; None where it has to be made or mended.
+
+    Files marked as bad have to be so still.
+    """
+    digests = files.digests
+    found = _open_arrays(path, _finished(path), side)
+    if found is None or not np.array_equal(found.rows["digest"], digests):
         return None
-    images = np.memmap(file, np.uint8, "r", shape=(count, side, side, 3))
-    records = np.memmap(file, RECORD, "r", offset=count * picture, shape=(count,))
-    return _Map(images, records)
+    bad = {}
+    for row in np.flatnonzero(~found.rows["readable"]).tolist():
+        bad[row] = fault_of(files.paths[row])
+        if not bad[row]:
+            return None
+    for row in np.linspace(0, len(digests) - 1, min(CHECKED, len(digests))).astype(int).tolist():
+        if row not in bad and not found.holds(row, digests[row]):
+            return None
+    return PixelCache(found.images, files.without(bad).content, path, bad)
 
 
-def _mark(side: int) -> int:
-    """The checksum that stands for "cannot be decoded": not the one of the black pixels there."""
-    return zlib.crc32(bytes(side * side * 3)) ^ 0xFFFFFFFF
+# --- making it
 
 
-def _open_whole(path: Path, files: Files, side: int) -> tuple[np.ndarray, dict[int, str]] | None:
-    """The pictures of a whole map, and which files are bad: still so, or it is made again."""
-    found, digests = _open_map(path, side), files.digests
-    if found is None or not np.array_equal(found.records["digest"], digests):
-        return None
-    bad = {row: fault_of(files.paths[row]) for row in np.flatnonzero(found.marked()).tolist()}
-    rows = np.linspace(0, len(digests) - 1, min(CHECKED, len(digests))).astype(int)
-    sound = all(found.holds(row, digests[row]) for row in rows.tolist() if row not in bad)
-    return (found.images, bad) if sound and all(bad.values()) else None
+def _make_alone(path: Path, files: Files, side: int, most: float, progress: bool) -> PixelCache:
+    """Make the cache, one process at a time in a folder; the others wait and find it made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / "cache.lock"):
+            if _open_finished(path, files, side) is None:
+                _make(path, files, side, most, progress)
+            found = _open_finished(path, files, side)
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+        if getattr(error, "errno", None) == errno.ENOSPC:  # leave room for the checkpoints
+            path.unlink(missing_ok=True)
+            _unfinished(path).unlink(missing_ok=True)
+        raise _cannot_write(path.parent, getattr(error, "strerror", "") or str(error)) from error
+    if found is None:
+        raise DataError(f"{path}: damaged as soon as it is written; put the cache on another disk")
+    return found
+
+
+class _Decoded(NamedTuple):
+    row: int
+    pixels: np.ndarray  # uint8 (side, side, 3)
+    fault: str  # "" where the file could be read
+
+
+class _RowFile:
+    """A .npy file that is written row by row.
+
+    Not through its memory map: on a full disk that would kill the process, and writing to a file
+    is an OSError.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self.array = _load(path)
+        if self.array is None or (self.array.dtype, self.array.shape) != (dtype, shape):
+            path.unlink(missing_ok=True)  # whoever has the old one open keeps it
+            open_memmap(path, "w+", dtype, shape)  # zeros, which take up no room yet
+            self.array = np.load(path, mmap_mode="r")
+        self.file = path.open("r+b")
+
+    def write(self, row: int, values: np.ndarray) -> None:
+        """Flushed, so that a killed process leaves no digest without its pixels."""
+        self.file.seek(self.array.offset + row * self.array.strides[0])
+        self.file.write(values.tobytes())
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close it once it is on the disk, whatever happens to the power then."""
+        os.fsync(self.file.fileno())
+        self.file.close()
 
 
 def _make(path: Path, files: Files, side: int, most: float, progress: bool) -> None:
-    """Make the map, or the rest of it, and put it in its place; so many files may be bad.
-
-    Two processes may be at it at once: both write the same bytes to the same places, and the
-    second finds the file moved away (FileNotFoundError).
-    """
-    part, picture = path.with_suffix(".part"), side * side * 3
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(part, len(files.paths) * (picture + RECORD.itemsize))
-    part.touch()
-    bad: dict[int, str] = {}
-    with part.open("r+b") as file:
-        file.truncate(len(files.paths) * (picture + RECORD.itemsize))
-        # Mapped by the open file: another process may give its name away at any moment.
-        made = partial(_make_pictures, files, side, _map(file, side), _others(part, side))
-        rows = range(len(files.paths))
-        black = np.zeros((side, side, 3), np.uint8)
-        for pictures, faults in _in_blocks(made, rows, "decoding images", progress):
-            bad |= faults
-            marked = [(row, black, _mark(side)) for row in faults]
-            for row, pixels, checksum in pictures + marked:
-                _write(file, row * picture, pixels)
-                place = len(rows) * picture + row * RECORD.itemsize
-                _write(file, place, np.array((files.digests[row], checksum), RECORD))
-        os.fsync(file.fileno())
-        refuse_faults(list(bad.values()), most)
-        if not os.path.samestat(os.fstat(file.fileno()), part.stat()):
-            raise FileNotFoundError(part)  # a third process begins anew under this name
-    os.replace(part, path)
-    _clear(path, files.digests, side)
+    """Make the cache or what it lacks. DataError where more than `most` files are bad."""
+    count = len(files.paths)
+    _check_room(path, count * (side * side * 3 + ROW.itemsize))
+    if _finished(path).exists():  # but damaged
+        os.replace(_finished(path), _unfinished(path))
+    faults = []
+    with (
+        closing(_RowFile(path, np.dtype(np.uint8), (count, side, side, 3))) as images,
+        closing(_RowFile(_unfinished(path), ROW, (count,))) as rows,
+    ):
+        made = _Arrays(np.asarray(images.array), np.asarray(rows.array))
+        decode = partial(_decode_missing, files, side, made, _find_others(path, side))
+        for block in in_blocks(decode, count, "decoding images", progress):
+            for row, pixels, fault in block:
+                images.write(row, pixels)
+                state = (files.digests[row], zlib.crc32(pixels), not fault)
+                rows.write(row, np.array(state, ROW))
+                if fault:
+                    faults.append(fault)
+    refuse_faults(faults, most)
+    os.replace(_unfinished(path), _finished(path))
+    _delete_needless(path, files, side)
 
 
-def _write(file: BinaryIO, place: int, values: np.ndarray) -> None:
-    """Flushed, so that a killed process leaves no record without its pixels."""
-    file.seek(place)
-    file.write(values.tobytes())
-    file.flush()
-
-
-def _make_pictures(
-    files: Files, side: int, part: _Map, others: dict, rows: Sequence[int]
-) -> tuple[list[tuple[int, np.ndarray, int]], dict[int, str]]:
-    """Row, pixels and checksum of pictures that the half-made map lacks; which files are bad."""
-    pictures, faults = [], {}
-    for row in rows:
+def _decode_missing(
+    files: Files, side: int, made: _Arrays, others: dict, block: range
+) -> list[_Decoded]:
+    """The images of a block that the cache lacks, from another cache or decoded."""
+    found = []
+    for row in block:
         digest = files.digests[row]
-        other, place = others.get(digest.tobytes(), (None, 0))
-        if part.holds(row, digest):
+        if made.holds(row, digest):
             continue
-        if other and other.holds(place, digest):
-            pictures.append((row, other.images[place], other.records["checksum"][place]))
+        other, place = others.get(digest.tobytes(), (None, 0))
+        if other is not None and other.holds(place, digest):
+            found.append(_Decoded(row, other.images[place], ""))
             continue
         content = _read_again(files.paths[row], digest)
         try:
-            pixels = fit_picture(files.paths[row], side, content)
+            found.append(_Decoded(row, read_square(files.paths[row], side, content), ""))
         except DataError as error:
-            faults[row] = str(error)
-        else:
-            pictures.append((row, pixels, zlib.crc32(pixels)))
-    return pictures, faults
+            found.append(_Decoded(row, np.zeros((side, side, 3), np.uint8), str(error)))
+    return found
 
 
 def _read_again(path: Path, digest: np.ndarray) -> bytes:
@@ -384,39 +290,53 @@ def _read_again(path: Path, digest: np.ndarray) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
-    if _digest(content) != digest.tobytes():
+    if digest_of(content) != digest.tobytes():
         raise DataError(f"{path}: changed while the images were being read; start again")
     return content
 
 
-def _others(part: Path, side: int) -> dict[bytes, tuple[_Map, int]]:
-    """Where the other maps of this side hold which file's picture, those half-made included."""
-    found: dict[bytes, tuple[_Map, int]] = {}
-    for path in sorted(part.parent.glob(f"*x{side}-{FORMAT}.*")):
-        other = _open_map(path, side) if path != part else None
-        for row in other.pictures() if other else ():
-            found.setdefault(other.records["digest"][row].tobytes(), (other, row))
+def _other_caches(path: Path, side: int) -> dict[Path, _Arrays]:
+    """The other caches of this side in the folder, by the file with their digests."""
+    found = {}
+    for digests in sorted(path.parent.glob(f"*x{side}-{FORMAT}.*.npy")):
+        arrays = _open_arrays(_images_of(digests), digests, side)
+        if arrays is not None and _images_of(digests) != path:
+            found[digests] = arrays
     return found
 
 
-def _clear(path: Path, digests: np.ndarray, side: int) -> None:
-    """Delete half-made maps, of files since replaced, say, that hold nothing but what is here."""
-    here = {digest.tobytes() for digest in digests}
-    for part in path.parent.glob(f"*x{side}-{FORMAT}.part"):
-        found = _open_map(part, side)
-        held = found.records["digest"][found.pictures()] if found else ()
-        if len(held) and here.issuperset(digest.tobytes() for digest in held):
+def _find_others(path: Path, side: int) -> dict[bytes, tuple[_Arrays, int]]:
+    """Where the other caches of this side hold which file's image, the unfinished included."""
+    found: dict[bytes, tuple[_Arrays, int]] = {}
+    for other in _other_caches(path, side).values():
+        for row in other.held():
+            found.setdefault(other.rows["digest"][row].tobytes(), (other, row))
+    return found
+
+
+def _delete_needless(path: Path, files: Files, side: int) -> None:
+    """Delete unfinished caches (of files since replaced, say) that hold only what is here."""
+    here = {digest.tobytes() for digest in files.digests}
+    for digests, other in _other_caches(path, side).items():
+        held = [other.rows["digest"][row].tobytes() for row in other.held()]
+        if ".unfinished" in digests.name and held and here.issuperset(held):
             with suppress(OSError):
-                part.unlink()
+                digests.unlink()
+                _images_of(digests).unlink()
 
 
-def _check_room(part: Path, needed: int) -> None:
-    """Raise NoRoom unless the map will fit beside a tenth of its size for other things."""
-    there = getattr(part.stat(), "st_blocks", 0) * 512 if part.exists() else 0
-    free = shutil.disk_usage(part.parent).free
+def _check_room(path: Path, needed: int) -> None:
+    """Raise CacheError unless the cache will fit beside a tenth of its size for other things."""
+    there = 0
+    if path.exists():
+        there = getattr(path.stat(), "st_blocks", 0) * 512
+    free = shutil.disk_usage(path.parent).free
     if free < 1.1 * needed - there:
-        raise NoRoom(_no_room(part.parent, f"{free / 1e6:.0f} MB free, {needed / 1e6:.0f} needed"))
+        reason = f"{free / 1e6:.0f} MB free, {needed / 1e6:.0f} needed"
+        raise _cannot_write(path.parent, reason)
 
 
-def _no_room(folder: Path, reason: str) -> str:
-    return f"{folder}: no room for decoded images ({reason}); set FACEKIT_CACHE to another folder"
+def _cannot_write(folder: Path, reason: str) -> CacheError:
+    return CacheError(
+        f"{folder}: no room for decoded images ({reason}); set FACEKIT_CACHE to another folder"
+    )

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from facekit import ablations, augment_gpu, layout, optim, plots
 from facekit.augment import NOTHING, Augment, Preprocess, only
-from facekit.changes import draw
+from facekit.changes import sample_params
 from facekit.layout import CourseData
 from facekit.models import blocks, heads, summary
 from facekit.panel import describe_threshold as describe_threshold
@@ -132,9 +132,9 @@ def changed(
     size = preprocess.size
     pixels = torch.from_numpy(np.array(ImageOps.fit(image, (size, size))))
     keys = [(epoch, 0) for epoch in range(epochs)]
-    changes = draw(augment, preprocess, size, 0, keys)
+    params = sample_params(augment, preprocess, size, 0, keys)
     return preprocess.invert(
-        augment_gpu.apply(pixels.expand(epochs, size, size, 3), changes, preprocess)
+        augment_gpu.apply(pixels.expand(epochs, size, size, 3), params, preprocess)
     )
 
 

@@ -14,11 +14,11 @@ from torchvision.transforms.v2 import functional as F
 
 from facekit import augment_cpu, augment_gpu
 from facekit.augment import GREY_LEVEL, MEAN, NOTHING, STD, Augment, Preprocess, only, preview
-from facekit.changes import Changes, draw
+from facekit.changes import TransformParams, sample_params
 from facekit.order import random_numbers
 
 
-def picture(width: int = 48, height: int = 48) -> Image.Image:
+def image(width: int = 48, height: int = 48) -> Image.Image:
     """Smooth in both directions and different in every channel: no symmetry to hide behind."""
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     planes = (x, y**2, 0.5 + 0.5 * np.sin(5 * x + 3 * y))
@@ -41,18 +41,18 @@ def plain(image: Image.Image, size: int) -> np.ndarray:
 @pytest.mark.parametrize("sides", [(48, 48), (64, 40), (40, 64), (33, 100), (20, 20)])
 @pytest.mark.parametrize("size", [24, 32])
 def test_the_transform_is_resize_crop_and_scale(sides, size):
-    found = Preprocess(size).transform()(picture(*sides))
+    found = Preprocess(size).transform()(image(*sides))
     assert found.dtype == torch.float32
     assert found.shape == (3, size, size)
-    np.testing.assert_allclose(found.numpy(), plain(picture(*sides), size), atol=1e-3)
+    np.testing.assert_allclose(found.numpy(), plain(image(*sides), size), atol=1e-3)
 
 
 def test_the_transform_gives_the_same_every_time():
     transform = Preprocess(32).transform()
-    first = transform(picture())
+    first = transform(image())
     torch.manual_seed(1)
-    assert torch.equal(transform(picture()), first)
-    assert torch.equal(Preprocess(32).transform()(picture()), first)
+    assert torch.equal(transform(image()), first)
+    assert torch.equal(Preprocess(32).transform()(image()), first)
 
 
 def test_black_and_white_become_minus_two_and_two():
@@ -82,10 +82,10 @@ def test_preprocess_survives_a_checkpoint():
 @pytest.mark.parametrize(("side", "size"), [(48, 48), (48, 32), (32, 48), (225, 64)])
 def test_with_everything_off_training_sees_only_the_resize(side, size):
     preprocess = Preprocess(size)
-    training, expected = preprocess.training(NOTHING), preprocess.transform()(picture(side, side))
+    training, expected = preprocess.training(NOTHING), preprocess.transform()(image(side, side))
     for seed in range(10):
         with random_numbers(seed):
-            torch.testing.assert_close(training(picture(side, side)), expected)
+            torch.testing.assert_close(training(image(side, side)), expected)
 
 
 STRENGTHS = {
@@ -95,19 +95,19 @@ STRENGTHS = {
 
 
 @pytest.mark.parametrize("change", STRENGTHS)
-def test_each_change_changes_the_picture(change):
+def test_each_change_changes_the_image(change):
     preprocess = Preprocess(32)
-    expected = preprocess.transform()(picture())
+    expected = preprocess.transform()(image())
     with random_numbers(3):
-        seen = preprocess.training(only(**{change: STRENGTHS[change]}))(picture())
+        seen = preprocess.training(only(**{change: STRENGTHS[change]}))(image())
     assert (seen - expected).abs().max() > 0.1
 
 
 def test_a_certain_flip_is_the_mirror_image():
     preprocess = Preprocess(48)
     only_flip = Augment(crop_scale=1.0, flip=1.0, rotation=0, jitter=0, grey=0, erasing=0)
-    seen = preprocess.training(only_flip)(picture())
-    torch.testing.assert_close(seen, preprocess.transform()(picture()).flip(-1))
+    seen = preprocess.training(only_flip)(image())
+    torch.testing.assert_close(seen, preprocess.transform()(image()).flip(-1))
 
 
 def test_nobody_ever_stands_on_their_head():
@@ -142,49 +142,49 @@ def test_rotation_uncovers_grey_corners():
     assert (seen[:, 16, 16] == 1).all()
 
 
-def test_grey_pictures_have_equal_channels():
+def test_grey_images_have_equal_channels():
     grey = Augment(crop_scale=1.0, flip=0, rotation=0, jitter=0, grey=1.0, erasing=0)
-    seen = Preprocess(32).training(grey)(picture())
+    seen = Preprocess(32).training(grey)(image())
     torch.testing.assert_close(seen[0], seen[1])
     torch.testing.assert_close(seen[1], seen[2])
 
 
 @pytest.mark.parametrize("sides", [(48, 48), (64, 40), (17, 90)])
 @pytest.mark.parametrize("size", [16, 33])
-def test_training_pictures_are_float_squares_of_the_size(sides, size):
+def test_training_images_are_float_squares_of_the_size(sides, size):
     transform = Preprocess(size).training(Augment(erasing=1.0, grey=0.5))
     for seed in range(5):
         with random_numbers(seed):
-            seen = transform(picture(*sides))
+            seen = transform(image(*sides))
         assert seen.shape == (3, size, size)
         assert seen.dtype == torch.float32
         assert seen.isfinite().all()
         assert seen.abs().max() <= 2
 
 
-def test_equal_random_numbers_give_equal_pictures_and_others_do_not():
+def test_equal_random_numbers_give_equal_images_and_others_do_not():
     transform = Preprocess(32).training(Augment())
     seen = []
     for seed in (1, 1, 2):
         with random_numbers(seed):
-            seen.append(transform(picture()))
+            seen.append(transform(image()))
     assert torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[0], seen[2])
 
 
 def test_a_preview_is_in_true_colours_and_repeatable():
-    first, again = (preview(picture(), Preprocess(24), Augment(), 6) for _ in range(2))
+    first, again = (preview(image(), Preprocess(24), Augment(), 6) for _ in range(2))
     assert torch.equal(first, again)
     assert first.shape == (6, 3, 24, 24)
     assert 0 <= first.min() < first.max() <= 1
     assert not torch.equal(first[0], first[1])
-    assert not torch.equal(preview(picture(), Preprocess(24), Augment(), 6, seed=1), first)
-    still = preview(picture(), Preprocess(48), NOTHING, 2)
-    true = torch.tensor(np.asarray(picture())).permute(2, 0, 1) / 255
+    assert not torch.equal(preview(image(), Preprocess(24), Augment(), 6, seed=1), first)
+    still = preview(image(), Preprocess(48), NOTHING, 2)
+    true = torch.tensor(np.asarray(image())).permute(2, 0, 1) / 255
     torch.testing.assert_close(still, true.expand(2, -1, -1, -1), atol=1e-6, rtol=0)
 
 
-# The two back ends. A smooth picture: neighbours differ by few grey levels, so that places which
+# The two back ends. A smooth image: neighbours differ by few grey levels, so that places which
 # are a fraction of a pixel off give nearly the same.
 
 ALL = Augment(shift=0.1, shear=5, random_steps=2, blur=0.5)
@@ -194,57 +194,58 @@ GREY = (GREY_LEVEL,) * 3
 
 
 def stored(count: int, side: int) -> np.ndarray:
-    """Smooth pictures that are all different: uint8 (count, side, side, 3)."""
+    """Smooth images that are all different: uint8 (count, side, side, 3)."""
     waves = np.random.default_rng(2).uniform(0.5, 2.5, (count, 3, 2))
     y, x = np.mgrid[:side, :side] * (2 * np.pi / side)
     phase = waves[..., :1, None] * x + waves[..., 1:, None] * y  # (count, 3, side, side)
     return (128 + 100 * np.sin(phase)).round().astype(np.uint8).transpose(0, 2, 3, 1).copy()
 
 
-def changed(back_end, pictures: np.ndarray, changes: Changes, size: int) -> torch.Tensor:
+def changed(back_end, images: np.ndarray, params: TransformParams, size: int) -> torch.Tensor:
     """In grey levels, (B, 3, size, size)."""
-    seen = back_end.apply(torch.from_numpy(pictures), changes, Preprocess(size))
+    seen = back_end.apply(torch.from_numpy(images), params, Preprocess(size))
     assert seen.dtype == torch.float32
-    assert seen.shape == (len(pictures), 3, size, size)
+    assert seen.shape == (len(images), 3, size, size)
     assert seen.is_contiguous(memory_format=torch.channels_last)
     return (seen * 0.25 + 0.5) * 255
 
 
-def drawn(augment: Augment, count: int, side: int, size: int, seed: int = 0) -> Changes:
-    return draw(augment, Preprocess(size), side, seed, [(1, index) for index in range(count)])
+def drawn(augment: Augment, count: int, side: int, size: int, seed: int = 0) -> TransformParams:
+    keys = [(1, index) for index in range(count)]
+    return sample_params(augment, Preprocess(size), side, seed, keys)
 
 
 @pytest.mark.parametrize("back_end", BOTH)
 @pytest.mark.parametrize("size", [16, 40])
 def test_with_everything_off_both_give_the_stored_pixels(back_end, size):
-    pictures = np.random.default_rng(0).integers(0, 256, (11, size, size, 3), dtype=np.uint8)
-    found = changed(back_end, pictures, drawn(NOTHING, 11, size, size), size)
-    expected = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    images = np.random.default_rng(0).integers(0, 256, (11, size, size, 3), dtype=np.uint8)
+    found = changed(back_end, images, drawn(NOTHING, 11, size, size), size)
+    expected = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("back_end", BOTH)
 @pytest.mark.parametrize(("side", "size"), [(128, 112), (64, 32), (40, 39)])
 def test_with_everything_off_a_larger_store_is_resized(back_end, side, size):
-    pictures = stored(5, side)
-    found = changed(back_end, pictures, drawn(NOTHING, 5, side, size), size)
-    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    images = stored(5, side)
+    found = changed(back_end, images, drawn(NOTHING, 5, side, size), size)
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     expected = nn_functional.interpolate(planes, (size, size), mode="bilinear")
-    limit = 0.02 if back_end is augment_gpu else max(map(opencv_limit, pictures))
+    limit = 0.02 if back_end is augment_gpu else max(map(opencv_limit, images))
     torch.testing.assert_close(found, expected, atol=limit, rtol=0)
 
 
-def in_a_plain(picture: np.ndarray) -> np.ndarray:
+def in_a_plain(image: np.ndarray) -> np.ndarray:
     """With as much grey around it as it is wide."""
-    side = len(picture)
+    side = len(image)
     result = np.full((3 * side, 3 * side, 3), float(GREY_LEVEL))
-    result[side : 2 * side, side : 2 * side] = picture
+    result[side : 2 * side, side : 2 * side] = image
     return result
 
 
-def by_hand(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+def by_hand(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Bilinear sampling in a grey plain, one pixel after the other."""
-    side, around = len(picture), in_a_plain(picture)
+    side, around = len(image), in_a_plain(image)
     result = np.full((size, size, 3), float(GREY_LEVEL))
     for row in range(size):
         for column in range(size):
@@ -258,9 +259,9 @@ def by_hand(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return result
 
 
-def opencv_limit(picture: np.ndarray) -> float:
+def opencv_limit(image: np.ndarray) -> float:
     """OpenCV places a pixel to 1/32, at most 1/64 off along both axes, and gives whole levels."""
-    step = max(np.abs(np.diff(in_a_plain(picture), axis=axis)).max() for axis in (0, 1))
+    step = max(np.abs(np.diff(in_a_plain(image), axis=axis)).max() for axis in (0, 1))
     return 2 * step / 64 + 0.51
 
 
@@ -268,45 +269,45 @@ def opencv_limit(picture: np.ndarray) -> float:
 @pytest.mark.parametrize(("side", "size"), [(32, 24), (24, 32)])
 def test_the_warp_is_bilinear_sampling(back_end, side, size):
     turned = Augment(0.5, 0.5, 30, 0, 0, 0, shift=0.2, shear=20)
-    changes, pictures = drawn(turned, 6, side, size), stored(6, side)
-    found = changed(back_end, pictures, changes, size).permute(0, 2, 3, 1).numpy()
+    params, images = drawn(turned, 6, side, size), stored(6, side)
+    found = changed(back_end, images, params, size).permute(0, 2, 3, 1).numpy()
     for number in range(6):
-        expected = by_hand(pictures[number], changes.matrix[number].numpy(), size)
-        limit = 0.02 if back_end is augment_gpu else opencv_limit(pictures[number])
+        expected = by_hand(images[number], params.matrix[number].numpy(), size)
+        limit = 0.02 if back_end is augment_gpu else opencv_limit(images[number])
         assert np.abs(found[number] - expected).max() < limit
 
 
 @pytest.mark.parametrize("back_end", BOTH)
 def test_crop_and_flip_are_torchvisions(back_end):
     side, size = 60, 32
-    changes, pictures = drawn(only(crop_scale=0.4, flip=0.5), 20, side, size), stored(20, side)
-    found = changed(back_end, pictures, changes, size)
-    for number, matrix in enumerate(changes.matrix.double()):
+    params, images = drawn(only(crop_scale=0.4, flip=0.5), 20, side, size), stored(20, side)
+    found = changed(back_end, images, params, size)
+    for number, matrix in enumerate(params.matrix.double()):
         width, height = (size * matrix[0, 0].abs()).item(), (size * matrix[1, 1]).item()
         first = matrix[0] @ torch.tensor([size - 1.0 if matrix[0, 0] < 0 else 0, 0, 1]).double()
         left, top = first + 0.5 - width / size / 2, matrix[1, 2] + 0.5 - height / size / 2
         box = [round(float(edge)) for edge in (top, left, height, width)]
-        plane = torch.from_numpy(pictures[number]).permute(2, 0, 1).float()
+        plane = torch.from_numpy(images[number]).permute(2, 0, 1).float()
         expected = F.resized_crop(plane, *box, [size, size], antialias=False)
         if matrix[0, 0] < 0:
             expected = F.horizontal_flip(expected)
-        # Beyond its outermost pixels a picture is grey here and goes on for torchvision.
+        # Beyond its outermost pixels an image is grey here and goes on for torchvision.
         difference = (found[number] - expected).abs()[:, 1:-1, 1:-1].max()
-        assert difference < (0.02 if back_end is augment_gpu else opencv_limit(pictures[number]))
+        assert difference < (0.02 if back_end is augment_gpu else opencv_limit(images[number]))
 
 
 @pytest.mark.parametrize("back_end", BOTH)
 @pytest.mark.parametrize("augment", [only(rotation=40.0), only(shift=0.3), only(shear=30.0)])
 def test_rotation_shift_and_shear_are_torchvisions(back_end, augment):
     side = 48
-    changes, pictures = drawn(augment, 12, side, side), stored(12, side)
-    found = changed(back_end, pictures, changes, side)
-    for number, matrix in enumerate(changes.matrix.double()):
+    params, images = drawn(augment, 12, side, side), stored(12, side)
+    found = changed(back_end, images, params, side)
+    for number, matrix in enumerate(params.matrix.double()):
         angle = torch.rad2deg(torch.atan2(matrix[1, 0], matrix[0, 0])).item()
         shear = torch.rad2deg(torch.atan(matrix[0, 1])).item() if augment.shear else 0.0
         moved = [-x for x in matrix[:, 2].tolist()] if augment.shift else [0.0, 0.0]
         expected = F.affine(
-            torch.from_numpy(pictures[number]).permute(2, 0, 1).float(), -angle, moved, 1.0,
+            torch.from_numpy(images[number]).permute(2, 0, 1).float(), -angle, moved, 1.0,
             [shear, 0.0], InterpolationMode.BILINEAR, list(GREY),
         )  # fmt: skip
         places = torch.stack(torch.meshgrid(*2 * [torch.arange(side)], indexing="xy"))
@@ -314,21 +315,21 @@ def test_rotation_shift_and_shear_are_torchvisions(back_end, augment):
         inside = ((places >= 0) & (places <= side - 1)).all(0)
         beyond = ((places < -1) | (places > side)).any(0)  # at the rim torchvision fades otherwise
         difference = (found[number] - expected).abs()
-        limit = 0.05 if back_end is augment_gpu else opencv_limit(pictures[number])
+        limit = 0.05 if back_end is augment_gpu else opencv_limit(images[number])
         assert inside.float().mean() > 0.3
         assert difference[:, inside].max() < limit
         assert not beyond.any() or difference[:, beyond].max() < 1e-3
 
 
 @pytest.mark.parametrize("back_end", BOTH)
-def test_the_colours_are_torchvisions_on_pictures_without_clipping(back_end):
-    changes = drawn(only(jitter=0.3, grey=0.2), 20, 32, 32)
-    pictures = (stored(20, 32) // 4 + 80).astype(np.uint8)
-    found = changed(back_end, pictures, changes, 32)
-    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+def test_the_colours_are_torchvisions_image_transformss_without_clipping(back_end):
+    params = drawn(only(jitter=0.3, grey=0.2), 20, 32, 32)
+    images = (stored(20, 32) // 4 + 80).astype(np.uint8)
+    found = changed(back_end, images, params, 32)
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     mean = planes.mean((2, 3))
-    expected = torch.einsum("bij,bjhw->bihw", changes.colour, planes)
-    expected = expected + torch.einsum("bij,bj->bi", changes.of_mean, mean)[:, :, None, None]
+    expected = torch.einsum("bij,bjhw->bihw", params.colour, planes)
+    expected = expected + torch.einsum("bij,bj->bi", params.of_mean, mean)[:, :, None, None]
     assert 0 <= expected.min() < expected.max() <= 255
     limit = 0.9 if back_end is augment_cpu else 1e-3  # 8 bits, and matrices of 10 bits
     torch.testing.assert_close(found, expected, atol=limit, rtol=0)
@@ -336,8 +337,8 @@ def test_the_colours_are_torchvisions_on_pictures_without_clipping(back_end):
 
 @pytest.mark.parametrize("back_end", BOTH)
 def test_colours_stop_at_black_and_white(back_end):
-    pictures = np.random.default_rng(1).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
-    found = changed(back_end, pictures, drawn(only(jitter=0.9), 9, 16, 16), 16)
+    images = np.random.default_rng(1).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
+    found = changed(back_end, images, drawn(only(jitter=0.9), 9, 16, 16), 16)
     assert found.min() == 0
     assert found.max() == 255
 
@@ -345,23 +346,23 @@ def test_colours_stop_at_black_and_white(back_end):
 @pytest.mark.parametrize("back_end", BOTH)
 @pytest.mark.parametrize(("limit", "bits"), [(100.0, 8.0), (256.0, 4.0), (37.5, 5.0)])
 def test_solarize_and_posterize_are_torchvisions(back_end, limit, bits):
-    pictures = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    changes = drawn(NOTHING, 2, 16, 16)
-    changes.solarize[0], changes.posterize[0] = limit, bits
-    found = changed(back_end, pictures, changes, 16).round()
-    planes = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    images = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    params = drawn(NOTHING, 2, 16, 16)
+    params.solarize[0], params.posterize[0] = limit, bits
+    found = changed(back_end, images, params, 16).round()
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2)
     expected = F.posterize(F.solarize(planes[0], limit) if limit < 256 else planes[0], int(bits))
     assert torch.equal(found, torch.stack([expected, planes[1]]).float())
 
 
 @pytest.mark.parametrize("back_end", BOTH)
 def test_the_blur_is_torchvisions(back_end):
-    changes, pictures = drawn(only(blur=0.6), 10, 40, 40), stored(10, 40)
-    pictures[:, ::2] //= 2
-    found = changed(back_end, pictures, changes, 40)
-    assert 0 < (changes.blur > 0).sum() < 10
-    for number, sigma in enumerate(changes.blur.tolist()):
-        plane = torch.from_numpy(pictures[number]).permute(2, 0, 1).float()
+    params, images = drawn(only(blur=0.6), 10, 40, 40), stored(10, 40)
+    images[:, ::2] //= 2
+    found = changed(back_end, images, params, 40)
+    assert 0 < (params.blur > 0).sum() < 10
+    for number, sigma in enumerate(params.blur.tolist()):
+        plane = torch.from_numpy(images[number]).permute(2, 0, 1).float()
         expected = F.gaussian_blur(plane, [13, 13], [sigma, sigma]) if sigma else plane
         limit = 1.5 if back_end is augment_cpu else 1e-2  # 8 bits and a kernel of 8 bits
         torch.testing.assert_close(found[number], expected, atol=limit, rtol=0)
@@ -370,37 +371,37 @@ def test_the_blur_is_torchvisions(back_end):
 @pytest.mark.parametrize("back_end", BOTH)
 def test_what_is_erased_becomes_the_mean_colour(back_end):
     preprocess = Preprocess(32, (0.2, 0.4, 0.6), (0.1, 0.2, 0.3))
-    pictures, keys = stored(12, 32), [(0, index) for index in range(12)]
-    changes = draw(only(erasing=0.7), preprocess, 32, 0, keys)
-    seen = back_end.apply(torch.from_numpy(pictures), changes, preprocess)
-    for number, (left, top, right, bottom) in enumerate(changes.erase.int().tolist()):
+    images, keys = stored(12, 32), [(0, index) for index in range(12)]
+    params = sample_params(only(erasing=0.7), preprocess, 32, 0, keys)
+    seen = back_end.apply(torch.from_numpy(images), params, preprocess)
+    for number, (left, top, right, bottom) in enumerate(params.erase.int().tolist()):
         assert (seen[number, :, top:bottom, left:right] == 0).all()
-        expected = preprocess.transform()(Image.fromarray(pictures[number]))
+        expected = preprocess.transform()(Image.fromarray(images[number]))
         expected[:, top:bottom, left:right] = 0
         torch.testing.assert_close(seen[number], expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("side", "size"), [(64, 56), (56, 56), (112, 56)])
 @pytest.mark.parametrize("augment", [Augment(), COMMON, ALL, Augment(0.4, jitter=0.5, blur=1.0)])
-def test_both_back_ends_give_the_same_picture(augment, side, size):
+def test_both_back_ends_give_the_same_image(augment, side, size):
     """Within what 8 bits leave: a warp that is 1.2 levels off (above), the rounding after each of
     three steps, and a contrast that multiplies what came before by at most 1.5 three times."""
-    pictures = stored(60, side)
-    changes = drawn(augment, 60, side, size)
-    first, second = (changed(end, pictures, changes, size) for end in BOTH)
+    images = stored(60, side)
+    params = drawn(augment, 60, side, size)
+    first, second = (changed(end, images, params, size) for end in BOTH)
     difference = (first - second).abs()
     assert difference.mean() < 0.5
-    steps = (changes.solarize < 256) | (changes.posterize < 8)  # one level off may become many
+    steps = (params.solarize < 256) | (params.posterize < 8)  # one level off may become many
     assert difference[~steps].max() < 6
     assert (difference[steps] > 6).float().mean() < 0.05 or not steps.any()
 
 
 @pytest.mark.parametrize("back_end", BOTH)
-def test_a_picture_does_not_depend_on_its_batch(back_end):
-    pictures, changes = stored(13, 40), drawn(ALL, 13, 40, 32)
-    whole = changed(back_end, pictures, changes, 32)
+def test_an_image_does_not_depend_on_its_batch(back_end):
+    images, params = stored(13, 40), drawn(ALL, 13, 40, 32)
+    whole = changed(back_end, images, params, 32)
     parts = [
-        changed(back_end, pictures[cut], Changes(*(part[cut] for part in changes)), 32)
+        changed(back_end, images[cut], TransformParams(*(part[cut] for part in params)), 32)
         for cut in (slice(0, 1), slice(1, 6), slice(6, 13))
     ]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-3, rtol=0)
@@ -409,53 +410,41 @@ def test_a_picture_does_not_depend_on_its_batch(back_end):
 
 
 def test_the_processors_way_reads_a_memory_map_and_fills_the_given_batch(tmp_path):
-    pictures, changes, preprocess = stored(6, 40), drawn(ALL, 6, 40, 32), Preprocess(32)
-    np.save(tmp_path / "pictures.npy", pictures)
-    stored_ = np.load(tmp_path / "pictures.npy", mmap_mode="r")
+    images, params, preprocess = stored(6, 40), drawn(ALL, 6, 40, 32), Preprocess(32)
+    np.save(tmp_path / "images.npy", images)
+    stored_ = np.load(tmp_path / "images.npy", mmap_mode="r")
     out = torch.full((6, 32, 32, 3), float("nan"))
-    found = augment_cpu.apply([stored_[number] for number in range(6)], changes, preprocess, out)
+    found = augment_cpu.apply([stored_[number] for number in range(6)], params, preprocess, out)
     assert found.data_ptr() == out.data_ptr()
-    assert torch.equal(found, augment_cpu.apply(pictures, changes, preprocess))
+    assert torch.equal(found, augment_cpu.apply(images, params, preprocess))
     assert np.array_equal(stored_, stored(6, 40))
     still = drawn(NOTHING, 6, 40, 40)
     assert augment_cpu.apply(stored_, still, Preprocess(40)).isfinite().all()
 
 
-def test_a_large_batch_is_as_a_small_one():
-    pictures, count = stored(2, 40), 250  # 37 MB: memory of another kind
-    changes = drawn(COMMON, count, 40, 112)
-    many = augment_cpu.apply([pictures[n % 2] for n in range(count)], changes, Preprocess(112))
-    few = Changes(*(part[-3:] for part in changes))
-    assert torch.equal(many[-3:], augment_cpu.apply(pictures[[1, 0, 1]], few, Preprocess(112)))
-    other = augment_cpu.apply([pictures[0]] * count, changes, Preprocess(112))
-    assert not torch.equal(many, other)
-    many += 1  # writable, and nobody else's
-    assert not torch.equal(many, other)
-
-
 def test_threads_do_not_disturb_each_other():
-    pictures, preprocess = stored(16, 40), Preprocess(32)
+    images, preprocess = stored(16, 40), Preprocess(32)
     batches = [drawn(ALL, 16, 40, 32, seed) for seed in range(12)]
-    expected = [augment_cpu.apply(pictures, changes, preprocess) for changes in batches]
+    expected = [augment_cpu.apply(images, params, preprocess) for params in batches]
     with ThreadPoolExecutor(4) as pool:
-        found = pool.map(lambda changes: augment_cpu.apply(pictures, changes, preprocess), batches)
+        found = pool.map(lambda params: augment_cpu.apply(images, params, preprocess), batches)
         assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 def test_the_tensors_way_is_one_graph():
-    pictures, changes, preprocess = stored(4, 40), drawn(ALL, 4, 40, 32), Preprocess(32)
-    wanted = augment_gpu.needs(changes, same_size=False)
+    images, params, preprocess = stored(4, 40), drawn(ALL, 4, 40, 32), Preprocess(32)
+    wanted = augment_gpu.needs(params, same_size=False)
     assert all(wanted)
     compiled = torch.compile(augment_gpu.carry_out, backend="eager", fullgraph=True)
-    found = compiled(torch.from_numpy(pictures), changes, preprocess, wanted)
-    expected = augment_gpu.apply(torch.from_numpy(pictures), changes, preprocess)
+    found = compiled(torch.from_numpy(images), params, preprocess, wanted)
+    expected = augment_gpu.apply(torch.from_numpy(images), params, preprocess)
     torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_gives_the_processors_pictures():
-    pictures, changes, preprocess = stored(60, 64), drawn(ALL, 60, 64, 56), Preprocess(56)
-    seen = augment_gpu.apply(torch.from_numpy(pictures).cuda(), changes, preprocess)
-    expected = augment_gpu.apply(torch.from_numpy(pictures), changes, preprocess)
+def test_a_gpu_gives_the_processors_images():
+    images, params, preprocess = stored(60, 64), drawn(ALL, 60, 64, 56), Preprocess(56)
+    seen = augment_gpu.apply(torch.from_numpy(images).cuda(), params, preprocess)
+    expected = augment_gpu.apply(torch.from_numpy(images), params, preprocess)
     difference = (seen.cpu() - expected).abs() * 0.25 * 255
     assert difference.mean() < 0.2  # TF32, where it is allowed

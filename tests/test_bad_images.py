@@ -17,10 +17,11 @@ from facekit import pipeline, predict, recipes, sources, store, submit, training
 from facekit.augment import Augment, Preprocess
 from facekit.checkpoint import Checkpoints
 from facekit.errors import DataError, RunError
-from facekit.feed import Feed
+from facekit.feed import Loader
 from facekit.layout import NO_MATCH, CourseData
+from facekit.pixels import STORAGES, CacheSettings
 from facekit.profiles import Profile
-from facekit.store import most_bad, open_store
+from facekit.store import most_bad, open_cache
 from facekit.training import loop
 from facekit.weights import digest
 
@@ -220,22 +221,24 @@ def test_a_dev_image_is_never_left_out(root, tmp_path):
         fit(root, tmp_path / "run")
 
 
-# --- the feed and the map
+# --- the loader and the cache
 
 
-def feed(root: Path, cache: Path, tier: str) -> Feed:
+def load(root: Path, folder: Path, storage: str) -> Loader:
     data = CourseData(root).train
-    return Feed(data.paths, data.labels, Preprocess(32), CPU, augment=Augment(), seed=3,
-                cache=cache, progress=False, tier=tier, spare=0.01)  # fmt: skip
+    cache = CacheSettings(folder, storage, max_bad_fraction=0.01, progress=False)
+    return Loader(
+        data.paths, data.labels, Preprocess(32), CPU, augment=Augment(), seed=3, cache=cache
+    )
 
 
-@pytest.mark.parametrize("tier", ["device", "map", "files"])
-def test_every_tier_serves_what_it_would_without_the_file(root, bad, tmp_path, tier):
-    found = feed(root, tmp_path / "cache", tier)
+@pytest.mark.parametrize("storage", STORAGES)
+def test_every_storage_serves_what_it_would_without_the_file(root, bad, tmp_path, storage):
+    found = load(root, tmp_path / "cache", storage)
     assert list(found.bad) == [70]
     bad.unlink()
-    expected = feed(root, tmp_path / "other", "map")
-    assert (len(found), found.content) == (len(expected), expected.content)
+    expected = load(root, tmp_path / "other", "memmap")
+    assert (found.paths, found.content) == (expected.paths, expected.content)
     for mine, other in zip(found.in_order(16), expected.in_order(16), strict=True):
         assert torch.equal(mine.images, other.images)
         assert torch.equal(mine.labels, other.labels)
@@ -243,32 +246,32 @@ def test_every_tier_serves_what_it_would_without_the_file(root, bad, tmp_path, t
 
 def test_the_first_image_may_be_bad(root, tmp_path):
     spoil(CourseData(root).train.paths[0])
-    assert list(feed(root, tmp_path / "cache", "map").bad) == [0]
+    assert list(load(root, tmp_path / "cache", "memmap").bad) == [0]
 
 
 @pytest.mark.parametrize(
-    ("count", "spare", "most"),
+    ("count", "fraction", "most"),
     [(100, 0.01, 1), (199, 0.01, 1), (200, 0.01, 2), (99, 0.01, 0), (5, 0, 0), (5, 1, 4)],
 )
-def test_how_many_may_be_bad(count, spare, most):
-    assert int(most_bad(count, spare)) == most
+def test_how_many_may_be_bad(count, fraction, most):
+    assert int(most_bad(count, fraction)) == most
 
 
-def test_a_map_with_bad_images_is_made_once(root, bad, tmp_path, monkeypatch):
+def test_a_cache_with_bad_images_is_made_once(root, bad, tmp_path, monkeypatch):
     paths = CourseData(root).train.paths
-    first = open_store(paths, 20, tmp_path / "cache", False, spare=0.01)
+    first = open_cache(paths, 20, tmp_path / "cache", False, max_bad_fraction=0.01)
     assert not first.images[70].any()
-    monkeypatch.setattr(store, "fit_picture", None)
-    again = open_store(paths, 20, tmp_path / "cache", False, spare=0.01)
+    monkeypatch.setattr(store, "read_square", None)
+    again = open_cache(paths, 20, tmp_path / "cache", False, max_bad_fraction=0.01)
     assert (again.path, again.bad, again.content) == (first.path, first.bad, first.content)
     with pytest.raises(DataError, match=f"{bad}: cannot read this image"):
-        open_store(paths, 20, tmp_path / "cache", False)  # whoever wants all is told
+        open_cache(paths, 20, tmp_path / "cache", False)  # whoever wants all is told
 
 
 def test_an_image_that_could_be_read_after_all_is_not_left_out_for_good(
     root, tmp_path, monkeypatch
 ):
-    paths, make = CourseData(root).train.paths, store.fit_picture
+    paths, make = CourseData(root).train.paths, store.read_square
 
     def short_of_memory(path, *arguments):
         if path == paths[5]:
@@ -276,10 +279,12 @@ def test_an_image_that_could_be_read_after_all_is_not_left_out_for_good(
         return make(path, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "fit_picture", short_of_memory)
+        patch.setattr(store, "read_square", short_of_memory)
         patch.setattr(store, "fault_of", lambda path: path == paths[5] and "no memory")
-        assert list(open_store(paths, 20, tmp_path / "cache", False, spare=0.01).bad) == [5]
-    again = open_store(paths, 20, tmp_path / "cache", False, spare=0.01)
+        assert list(
+            open_cache(paths, 20, tmp_path / "cache", False, max_bad_fraction=0.01).bad
+        ) == [5]
+    again = open_cache(paths, 20, tmp_path / "cache", False, max_bad_fraction=0.01)
     assert again.bad == {}
     assert np.array_equal(again.images[5], make(paths[5], 20))
 

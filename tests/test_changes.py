@@ -12,7 +12,7 @@ from torchvision.transforms.functional import _get_inverse_affine_matrix
 from torchvision.transforms.v2 import functional as F
 
 from facekit.augment import NOTHING, Augment, Preprocess, only
-from facekit.changes import STEPS, Changes, _ranges, _step, draw, symmetric_beta
+from facekit.changes import STEPS, TransformParams, _ranges, _step, sample_params, symmetric_beta
 from facekit.faces.draws import Draws
 
 ALL = Augment(shift=0.1, shear=5, random_steps=2, blur=0.5, mixup=0.3, cutmix=1.0)
@@ -20,8 +20,10 @@ SIZE = 40
 MANY = [(1, index) for index in range(4000)]
 
 
-def drawn(augment: Augment, keys=MANY, side: int = 48, size: int = SIZE, seed: int = 5) -> Changes:
-    return draw(augment, Preprocess(size), side, seed, keys)
+def drawn(
+    augment: Augment, keys=MANY, side: int = 48, size: int = SIZE, seed: int = 5
+) -> TransformParams:
+    return sample_params(augment, Preprocess(size), side, seed, keys)
 
 
 def numbers(augment: Augment, keys, seed: int = 5) -> dict[str, torch.Tensor]:
@@ -34,12 +36,12 @@ def uniform(values, low: float, high: float) -> bool:
 
 @given(st.permutations(range(12)), st.integers(1, 11))
 @settings(deadline=None, derandomize=True, max_examples=30)
-def test_a_pictures_changes_do_not_depend_on_its_batch(order, cut):
+def test_an_images_changes_do_not_depend_on_its_batch(order, cut):
     keys = [(epoch, 1000 * index) for epoch in (2, 3) for index in range(6)]
     whole = drawn(ALL, keys)
     shuffled = [keys[number] for number in order]
     parts = drawn(ALL, shuffled[:cut]), drawn(ALL, shuffled[cut:])
-    for name, expected, first, second in zip(Changes._fields, whole, *parts, strict=True):
+    for name, expected, first, second in zip(TransformParams._fields, whole, *parts, strict=True):
         assert torch.equal(torch.cat([first, second]), expected[list(order)]), name
 
 
@@ -53,21 +55,21 @@ def test_another_seed_epoch_or_index_gives_other_changes(other):
 
 @pytest.mark.parametrize(("side", "size"), [(48, 48), (128, 112), (48, 64), (33, 7)])
 def test_everything_off_is_the_plain_resize(side, size):
-    changes = drawn(NOTHING, MANY[:9], side, size)
+    params = drawn(NOTHING, MANY[:9], side, size)
     scale = side / size
     matrix = torch.tensor([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]])
     if side == size:
-        assert torch.equal(changes.matrix, torch.eye(2, 3).expand(9, 2, 3))
-    torch.testing.assert_close(changes.matrix, matrix.expand(9, 2, 3), atol=1e-6, rtol=0)
-    assert torch.equal(changes.colour, torch.eye(3).expand(9, 3, 3))
-    for none in (changes.of_mean, changes.blur, changes.erase, changes.window):
+        assert torch.equal(params.matrix, torch.eye(2, 3).expand(9, 2, 3))
+    torch.testing.assert_close(params.matrix, matrix.expand(9, 2, 3), atol=1e-6, rtol=0)
+    assert torch.equal(params.colour, torch.eye(3).expand(9, 3, 3))
+    for none in (params.of_mean, params.blur, params.erase, params.window):
         assert not none.any()
-    assert (changes.solarize == 256).all()
-    assert (changes.posterize == 8).all()
-    assert (changes.share == 1).all()
+    assert (params.solarize == 256).all()
+    assert (params.posterize == 8).all()
+    assert (params.lam == 1).all()
 
 
-def test_the_crop_is_a_box_of_whole_pixels_inside_the_picture():
+def test_the_crop_is_a_box_of_whole_pixels_inside_the_image():
     side = 200
     matrix = drawn(only(crop_scale=0.5), side=side).matrix.double()
     width, height = SIZE * matrix[:, 0, 0], SIZE * matrix[:, 1, 1]
@@ -85,12 +87,12 @@ def test_the_crop_is_a_box_of_whole_pixels_inside_the_picture():
     assert uniform(left[free] / (side - width[free]), 0, 1)
 
 
-def test_a_certain_crop_of_everything_is_the_whole_picture_whatever_its_ratio():
+def test_a_certain_crop_of_everything_is_the_whole_image_whatever_its_ratio():
     torch.testing.assert_close(drawn(only(flip=1.0)).matrix[:, 0, 0].unique(), torch.tensor([-1.2]))
     assert drawn(only(flip=1.0)).matrix[:, 1].unique(dim=0).shape == (1, 3)
 
 
-def test_half_of_the_pictures_are_mirrored():
+def test_half_of_the_images_are_mirrored():
     mirrored = drawn(only(flip=0.5)).matrix[:, 0, 0] < 0
     assert abs(mirrored.float().mean() - 0.5) < 0.03
 
@@ -112,13 +114,13 @@ def test_shift_and_shear_are_even_to_both_sides():
 
 
 def test_grey_blur_and_erasing_come_as_often_as_asked():
-    changes = drawn(only(grey=0.1, blur=0.3, erasing=0.25))
-    grey = (changes.colour[:, 0] == changes.colour[:, 1]).all(1)
+    params = drawn(only(grey=0.1, blur=0.3, erasing=0.25))
+    grey = (params.colour[:, 0] == params.colour[:, 1]).all(1)
     assert abs(grey.float().mean() - 0.1) < 0.02
-    sigma = changes.blur[changes.blur > 0]
+    sigma = params.blur[params.blur > 0]
     assert abs(len(sigma) / len(MANY) - 0.3) < 0.03
     assert uniform(sigma, 0.1, 2.0)
-    erased = changes.erase[changes.erase.any(1)]
+    erased = params.erase[params.erase.any(1)]
     assert abs(len(erased) / len(MANY) - 0.25) < 0.03
 
 
@@ -138,20 +140,20 @@ def test_the_erased_box_is_inside_and_as_large_as_torchvisions():
 def test_the_jitter_is_torchvisions_in_its_order():
     augment = only(jitter=0.4, grey=0.3)
     keys = MANY[:40]
-    changes, drew = drawn(augment, keys), numbers(augment, keys)
+    params, drew = drawn(augment, keys), numbers(augment, keys)
     assert uniform(numbers(augment, MANY)["contrast"], 0.6, 1.4)
     generator = torch.Generator().manual_seed(0)
     # About 0 nothing is clipped: torchvision's blends of floats end at 0 and 1.
-    picture = 0.4 + 0.1 * torch.rand(3, 9, 9, generator=generator)
+    image = 0.4 + 0.1 * torch.rand(3, 9, 9, generator=generator)
     for number in range(len(keys)):
-        expected = F.adjust_brightness(picture, drew["brightness"][number].item())
+        expected = F.adjust_brightness(image, drew["brightness"][number].item())
         expected = F.adjust_contrast(expected, drew["contrast"][number].item())
         expected = F.adjust_saturation(expected, drew["saturation"][number].item())
         if drew["grey"][number] < augment.grey:
             expected = F.rgb_to_grayscale(expected, 3)
-        colour, of_mean = changes.colour[number], changes.of_mean[number]
-        found = colour @ picture.flatten(1) + (of_mean @ picture.mean((1, 2)))[:, None]
-        torch.testing.assert_close(found.view_as(picture), expected, atol=2e-4, rtol=0)
+        colour, of_mean = params.colour[number], params.of_mean[number]
+        found = colour @ image.flatten(1) + (of_mean @ image.mean((1, 2)))[:, None]
+        torch.testing.assert_close(found.view_as(image), expected, atol=2e-4, rtol=0)
 
 
 def test_random_augment_draws_each_of_its_steps_as_often_up_to_its_strength():
@@ -164,13 +166,13 @@ def test_random_augment_draws_each_of_its_steps_as_often_up_to_its_strength():
             assert uniform(amounts / most, -0.6, 0.6), name
 
 
-def test_each_step_of_random_augment_moves_the_picture_as_torchvision_does():
+def test_each_step_of_random_augment_moves_the_image_as_torchvision_does():
     augment, keys = only(random_steps=1, random_strength=0.9), MANY[:100]
     step = _step(Draws(5, *torch.tensor(keys).unbind(1)), 0, augment)
-    changes = drawn(augment, keys, side=SIZE)
+    params = drawn(augment, keys, side=SIZE)
     middle = torch.eye(3, dtype=torch.float64)
     middle[:2, 2] = (SIZE - 1) / 2
-    for number, matrix in enumerate(changes.matrix):
+    for number, matrix in enumerate(params.matrix):
         of = {name: amounts[number].item() for name, amounts in step.items()}
         shear = [math.degrees(math.atan(of[name])) for name in ("shear x", "shear y")]
         shift = [SIZE * of["shift x"], SIZE * of["shift y"]]
@@ -182,10 +184,10 @@ def test_each_step_of_random_augment_moves_the_picture_as_torchvision_does():
 
 
 def test_solarize_and_posterize_follow_the_strength():
-    changes = drawn(only(random_steps=1, random_strength=1.0))
-    inverted = changes.solarize[changes.solarize < 256]
+    params = drawn(only(random_steps=1, random_strength=1.0))
+    inverted = params.solarize[params.solarize < 256]
     assert uniform(inverted, 0, 256)
-    assert set(changes.posterize.tolist()) == {4.0, 5.0, 6.0, 7.0, 8.0}
+    assert set(params.posterize.tolist()) == {4.0, 5.0, 6.0, 7.0, 8.0}
     mild = drawn(only(random_steps=3, random_strength=0.25))
     assert mild.solarize.min() >= 192
     assert mild.posterize.min() == 7
@@ -210,32 +212,32 @@ def test_a_tiny_alpha_mixes_next_to_nothing():
 
 
 def test_mixup_draws_its_share_from_the_beta():
-    changes = drawn(only(mixup=0.4))
-    assert not changes.window.any()
-    assert stats.kstest(changes.share, stats.beta(0.4, 0.4).cdf).pvalue > 1e-3
+    params = drawn(only(mixup=0.4))
+    assert not params.window.any()
+    assert stats.kstest(params.lam, stats.beta(0.4, 0.4).cdf).pvalue > 1e-3
 
 
 def test_cutmixs_share_is_what_its_window_leaves():
     size = 50
-    changes = drawn(only(cutmix=1.0), size=size)
-    left, top, right, bottom = changes.window.unbind(1)
-    assert torch.equal(changes.window, changes.window.round())
-    assert changes.window.min() >= 0
-    assert changes.window.max() <= size
-    torch.testing.assert_close(changes.share, 1 - (right - left) * (bottom - top) / size**2)
-    inner = (changes.window[:, :2] > 0).all(1) & (changes.window[:, 2:] < size).all(1)
+    params = drawn(only(cutmix=1.0), size=size)
+    left, top, right, bottom = params.window.unbind(1)
+    assert torch.equal(params.window, params.window.round())
+    assert params.window.min() >= 0
+    assert params.window.max() <= size
+    torch.testing.assert_close(params.lam, 1 - (right - left) * (bottom - top) / size**2)
+    inner = (params.window[:, :2] > 0).all(1) & (params.window[:, 2:] < size).all(1)
     assert ((right - left) - (bottom - top))[inner].abs().max() <= 1  # as wide as high: rounding
     assert 0.05 < inner.float().mean() < 0.95
 
 
-def test_both_mixings_share_the_pictures_between_them():
-    changes = drawn(only(mixup=1.0, cutmix=1.0))
-    cut = changes.window[:, 2] > changes.window[:, 0]
+def test_both_mixings_share_the_images_between_them():
+    params = drawn(only(mixup=1.0, cutmix=1.0))
+    cut = params.window[:, 2] > params.window[:, 0]
     assert abs(cut.float().mean() - 0.5) < 0.03
 
 
 def test_changes_move_in_one_piece():
-    changes = drawn(ALL, MANY[:7])
-    for name, part, moved in zip(Changes._fields, changes, changes.to("cpu"), strict=True):
+    params = drawn(ALL, MANY[:7])
+    for name, part, moved in zip(TransformParams._fields, params, params.to("cpu"), strict=True):
         assert torch.equal(part, moved), name
         assert part.dtype == torch.float32, name

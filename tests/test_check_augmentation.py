@@ -6,7 +6,7 @@ from torchvision.transforms.v2 import functional as F
 
 from facekit import check
 from facekit.augment import Preprocess, only
-from facekit.changes import draw
+from facekit.changes import sample_params
 from facekit.check import augmentation
 from facekit.mixing import mix
 
@@ -38,14 +38,14 @@ def test_a_flip_is_that_of_torchvision(case):
 def test_mixing_is_that_of_training(case):
     pictures, answers, share = KNOWN["mix_up"].cases()[case]
     pictures = pictures[..., :3, :3]  # training's are square
-    changes = draw(
+    params = sample_params(
         only(mixup=1.0), Preprocess(16), 16, 0, [(0, index) for index in range(len(share))]
     )
     labels = answers.argmax(1)
-    images, labels, others, share = mix(pictures, labels, changes._replace(share=share))
+    images, labels, targets_b, _ = mix(pictures, labels, params._replace(lam=share))
     found, mixed = augmentation.mix_up(pictures, answers, share)
     torch.testing.assert_close(found, images)
     one_hot = torch.eye(answers.shape[1])
-    wanted = share[:, None] * one_hot[labels] + (1 - share)[:, None] * one_hot[others]
+    wanted = share[:, None] * one_hot[labels] + (1 - share)[:, None] * one_hot[targets_b]
     torch.testing.assert_close(mixed, wanted)
     torch.testing.assert_close(mixed.sum(1), torch.ones(len(share)))

@@ -8,31 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
-from facekit.augment import Augment, Preprocess
 from facekit.errors import DataError
-from facekit.images import (
-    FaceFiles,
-    TrainingFolder,
-    check_readable,
-    find_unreadable,
-    read_rgb,
-)
+from facekit.images import check_readable, find_unreadable, read_rgb
 from facekit.layout import CourseData
-from facekit.order import EpochSampler
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
 def corners() -> np.ndarray:
-    """A picture of 24 x 16 whose four quarters differ, so that any turn is seen."""
-    picture = np.zeros((16, 24, 3), np.uint8)
-    picture[:8, :12], picture[:8, 12:] = (200, 30, 30), (30, 200, 30)
-    picture[8:, :12], picture[8:, 12:] = (30, 30, 200), (210, 210, 60)
-    return picture
+    """An image of 24 x 16 whose four quarters differ, so that any turn is seen."""
+    image = np.zeros((16, 24, 3), np.uint8)
+    image[:8, :12], image[:8, 12:] = (200, 30, 30), (30, 200, 30)
+    image[8:, :12], image[8:, 12:] = (30, 30, 200), (210, 210, 60)
+    return image
 
 
 def ramp() -> np.ndarray:
@@ -227,7 +217,7 @@ def test_the_error_says_what_is_wrong(
         read_rgb(path)
 
 
-def test_a_large_picture_within_the_limit_is_read(tmp_path: Path) -> None:
+def test_a_large_image_within_the_limit_is_read(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("1", (7000, 7000)).save(path)
     assert read_rgb(path).size == (7000, 7000)
@@ -238,7 +228,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_rgb(tmp_path / "nobody.jpg")
 
 
-def test_junk_after_the_picture_does_no_harm(course: CourseData, tmp_path: Path) -> None:
+def test_junk_after_the_image_does_no_harm(course: CourseData, tmp_path: Path) -> None:
     path = tmp_path / "long.jpg"
     path.write_bytes(jpeg_bytes(course) + b"junk" * 20)
     expected = np.asarray(read_rgb(course.train.paths[0]))
@@ -254,61 +244,3 @@ def test_all_broken_images_are_found_and_no_other(copy_of_course: Path) -> None:
     assert [fault.split(": ")[0] for fault in faults.values()] == [str(paths[3]), str(paths[20])]
     with pytest.raises(DataError, match=rf"{paths[3].name}: .*2 such images in all"):
         check_readable(paths)
-
-
-# --- served one by one
-
-
-def noisy(course: CourseData) -> TrainingFolder:
-    """Training pictures with every random change there is."""
-    transform = Preprocess(24).training(Augment(grey=0.5, erasing=0.5, jitter=0.5))
-    return TrainingFolder(course.train.folder, transform, seed=3)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_training_pictures_do_not_depend_on_the_workers(course: CourseData, workers: int) -> None:
-    folder = noisy(course)
-    batches = EpochSampler(len(folder), 8, seed=3, epoch=1)
-    settings = {"batch_sampler": batches, "generator": torch.Generator()}
-    alone = list(DataLoader(folder, **settings, num_workers=0))
-    shared = list(DataLoader(folder, **settings, num_workers=workers))
-    assert len(alone) == len(shared) == len(batches)
-    for (pictures, labels), (others, same) in zip(alone, shared, strict=True):
-        assert torch.equal(pictures, others)
-        assert torch.equal(labels, same)
-
-
-def test_training_pictures_change_with_the_epoch_and_not_with_the_asking(
-    course: CourseData,
-) -> None:
-    folder = noisy(course)
-    first, _ = folder[1, 5]
-    later, _ = folder[2, 5]
-    again, label = folder[1, 5]
-    assert torch.equal(first, again)
-    assert not torch.equal(first, later)
-    assert label == course.train.labels[5]
-
-
-def test_equal_pictures_are_changed_each_in_its_own_way(copy_of_course: Path) -> None:
-    data = CourseData(copy_of_course)
-    data.train.paths[1].write_bytes(data.train.paths[0].read_bytes())
-    folder = noisy(data)
-    assert not torch.equal(folder[1, 0][0], folder[1, 1][0])
-
-
-def test_a_training_picture_leaves_the_global_generator_alone(course: CourseData) -> None:
-    torch.manual_seed(11)
-    expected = torch.rand(4)
-    torch.manual_seed(11)
-    _ = noisy(course)[0, 0]
-    assert torch.equal(torch.rand(4), expected)
-
-
-def test_files_are_served_in_the_order_asked_for(course: CourseData) -> None:
-    paths = [course.test.paths[i] for i in (4, 0, 2)]
-    files = FaceFiles(paths, np.asarray)
-    assert len(files) == 3
-    for path, picture in zip(paths, files, strict=False):
-        with Image.open(path) as image:
-            assert np.array_equal(picture, np.asarray(image))

@@ -283,10 +283,10 @@ def stray_files(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def test_stray_files_change_nothing(course: CourseData, copy_of_course: Path) -> None:
-    picture = course.train.paths[0].read_bytes()
+    image = course.train.paths[0].read_bytes()
     for folder, name in stray_files(copy_of_course):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(picture)
+        (folder / name).write_bytes(image)
     strewn = CourseData(copy_of_course)
     assert parts_of(strewn) == parts_of(course)
     for split in ("train", "dev"):

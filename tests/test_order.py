@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekit.errors import RecipeError
-from facekit.order import ClassSampler, EpochSampler, random_numbers, steps_per_epoch
+from facekit.keyed_random import random_numbers
+from facekit.order import EpochSampler, PKSampler, steps_per_epoch
 
 
 def test_random_numbers_follow_from_their_key_alone() -> None:
@@ -86,7 +87,7 @@ def test_the_order_depends_on_seed_and_epoch() -> None:
 
 
 def epoch_of(labels, classes, each, seed=0, epoch=0, skip=0) -> list[list[int]]:
-    sampler = ClassSampler(labels, classes, each, seed, epoch, skip)
+    sampler = PKSampler(labels, classes, each, seed, epoch, skip)
     batches = list(sampler)
     assert len(batches) == len(sampler)
     assert all(key == epoch for batch in batches for key, _ in batch)
@@ -169,4 +170,4 @@ def test_classes_meet_other_classes_and_images_others_in_each_epoch():
 )
 def test_a_batch_that_has_no_pairs_is_refused(classes, each, text):
     with pytest.raises(RecipeError, match=text):
-        ClassSampler([0, 0, 1, 1], classes, each, seed=0, epoch=0)
+        PKSampler([0, 0, 1, 1], classes, each, seed=0, epoch=0)

@@ -339,13 +339,13 @@ def test_the_margin_head_starts_at_the_class_means_of_the_trained_network(
 def test_mixed_pictures_are_learned_with_both_labels(course):
     run = prepared(small("augment.mixup=1", "label_smoothing=0"), course)
     batch, _ = next(run.batches())
-    assert batch.others is not None
+    assert batch.targets_b is not None
     run.net.eval()
     loss, _ = run.objective(*batch)
     logs = run.net(batch.images).log_softmax(1)
     each = torch.arange(len(logs))
-    own, other = -logs[each, batch.labels], -logs[each, batch.others]
-    torch.testing.assert_close(loss, (batch.share * own + (1 - batch.share) * other).mean())
+    own, other = -logs[each, batch.labels], -logs[each, batch.targets_b]
+    torch.testing.assert_close(loss, (batch.lam * own + (1 - batch.lam) * other).mean())
 
 
 @pytest.mark.parametrize(
@@ -460,8 +460,8 @@ def test_a_trials_batches_are_the_runs_own_without_augmentation_and_have_no_end(
     for size in (None, 3):
         seen = [next(batches) for batches in [plain_batches(run, size)] for _ in range(2 * steps)]
         keys = [keys[:size] for epoch in (0, 1) for keys in run.sampler(epoch)]
-        other.feed.augment = None  # judged as they are
-        for batch, plain in zip(seen, other.feed.batches(keys), strict=True):
+        other.loader.augment = None  # judged as they are
+        for batch, plain in zip(seen, other.loader.batches(keys), strict=True):
             torch.testing.assert_close(batch.images, plain.images)
             assert torch.equal(batch.labels, plain.labels)
 

@@ -46,9 +46,9 @@ def begin(run: Run) -> None:
 def class_means(run: Run) -> torch.Tensor:
     """The mean embedding, of length 1, of each class: (C, D)."""
     run.net.eval()
-    run.feed.augment = NOTHING
+    run.loader.augment = NOTHING
     embeddings, labels = [], []
-    for batch in run.feed.in_order(2 * run.recipe.batch_size):
+    for batch in run.loader.in_order(2 * run.recipe.batch_size):
         embeddings.append(run.net.embed(batch.images).float())
         labels.append(batch.labels)
     unit = F.normalize(torch.cat(embeddings))

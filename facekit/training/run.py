@@ -13,20 +13,23 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from facekit import distributed, order, runtime
+from facekit import distributed, runtime
+from facekit import order as samplers
 from facekit.augment import Preprocess
 from facekit.distributed import ALONE, World
 from facekit.errors import DataError
-from facekit.feed import Batch, Feed
+from facekit.feed import Batch, Loader
+from facekit.keyed_random import random_numbers, stream
 from facekit.layout import CourseData
 from facekit.models import losses, net, zoo
 from facekit.models.summary import check_limit, count_multiply_adds
 from facekit.optim import Average, build_optimizer, rate
+from facekit.pixels import CacheSettings
 from facekit.recipes import Recipe
 from facekit.runtime import Choice
 from facekit.training.history import HISTORY
 
-SPARED = 0.01  # of the training images may be unreadable; more are no accident
+MAX_BAD_FRACTION = 0.01  # of the training images may be unreadable; more are no accident
 
 
 @dataclass
@@ -85,7 +88,7 @@ class Run:
     def build(self, head: str | dict) -> None:
         """A fresh network with this head, its losses, and an optimiser over all of them."""
         recipe = self.recipe
-        with order.random_numbers(recipe.seed, 0):
+        with random_numbers(recipe.seed, 0):
             objective = build_objective(
                 recipe, len(self.data.classes), self.precision.value, head
             )
@@ -110,16 +113,25 @@ class Run:
             self.world.barrier()
         train, dev = self.data.train, self.data.dev
         cache = runtime.cache().value
-        self.feed = Feed(
-            train.paths, train.labels, self.preprocess, self.device, augment=self.recipe.augment,
-            seed=self.recipe.seed, cache=cache, workers=self.workers, progress=progress,
-            spare=SPARED,
-        )  # fmt: skip
+        self.loader = Loader(
+            train.paths,
+            train.labels,
+            self.preprocess,
+            self.device,
+            augment=self.recipe.augment,
+            seed=self.recipe.seed,
+            workers=self.workers,
+            cache=CacheSettings(cache, max_bad_fraction=MAX_BAD_FRACTION, progress=progress),
+        )
         self._leave_out_bad_images()
-        self.dev_feed = Feed(
-            dev.paths, dev.labels, self.preprocess, self.device, cache=cache,
-            workers=self.workers, progress=progress,
-        )  # fmt: skip
+        self.dev_loader = Loader(
+            dev.paths,
+            dev.labels,
+            self.preprocess,
+            self.device,
+            workers=self.workers,
+            cache=CacheSettings(cache, progress=progress),
+        )
         if self.world.is_main:
             self.world.barrier()
         self.depthwise = runtime.depthwise(self.device)
@@ -132,10 +144,10 @@ class Run:
 
         Raises DataError for a class that would have none.
         """
-        faults = list(self.feed.bad.values())
+        faults = list(self.loader.bad.values())
         if not faults:
             return
-        self.labels = self.feed.labels.tolist()
+        self.labels = self.loader.labels.tolist()
         self.steps = len(self.sampler(0))
         lost = set(range(len(self.data.classes))).difference(self.labels)
         if lost:
@@ -150,14 +162,14 @@ class Run:
                 "read and are left out; environment.json names them"
             )
 
-    def sampler(self, epoch: int, skip: int = 0) -> order.EpochSampler | order.ClassSampler:
+    def sampler(self, epoch: int, skip: int = 0) -> samplers.EpochSampler | samplers.PKSampler:
         """The batches of an epoch after the first `skip`, shuffled or by classes."""
         recipe = self.recipe
         each = recipe.images_per_class
         if each:
             classes = recipe.batch_size // each
-            return order.ClassSampler(self.labels, classes, each, recipe.seed, epoch, skip)
-        return order.EpochSampler(len(self.labels), recipe.batch_size, recipe.seed, epoch, skip)
+            return samplers.PKSampler(self.labels, classes, each, recipe.seed, epoch, skip)
+        return samplers.EpochSampler(len(self.labels), recipe.batch_size, recipe.seed, epoch, skip)
 
     def batches(self) -> Iterator[tuple[Batch, int]]:
         """This process's part of the rest of the epoch's batches, and the size of the whole."""
@@ -170,15 +182,15 @@ class Run:
         for keys in whole:
             slices = distributed.slices(len(keys), self.world.size)
             mine.append(keys[slices[self.world.rank]])
-        self.feed.augment = self.recipe.augment
-        for batch, keys in zip(self.feed.batches(mine), whole, strict=True):
+        self.loader.augment = self.recipe.augment
+        for batch, keys in zip(self.loader.batches(mine), whole, strict=True):
             yield batch, len(keys)
 
     def dev_batches(self) -> Iterator[Batch]:
         """This process's part of the dev images, each image once among all processes."""
         mine = self.world.share(range(len(self.data.dev)))
         size = 2 * self.recipe.batch_size
-        return self.dev_feed.batches(
+        return self.dev_loader.batches(
             [(0, index) for index in mine[start : start + size]]
             for start in range(0, len(mine), size)
         )
@@ -232,8 +244,8 @@ class Run:
         """What was chosen for this machine, each with its reason."""
         found = {"device": runtime.device(str(self.device)), "precision": self.precision}
         found["compile"] = self.compiling
-        if hasattr(self, "feed"):
-            found["pictures"] = self.feed.tier
+        if hasattr(self, "loader"):
+            found["images"] = self.loader.storage
             if self.device.type == "cuda":
                 found["depthwise by cuDNN"] = self.depthwise
         if self.world.size > 1:
@@ -269,6 +281,6 @@ def keyed_dropout(run: Run, part: int) -> Iterator[None]:
     number = run.world.rank * run.progress.parts + part
     key = (run.recipe.seed, run.step, -1 - number)
     if run.device.type == "cuda":
-        torch.cuda.manual_seed(order.stream(*key))
-    with order.random_numbers(*key):
+        torch.cuda.manual_seed(stream(*key))
+    with random_numbers(*key):
         yield

@@ -66,7 +66,7 @@ def outline(run: Run) -> dict:
 
 def content_of(run: Run) -> dict[str, str]:
     """Hashes of the images."""
-    return {"train": run.feed.content, "dev": run.dev_feed.content}
+    return {"train": run.loader.content, "dev": run.dev_loader.content}
 
 
 def machine_of(run: Run) -> dict[str, str | int]:
@@ -96,7 +96,7 @@ def describe(run: Run) -> None:
     write_whole(run.out / "recipe.json", recipe.encode())
     found = environment(run.device, run.choices)
     found["data"] = content_of(run)
-    found["left out"] = list(run.feed.bad.values())
+    found["left out"] = list(run.loader.bad.values())
     write_whole(run.out / "environment.json", json.dumps(found, indent=1).encode())
 
 
@@ -128,8 +128,8 @@ def check_content(run: Run, saved: dict) -> None:
         advice = f"{run.out}: the {split} images have changed since this run began (they were "
         advice += f"{then[:12]}, now {mine[:12]}); choose another folder, or bring the old images "
         advice += "back"
-        if split == "train" and run.feed.bad:
-            advice += f" ({next(iter(run.feed.bad.values()))})"
+        if split == "train" and run.loader.bad:
+            advice += f" ({next(iter(run.loader.bad.values()))})"
         raise RunError(advice)
 
 

@@ -15,14 +15,14 @@ from torchvision.transforms import v2
 
 from facekit import augment_cpu, augment_gpu, pipeline, plots, recipes, widgets
 from facekit.augment import NOTHING, Preprocess, only, preview
-from facekit.changes import draw
+from facekit.changes import sample_params
 from facekit.costs import cost_table
-from facekit.feed import Feed
+from facekit.feed import Loader
 from facekit.images import read_rgb
 from facekit.mixing import mix
 from facekit.runtime import device
 from facekit.sources import open_course
-from facekit.store import fit_picture
+from facekit.store import read_square
 
 # %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
@@ -120,20 +120,20 @@ plots.rows_of_images(rows, "One change at a time");
 #
 # The rows above are the teaching path: torchvision's transforms draw a number
 # and change the picture at once, one picture after the other. Training does it
-# in two steps. `draw` makes the random numbers of a whole batch, from nothing
-# but **the seed, the epoch and the picture's number**; somebody else carries
-# them out on pictures that a `Feed` has decoded once and for all.
+# in two steps. `sample_params` makes the random numbers of a whole batch, from
+# nothing but **the seed, the epoch and the picture's number**; somebody else
+# carries them out on pictures that a `Loader` has decoded once and for all.
 
 # %%
-feed = Feed(course.train.paths, course.train.labels, preprocess,
-            device().value, augment=usual)
-print("the pictures are kept in:", *feed.tier, sep=" | ")
+loader = Loader(course.train.paths, course.train.labels, preprocess,
+                device().value, augment=usual)
+print("the pictures are kept in:", *loader.storage, sep=" | ")
 
 # %%
 # NBVAL_CHECK_OUTPUT
-people = range(0, len(feed), len(feed) // 8)[:8]
+people = range(0, len(course.train), len(course.train) // 8)[:8]
 keys = [(0, index) for index in people]  # (epoch, picture)
-drawn = draw(usual, preprocess, feed.side, seed=0, keys=keys)
+drawn = sample_params(usual, preprocess, loader.side, seed=0, keys=keys)
 print({name: tuple(part.shape) for name, part in drawn._asdict().items()})
 
 # %% [markdown]
@@ -155,7 +155,7 @@ print(drawn.matrix[0].numpy().round(3))
 # two be apart, in grey levels of 255?*
 
 # %% alt="Eight faces stored, changed by OpenCV and by tensors; difference grey"
-stored = np.stack([fit_picture(course.train.paths[index], feed.side)
+stored = np.stack([read_square(course.train.paths[index], loader.side)
                    for index in people])  # uint8 (8, side, side, 3)
 by_cv = augment_cpu.apply(stored, drawn, preprocess)
 by_tensors = augment_gpu.apply(torch.from_numpy(stored), drawn, preprocess)
@@ -183,8 +183,8 @@ print(f"apart by {levels.mean():.2f} grey levels on average, "
 # %% alt="Eight epochs of a face, the same in single batches; another seed"
 def seen(epochs, seed=0):
     keys, rows = [(epoch, 3) for epoch in epochs], stored[[3] * len(epochs)]
-    change = draw(usual, preprocess, feed.side, seed, keys)
-    return preprocess.invert(augment_cpu.apply(rows, change, preprocess))
+    params = sample_params(usual, preprocess, loader.side, seed, keys)
+    return preprocess.invert(augment_cpu.apply(rows, params, preprocess))
 
 
 again = torch.cat([seen([epoch]) for epoch in range(8)])  # batches of one
@@ -204,7 +204,7 @@ plots.rows_of_images({"epochs 0 to 7": seen(range(8)),
 # the second row, and would you see it in a loss curve?*
 
 # %% alt="Eight different crops of a face above eight equal ones"
-crop = v2.Compose(only(crop_scale=0.3, flip=0.5).on_picture(size))
+crop = v2.Compose(only(crop_scale=0.3, flip=0.5).image_transforms(size))
 copies = v2.functional.pil_to_tensor(face)[None].repeat(8, 1, 1, 1)
 with torch.random.fork_rng():
     torch.manual_seed(0)
@@ -273,13 +273,14 @@ widgets.augmentation(face, preprocess)
 # %% alt="Eight faces alone, shining through each other, with windows"
 alone = torch.from_numpy(stored).permute(0, 3, 1, 2) / 255
 labels = torch.tensor(course.train.labels)[list(people)]
-mixed = {name: mix(alone, labels, draw(
-    only(**{name: 1.0}), Preprocess(feed.side), feed.side, 0, keys))
+stored_size = Preprocess(loader.side)
+mixed = {name: mix(alone, labels, sample_params(
+    only(**{name: 1.0}), stored_size, loader.side, seed=0, keys=keys))
     for name in ("mixup", "cutmix")}
 plots.rows_of_images({"alone": alone} | {
-    name: pictures for name, (pictures, *_) in mixed.items()},
+    name: batch.images for name, batch in mixed.items()},
     "Each picture with the next")
-pd.DataFrame({name: share for name, (*_, share) in mixed.items()}).T.round(2)
+pd.DataFrame({name: batch.lam for name, batch in mixed.items()}).T.round(2)
 
 # %% [markdown]
 # Both answers are right, each in its share (the table), and the loss is mixed
@@ -322,7 +323,7 @@ check.exercise("mix_up", mix_up)
 
 # %% alt="Groups of three bars, a group a change; the tallest are those of v2"
 timed = {"none": NOTHING, **changes, "usual": usual}
-costs = cost_table(face, preprocess, feed.side, timed)
+costs = cost_table(face, preprocess, loader.side, timed)
 plots.bars(costs, "Cost of a picture", "ms of a core");
 
 # %% [markdown]
@@ -350,9 +351,9 @@ assert levels.mean() < 1, "one draw, two back ends, the same picture"
 assert torch.equal(seen(range(8)), again), "in whatever batch"
 assert not torch.equal(again, seen(range(8), seed=1))
 if device().value.type == "cpu":  # training sees just what was made by hand
-    assert torch.equal(next(feed.batches([keys])).images, by_cv)
+    assert torch.equal(next(loader.batches([keys])).images, by_cv)
 assert len(whole.unique(dim=0)) == 1 < len(single.unique(dim=0)), "the trap"
-assert all(0 <= s.min() <= s.max() <= 1 for *_, s in mixed.values())
+assert all(0 <= b.lam.min() <= b.lam.max() <= 1 for b in mixed.values())
 assert costs["OpenCV"]["usual"] < costs["v2, one by one"]["usual"]
 host.took()
 
