@@ -26,8 +26,8 @@ CONDA_NAMES = {
 ORDER = (
     "errors tables archives redaction runtime profiles layout lock credentials kaggle faces plans "
     "manifest order images lfw writers sources augment changes augment_gpu augment_cpu mixing "
-    "store feed guards blocks anatomy heads networks losses fold recipes optim checkpoint tracking watch stopping "
-    "distributed rehearsal run train ablations predict plane openset pairs certainty rules "
+    "store feed guards blocks anatomy heads networks losses fold recipes optim checkpoint "
+    "tracking watch stopping distributed rehearsal run train ablations predict plane openset pairs certainty rules "
     "comparison search health floors costs submit pipeline leaderboard doctor plots "
     "score_plots panel widgets check host course cli"
 ).split()
