@@ -39,12 +39,13 @@ def test_after_torch_it_would_be_too_late():
 CHILDREN = """
 import sys
 from pathlib import Path
-from facekit import course, train
+from facekit import course
+from facekit.training import process
 from facekit.layout import CourseData
 
 folder = Path(sys.argv[1])
 course.run_notebook(folder / "01.ipynb", folder / "copy.ipynb")
-train.start_process("no such recipe", CourseData(sys.argv[2]), folder / "run").wait()
+process.start_process("no such recipe", CourseData(sys.argv[2]), folder / "run").wait()
 """
 NOTE = """
 import atexit, os, sys
