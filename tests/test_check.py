@@ -275,14 +275,14 @@ def test_what_a_lesson_shows_is_kept_and_what_only_a_kernel_shows_is_not(tmp_pat
     book = build.build(write_source(tmp_path, SOURCE), "lesson")
     done = build.build(write_source(tmp_path, SOURCE), "lesson")
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
-    picture = {"image/png": "aGk=", "text/plain": "<Figure>", "text/latex": "x"}
+    image = {"image/png": "aGk=", "text/plain": "<Figure>", "text/latex": "x"}
     [first, second] = [cell for cell in done.cells if cell.cell_type == "code"]
     first.outputs = [
         new.new_output("stream", name="stdout", text="said\n"),
         new.new_output("stream", name="stderr", text="50 %"),
         new.new_output("display_data", data=view),
     ]
-    second.outputs = [new.new_output("execute_result", data=picture, execution_count=41)]
+    second.outputs = [new.new_output("execute_result", data=image, execution_count=41)]
     build.take_outputs(book, done)
     [one, two] = [cell for cell in book.cells if cell.cell_type == "code"]
     assert [output.get("text") for output in one.outputs] == ["said\n"]

@@ -24,27 +24,27 @@ def test_true_colours_undo_what_torchvision_does(case):
 
 @pytest.mark.parametrize("case", range(4))
 def test_a_flip_is_that_of_torchvision(case):
-    pictures, chosen = KNOWN["flip_some"].cases()[case]
+    images, chosen = KNOWN["flip_some"].cases()[case]
     assert chosen.any()
     assert not chosen.all()
     wanted = [
-        F.horizontal_flip(picture) if flip else picture
-        for picture, flip in zip(pictures, chosen, strict=True)
+        F.horizontal_flip(image) if flip else image
+        for image, flip in zip(images, chosen, strict=True)
     ]
-    assert torch.equal(augmentation.flip_some(pictures, chosen), torch.stack(wanted))
+    assert torch.equal(augmentation.flip_some(images, chosen), torch.stack(wanted))
 
 
 @pytest.mark.parametrize("case", range(4))
 def test_mixing_is_that_of_training(case):
-    pictures, answers, share = KNOWN["mix_up"].cases()[case]
-    pictures = pictures[..., :3, :3]  # training's are square
+    images, answers, share = KNOWN["mix_up"].cases()[case]
+    images = images[..., :3, :3]  # training's are square
     params = sample_params(
         only(mixup=1.0), Preprocess(16), 16, 0, [(0, index) for index in range(len(share))]
     )
     labels = answers.argmax(1)
-    images, labels, targets_b, _ = mix(pictures, labels, params._replace(lam=share))
-    found, mixed = augmentation.mix_up(pictures, answers, share)
-    torch.testing.assert_close(found, images)
+    mixed_images, labels, targets_b, _ = mix(images, labels, params._replace(lam=share))
+    found, mixed = augmentation.mix_up(images, answers, share)
+    torch.testing.assert_close(found, mixed_images)
     one_hot = torch.eye(answers.shape[1])
     wanted = share[:, None] * one_hot[labels] + (1 - share)[:, None] * one_hot[targets_b]
     torch.testing.assert_close(mixed, wanted)

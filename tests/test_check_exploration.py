@@ -38,12 +38,12 @@ def test_the_bounds_are_reached_and_not_passed(case):
 
 @pytest.mark.parametrize("case", range(4))
 def test_moments_are_those_of_the_files(case, tmp_path):
-    (pictures,) = KNOWN["channel_moments"].cases()[case]
-    paths = [tmp_path / f"{number}.png" for number in range(len(pictures))]
-    for path, pixels in zip(paths, pictures, strict=True):
+    (batch,) = KNOWN["channel_moments"].cases()[case]
+    paths = [tmp_path / f"{number}.png" for number in range(len(batch))]
+    for path, pixels in zip(paths, batch, strict=True):
         Image.fromarray(pixels).save(path)
     statistics = images.channel_statistics(paths)
-    mean, std = exploration.channel_moments(pictures)
+    mean, std = exploration.channel_moments(batch)
     np.testing.assert_allclose(mean, statistics["mean"], rtol=1e-6)
     np.testing.assert_allclose(std, statistics["std"], rtol=1e-6)
 

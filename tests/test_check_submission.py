@@ -58,8 +58,8 @@ def test_the_grade_and_its_error_are_the_packages():
     for right, count, cutoffs in KNOWN["grade"].cases(seed=1):
         assert cutoffs == {"HIGH": ours.high, "MEDIUM": ours.medium, "LOW": ours.low}
         accuracy, error, name = submission.grade(right, count, cutoffs)
-        pictures = np.arange(count) < right
-        assert accuracy == pytest.approx(pictures.mean())
-        assert error == pytest.approx(pictures.std() / np.sqrt(count))
+        right_or_not = np.arange(count) < right
+        assert accuracy == pytest.approx(right_or_not.mean())
+        assert error == pytest.approx(right_or_not.std() / np.sqrt(count))
         assert error == pytest.approx(certainty.standard_error(accuracy, count))
         assert name == ours.grade(accuracy)
