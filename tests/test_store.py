@@ -327,7 +327,7 @@ def test_of_two_processes_the_second_waits_and_decodes_nothing(
     paths: list[Path], cache: Path, decoded: list[str]
 ) -> None:
     cache.mkdir()
-    with FileLock(cache / "cache.lock"), ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, FileLock(cache / "cache.lock"):
         waiting = pool.submit(open_cache, paths, 20, cache, False)
         sleep(0.2)
         assert decoded == []
