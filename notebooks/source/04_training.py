@@ -171,7 +171,8 @@ print(inspect.getsource(loop))
 # can be compiled as one piece). What is no part of training hangs on the loop
 # as a **callback**: it is told of every step and every epoch, and may end the
 # run. `facekit/training/callbacks.py` has the guards, the saving and the bar.
-#
+
+# %% [markdown]
 # ### Exercise: what the optimiser does
 #
 # *A ball rolls downhill: what does it remember?* Write one step of SGD with
