@@ -25,12 +25,12 @@ from torch.utils.data import DataLoader
 from torchvision import transforms as v1
 from torchvision.datasets import ImageFolder
 
-from facekit import augment_cpu, augment_gpu
-from facekit.augment import GREY_LEVEL, Augment, Preprocess
-from facekit.changes import sample_params
-from facekit.pixels import stored_side
-from facekit.store import open_cache
-from facekit.writers import render_chunk
+from facekit.data import transforms_cpu, transforms_gpu
+from facekit.data.cache import open_cache
+from facekit.data.pixels import stored_side
+from facekit.data.transform_params import sample_params
+from facekit.data.transforms import GREY_LEVEL, Augment, Preprocess
+from facekit.sources.writers import render_chunk
 
 BATCH = 128
 PIXELS = 224  # of rendered pictures
@@ -96,10 +96,10 @@ def from_map(images: np.ndarray, augment: Augment, preprocess: Preprocess, end) 
     for keys in orders(len(images)):
         params = sample_params(augment, preprocess, images.shape[1], 0, keys)
         stored = [images[index] for _, index in keys]
-        if end is augment_gpu:
-            yield augment_gpu.apply(torch.from_numpy(np.stack(stored)), params, preprocess)
+        if end is transforms_gpu:
+            yield transforms_gpu.apply(torch.from_numpy(np.stack(stored)), params, preprocess)
         else:
-            yield augment_cpu.apply(stored, params, preprocess, out)
+            yield transforms_cpu.apply(stored, params, preprocess, out)
 
 
 def from_ffcv(folder: Path, cache: Path, size: int, augment: Augment) -> Batches:
@@ -153,8 +153,8 @@ def rows_of(folder: Path, cache: Path, size: int, augment: Augment) -> dict[str,
         "ImageFolder, PIL, v1": from_files(folder, old_transform(augment, preprocess)),
         TEACHING: from_files(folder, teaching),
         AGAIN: from_files(folder, teaching),
-        MAP: from_map(images, augment, preprocess, augment_cpu),
-        "map, tensors (the GPU's way)": from_map(images, augment, preprocess, augment_gpu),
+        MAP: from_map(images, augment, preprocess, transforms_cpu),
+        "map, tensors (the GPU's way)": from_map(images, augment, preprocess, transforms_gpu),
     }
     # ffcv has no rotation and no erasing with torchvision's numbers: only where neither is asked.
     if find_spec("ffcv") and not augment.rotation:

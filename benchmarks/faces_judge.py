@@ -21,9 +21,9 @@ import numpy as np
 from faces_report import DIFFICULTY, FRESH, Report, against, numbers, steps
 
 from facekit import faces
-from facekit.images import read_rgb
-from facekit.layout import is_image
-from facekit.openset import wilson_interval
+from facekit.data.images import read_rgb
+from facekit.data.layout import is_image
+from facekit.evaluation.identification import wilson_interval
 
 OVERLAP = 0.5
 HAAR = {"scaleFactor": 1.1, "minNeighbors": 3}

@@ -20,14 +20,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.preprocessing import StandardScaler
 
-from facekit import faces, floors, models, plans, predict, recipes, sources, training
-from facekit.augment import Augment
-from facekit.images import read_rgb
-from facekit.layout import CourseData, get_term
+from facekit import faces, models, training
+from facekit.course import baselines
+from facekit.data.images import read_rgb
+from facekit.data.layout import CourseData, get_term
+from facekit.data.transforms import Augment
+from facekit.evaluation import embed
+from facekit.evaluation.identification import similarity, wilson_interval
 from facekit.models import specs, zoo
-from facekit.openset import similarity, wilson_interval
-from facekit.profiles import PROFILES, Profile
-from facekit.recipes import Recipe
+from facekit.sources import make, plans
+from facekit.sources.profiles import PROFILES, Profile
+from facekit.training import recipe as recipes
+from facekit.training.recipe import Recipe
 
 RECIPE = Recipe(
     name="faces",
@@ -81,7 +85,7 @@ def fingerprint(seed: int) -> str:
 def make_course(work: Path, wanted: Profile, seed: int) -> tuple[CourseData, dict[str, Set]]:
     """The course, and its classification images by split."""
     name = f"course-{wanted.classes}-{wanted.train}-{wanted.pixels}-{seed}-{fingerprint(seed)}"
-    data = sources.set_up("synthetic", wanted, work / name, seed=seed)
+    data = make.set_up("synthetic", wanted, work / name, seed=seed)
     term = get_term("F23")
     found = {"train": [], "dev": [], "test": []}
     for path, (person, shot) in plans.synthetic_plan(wanted, seed).files(term):
@@ -129,7 +133,7 @@ def nearest_rows(sets: dict[str, Set]) -> list[dict]:
         "nearest, colour pixels": [flat(known), flat(probes)],
         "nearest, grey pixels": [flat(p) for p in grey],
         "nearest, grey 32 px, contrast out": [
-            floors.grey_vectors(sets[split].paths) for split in ("train", "test")
+            baselines.grey_vectors(sets[split].paths) for split in ("train", "test")
         ],
     }
     rows = []
@@ -202,11 +206,11 @@ def fit(recipe: Recipe, data: CourseData, out: Path) -> dict[str, float]:
     return spent
 
 
-def trained(work: Path, recipe: Recipe, data: CourseData) -> tuple[predict.TrainedRun, dict]:
+def trained(work: Path, recipe: Recipe, data: CourseData) -> tuple[embed.TrainedRun, dict]:
     code = hashlib.sha256(repr(sorted(recipe.as_dict().items())).encode()).hexdigest()[:6]
     out = work / f"run-{data.root.name.removeprefix('course-')}-{code}"
     spent = fit(recipe, data, out)
-    return predict.load_run(out), spent
+    return embed.load_run(out), spent
 
 
 def slice_rows(images: Set, right: np.ndarray, seed: int) -> list[dict]:
@@ -255,7 +259,7 @@ def strangers_row(name: str, vectors: np.ndarray, person: np.ndarray) -> dict:
 
 
 def strangers_rows(
-    run: predict.TrainedRun, people: int, size: int, seed: int, work: Path
+    run: embed.TrainedRun, people: int, size: int, seed: int, work: Path
 ) -> list[dict]:
     """How well people are told apart whom the network has never seen."""
     shots = profile(STRANGERS, SHOTS_OF_STRANGERS - 2, 1, 1, size)
@@ -264,8 +268,8 @@ def strangers_rows(
     person = np.concatenate([part.person for part in sets.values()])
     rows = [
         strangers_row("colour pixels", flat(pixels(paths)) - 0.5, person),
-        strangers_row("grey 32 px, contrast out", floors.grey_vectors(paths), person),
-        strangers_row(f"network of {people} people", predict.embed(run, paths), person),
+        strangers_row("grey 32 px, contrast out", baselines.grey_vectors(paths), person),
+        strangers_row(f"network of {people} people", embed.embed(run, paths), person),
     ]
     bars = {STANDARD: 0.15, 400: 0.10}
     if people in bars:
@@ -289,7 +293,7 @@ def measure(
         )
     recipe = recipe_for(people, size, change)
     run, spent = trained(work, recipe, data)
-    right = predict.classify(run, sets["test"].paths) == sets["test"].labels
+    right = embed.classify(run, sets["test"].paths) == sets["test"].labels
     bar = (">=", 0.85) if standard else None
     minutes = f"{spent['cpu'] / 60:.1f} CPU-minutes, {spent['wall'] / 60:.1f} by the clock"
     size_of = f"{models.count_parameters(run.net):,} parameters, {recipe.epochs} epochs, "

@@ -22,10 +22,11 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.feature_selection import f_classif
 from torch.nn import functional
 
-from facekit import faces, recipes, training
-from facekit.augment import NOTHING
-from facekit.layout import CourseData, get_term
-from facekit.recipes import Recipe
+from facekit import faces, training
+from facekit.data.layout import CourseData, get_term
+from facekit.data.transforms import NOTHING
+from facekit.training import recipe as recipes
+from facekit.training.recipe import Recipe
 
 GREY = 128
 EDGE = 0.03  # of the image's width: blur carries a head's colour that far

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 
 from facekit import faces
-from facekit.writers import QUALITY
+from facekit.sources.writers import QUALITY
 
 BATCH = 32
 BARS = {112: 40, 224: 10}  # images a second, JPEG included

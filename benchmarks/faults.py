@@ -23,9 +23,9 @@ import torch
 import typer
 from faces_report import Report
 
-from facekit.checkpoint import Checkpoints
-from facekit.errors import RunError
-from facekit.weights import FORMAT, digest
+from facekit.common.errors import RunError
+from facekit.models.weights import FORMAT, digest
+from facekit.training.checkpoint import Checkpoints
 
 OLD, NEW = 200, 300  # steps; 100 is there as well
 

@@ -12,17 +12,21 @@ from faces_report import DIFFICULTY, numbers
 from gpu_job import Job
 from machine import Row
 
-from facekit import augment_gpu, faces, inference, models, recipes, runtime, search, training
-from facekit.augment import Augment, Preprocess
-from facekit.changes import sample_params
-from facekit.checkpoint import Checkpoints
-from facekit.feed import Batch, Loader
+from facekit import faces, models, training
+from facekit.common import machine
+from facekit.data import transforms_gpu
+from facekit.data.loader import Batch, Loader
+from facekit.data.pixels import STORAGES, CacheSettings
+from facekit.data.transform_params import sample_params
+from facekit.data.transforms import Augment, Preprocess
+from facekit.evaluation import inference, search
 from facekit.models.losses import Objective
-from facekit.pixels import STORAGES, CacheSettings
+from facekit.models.weights import digest
 from facekit.training import loop
+from facekit.training import recipe as recipes
+from facekit.training.checkpoint import Checkpoints
 from facekit.training.run import Run
 from facekit.training.stopping import Interrupted
-from facekit.weights import digest
 
 ALL = Augment(shift=0.1, shear=5, random_steps=2, blur=0.3, mixup=0.2, cutmix=0.2)
 CPU = torch.device("cpu")
@@ -60,7 +64,7 @@ def pictures(job: Job) -> list[Row]:
     for name, augment in (("default", Augment()), ("everything", ALL)):
         preprocess = Preprocess(size)
         params = sample_params(augment, preprocess, side, 0, [(1, i) for i in range(count)])
-        seen = augment_gpu.apply(stored, params, preprocess).cpu()
+        seen = transforms_gpu.apply(stored, params, preprocess).cpu()
         whole = (params.solarize == 256) & (params.posterize == 8)  # the others jump by levels
         for end, apply in back_ends():
             levels = (apply(stored.cpu(), params, preprocess) - seen).abs()[whole] * 0.25 * 255
@@ -69,12 +73,12 @@ def pictures(job: Job) -> list[Row]:
 
 
 def back_ends() -> list[tuple]:
-    found = [("tensors on the processor", augment_gpu.apply)]
+    found = [("tensors on the processor", transforms_gpu.apply)]
     try:
-        from facekit import augment_cpu
+        from facekit.data import transforms_cpu
     except ImportError:
         return found
-    return [*found, ("OpenCV", augment_cpu.apply)]
+    return [*found, ("OpenCV", transforms_cpu.apply)]
 
 
 def levels_row(name: str, levels: torch.Tensor, bar: float) -> Row:
@@ -98,7 +102,7 @@ def storages(job: Job) -> list[Row]:
         passed({"check": f"pixels from {storage}"}, torch.equal(found, first))
         for storage, found in made.items()
     ]
-    works, reason = runtime.depthwise(job.device)
+    works, reason = machine.depthwise(job.device)
     return [*rows, {"check": "depthwise convolutions", "found": f"{works}: {reason}"}]
 
 
@@ -171,7 +175,7 @@ def compiled(job: Job) -> list[Row]:
     """Loss and gradient of a compiled network against the plain one's."""
     rows = []
     backend = "eager" if job.tiny else "inductor"
-    for precision in dict.fromkeys([torch.float32, runtime.precision(job.device).value]):
+    for precision in dict.fromkeys([torch.float32, machine.precision(job.device).value]):
         torch.manual_seed(0)
         objective = Objective(models.build("tiny", 100), precision=precision)
         objective.to(job.device, memory_format=torch.channels_last)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from machine import Report
 
-from facekit import sources
-from facekit.layout import CourseData
-from facekit.profiles import Profile
+from facekit.data.layout import CourseData
+from facekit.sources import make
+from facekit.sources.profiles import Profile
 
 CLASSES = 7001  # of the homework
 IMAGES = 20 * CLASSES
@@ -39,4 +39,4 @@ class Job:
 
     def course(self) -> CourseData:
         """36 rendered pictures to train on, of six people."""
-        return sources.set_up("synthetic", COURSE, self.folder / "course", progress=False)
+        return make.set_up("synthetic", COURSE, self.folder / "course", progress=False)

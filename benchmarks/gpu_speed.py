@@ -22,17 +22,20 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from facekit import augment_gpu, inference, recipes, runtime, search
-from facekit.augment import Augment, Preprocess
-from facekit.changes import sample_params
-from facekit.feed import Batch, Loader
-from facekit.layout import ImageSet
-from facekit.optim import build_optimizer
-from facekit.order import EpochSampler
-from facekit.pixels import CacheSettings, OnGpu, Pixels
-from facekit.runtime import Choice
+from facekit.common import machine
+from facekit.common.machine import Choice
+from facekit.data import transforms_gpu
+from facekit.data.layout import ImageSet
+from facekit.data.loader import Batch, Loader
+from facekit.data.pixels import CacheSettings, OnGpu, Pixels
+from facekit.data.samplers import EpochSampler
+from facekit.data.transform_params import sample_params
+from facekit.data.transforms import Augment, Preprocess
+from facekit.evaluation import inference, search
 from facekit.training import loop
+from facekit.training import recipe as recipes
 from facekit.training.callbacks import Callbacks, Guards
+from facekit.training.optim import build_optimizer
 from facekit.training.run import Run, build_objective
 
 BYTES = 14 * 2  # that a training step moves for each output of a convolution
@@ -112,7 +115,7 @@ class Step:
         images = torch.randn(batch, 3, size, size, device=job.device)
         self.images = images.contiguous(memory_format=torch.channels_last)
         self.labels = torch.randint(CLASSES, (batch,), device=job.device)
-        self.precision = runtime.precision(job.device).value
+        self.precision = machine.precision(job.device).value
         self.scaler = torch.amp.GradScaler(job.device.type, enabled=self.precision == torch.float16)
 
     def loss(self) -> torch.Tensor:
@@ -144,7 +147,7 @@ class KitStep(Step):
 
     def __init__(self, job: Job, name: str, size: int, batch: int, compiled=False) -> None:
         recipe = recipes.load("homework", [f"network={name}"])
-        precision = runtime.precision(job.device).value
+        precision = machine.precision(job.device).value
         objective = build_objective(recipe, CLASSES, precision)
         objective.to(job.device, memory_format=torch.channels_last)
         super().__init__(job, objective.network, size, batch)
@@ -325,7 +328,7 @@ def augmentation_rows(job: Job, title: str, augment: Augment) -> list[Row]:
             sample_params(augment, look, loader.side, 0, some) for some in keys
         ),
         f"{title}: carried out": lambda: consume(
-            augment_gpu.apply(stored, params, look) for _ in keys
+            transforms_gpu.apply(stored, params, look) for _ in keys
         ),
     }
     taken = time_rounds(variants, job.size(ROUNDS, 1), job.device)

@@ -22,12 +22,15 @@ import torch
 import typer
 from faces_report import Report, steps
 
-from facekit import recipes, sources, training, weights
-from facekit.checkpoint import Checkpoints
-from facekit.errors import RunError
-from facekit.layout import CourseData
-from facekit.profiles import Profile
-from facekit.weights import digest
+from facekit import training
+from facekit.common.errors import RunError
+from facekit.data.layout import CourseData
+from facekit.models import weights
+from facekit.models.weights import digest
+from facekit.sources import make
+from facekit.sources.profiles import Profile
+from facekit.training import recipe as recipes
+from facekit.training.checkpoint import Checkpoints
 
 COURSE = Profile("kills", 6, 6, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
 SETTINGS = ["epochs=2", "batch_size=8", "image_size=32", "warmup_epochs=1", "average=0.9"]
@@ -146,7 +149,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         os.environ["FACEKIT_CACHE"] = str(work / "cache")  # filled by the first run
-        data = sources.set_up("synthetic", COURSE, work / "data", progress=False)
+        data = make.set_up("synthetic", COURSE, work / "data", progress=False)
         wholes = {each: reference(data, work, each) for each in dict.fromkeys((0, *workers))}
         report.note(
             f"undisturbed runs that differ: {len({first for first, _ in wholes.values()}) - 1}"

@@ -19,10 +19,13 @@ from PIL import Image
 from real_faces import pairs_auc
 from tqdm import tqdm
 
-from facekit import predict, recipes, tables, training
-from facekit.images import read_rgb
-from facekit.layout import CourseData
-from facekit.recipes import Recipe
+from facekit import training
+from facekit.common import files as tables
+from facekit.data.images import read_rgb
+from facekit.data.layout import CourseData
+from facekit.evaluation import embed
+from facekit.training import recipe as recipes
+from facekit.training.recipe import Recipe
 
 SIDE = 72  # pixels of the copies; training crops from them
 RECIPE = Recipe(
@@ -71,10 +74,10 @@ def measure(data: CourseData, recipe: Recipe, out: Path) -> dict[str, float]:
     began = time.process_time()
     training.fit(recipe, data, out, device="cpu", progress=False)
     minutes = (time.process_time() - began) / 60
-    run = predict.load_run(out)
+    run = embed.load_run(out)
     answers = tables.read_table(data.answers.classification, ["label"])["label"].astype(int)
-    right = predict.classify(run, data.test.paths) == answers.to_numpy()
-    auc = pairs_auc(data, lambda paths: predict.embed(run, paths))
+    right = embed.classify(run, data.test.paths) == answers.to_numpy()
+    auc = pairs_auc(data, lambda paths: embed.embed(run, paths))
     return {"accuracy": right.mean(), "AUC": auc, "minutes": minutes}
 
 

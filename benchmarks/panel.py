@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from facekit import panel
+from facekit.course import threshold_panel
 
 PLACES = 200
 BAR = 100.0  # milliseconds of the slowest move
@@ -39,7 +39,7 @@ def main() -> None:
         probes = pictures(Path(folder), "probe", arguments.probes, arguments.pixels)
         gallery = pictures(Path(folder), "gallery", arguments.gallery, arguments.pixels)
         began = time.perf_counter()
-        shown = panel.threshold(
+        shown = threshold_panel.threshold(
             {"threshold": scores, "other": scores * 9}, truth, None, probes, gallery
         )
         built = milliseconds(began)
@@ -47,7 +47,7 @@ def main() -> None:
         shown.children[1].value = "other"
         switched = milliseconds(began)
         shown.children[1].value = "threshold"
-        panel.thumbnail.cache_clear()
+        threshold_panel.thumbnail.cache_clear()
         rows = [sweep(shown, number) for number in range(arguments.sweeps)]
     report.table("milliseconds of a move", rows)
     report.table("milliseconds once", [{"panel": built, "another rule": switched}])
@@ -73,7 +73,7 @@ def pictures(folder: Path, name: str, count: int, pixels: int) -> list[Path]:
     return paths
 
 
-def sweep(shown: panel.Panel, number: int) -> machine.Row:
+def sweep(shown: threshold_panel.Panel, number: int) -> machine.Row:
     slider = shown.children[0]
     slider.value = (slider.min + slider.max) / 2
     taken, sent = [], 0
@@ -88,7 +88,7 @@ def sweep(shown: panel.Panel, number: int) -> machine.Row:
     return row | {"bar": f"< {BAR:g}", "verdict": passed, "largest, KiB": sent / 1024}
 
 
-def moved_parts(shown: panel.Panel) -> list:
+def moved_parts(shown: threshold_panel.Panel) -> list:
     """The parts of the panel whose text changes with a move."""
     return [shown.words, shown.table, shown.line, shown.faces]
 

@@ -16,8 +16,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from facekit import floors, openset, pipeline, predict, recipes, submit, tables, training
-from facekit.layout import CourseData
+from facekit import training
+from facekit.common import files
+from facekit.course import baselines
+from facekit.data.layout import CourseData
+from facekit.evaluation import embed as predict
+from facekit.evaluation import identification
+from facekit.submission import csvs, pipeline
+from facekit.training import recipe as recipes
 
 
 def main() -> None:
@@ -58,20 +64,20 @@ def floor_scores(data: CourseData) -> dict[str, float]:
     """The same without learning anything."""
     with tempfile.TemporaryDirectory() as folder:
         paths = {task: Path(folder) / name for task, name in pipeline.FILES.items()}
-        labels = floors.nearest_class(data, data.test.paths)
-        submit.write_classification(paths["classification"], data.test.names, labels)
-        submit.write_verification(paths["verification"], _floor_identities(data))
+        labels = baselines.nearest_class(data, data.test.paths)
+        csvs.write_classification(paths["classification"], data.test.names, labels)
+        csvs.write_verification(paths["verification"], _floor_identities(data))
         scores = pipeline.scores(paths, data)
-    return scores | {"pairs AUC": pairs_auc(data, floors.grey_vectors)}
+    return scores | {"pairs AUC": pairs_auc(data, baselines.grey_vectors)}
 
 
 def _floor_identities(data: CourseData) -> list[str]:
-    gallery, names = floors.grey_vectors(data.known.paths), data.known.labels
-    dev = openset.similarity(floors.grey_vectors(data.unknown_dev.paths), gallery)
-    truth = openset.truth_indices(data.unknown_dev.labels, names)
-    threshold = openset.choose_threshold(dev, truth).value
-    test = openset.similarity(floors.grey_vectors(data.unknown_test.paths), gallery)
-    return openset.identify(test, names, threshold)
+    gallery, names = baselines.grey_vectors(data.known.paths), data.known.labels
+    dev = identification.similarity(baselines.grey_vectors(data.unknown_dev.paths), gallery)
+    truth = identification.truth_indices(data.unknown_dev.labels, names)
+    threshold = identification.choose_threshold(dev, truth).value
+    test = identification.similarity(baselines.grey_vectors(data.unknown_test.paths), gallery)
+    return identification.identify(test, names, threshold)
 
 
 def pairs_auc(data: CourseData, embed) -> float:
@@ -79,16 +85,16 @@ def pairs_auc(data: CourseData, embed) -> float:
     file = data.root / "pairs" / "pairs.csv"
     if not file.is_file():
         return float("nan")
-    pairs = tables.read_table(file, ["a", "b", "same"])
+    pairs = files.read_table(file, ["a", "b", "same"])
     first, second = (embed([file.parent / name for name in pairs[side]]) for side in "ab")
-    return floors.pair_auc(first, second, pairs["same"].astype(int))
+    return baselines.pair_auc(first, second, pairs["same"].astype(int))
 
 
 def chance_scores(data: CourseData) -> dict[str, float]:
     """The commonest training class, always n000000, and a coin."""
     commonest = np.bincount(data.train.labels).argmax()
-    answers = tables.read_table(data.answers.classification, ["label"])["label"].astype(int)
-    nobody = tables.read_table(data.answers.verification, ["label"])["label"] == "n000000"
+    answers = files.read_table(data.answers.classification, ["label"])["label"].astype(int)
+    nobody = files.read_table(data.answers.verification, ["label"])["label"] == "n000000"
     return {
         "classification": (answers == commonest).mean(),
         "verification": nobody.mean(),

@@ -17,10 +17,14 @@ import machine
 import numpy as np
 import torch
 
-from facekit import certainty, openset, pipeline, predict, rules, sources, training
-from facekit.comparison import Comparison
-from facekit.layout import CourseData, read_identities
-from facekit.profiles import PROFILES
+from facekit import training
+from facekit.data.layout import CourseData, read_identities
+from facekit.evaluation import embed, identification, rules
+from facekit.evaluation import statistics as certainty
+from facekit.evaluation.comparison import Comparison
+from facekit.sources import make
+from facekit.sources.profiles import PROFILES
+from facekit.submission import pipeline
 
 TARGET = 0.1  # FPIR
 IMAGES = 3  # of each person in the larger gallery
@@ -39,10 +43,10 @@ def main() -> None:
         rendered_run(arguments)
     if arguments.run is None:
         parser.error("which run? give its folder, or --rendered WORK")
-    run = predict.load_run(arguments.run)
+    run = embed.load_run(arguments.run)
     data = run.course_data(arguments.data)
     report = machine.Report("rules", arguments.out, classes=len(run.classes), data=data.root.name)
-    cohort = predict.class_means(run, data)
+    cohort = embed.class_means(run, data)
     dev = pipeline.verify_dev(run, data, cohort=cohort)
     found = dev.compare_rules(TARGET)
     report.table(f"{len(dev.truth)} dev probes, cross-fitted", table_rows(found))
@@ -51,7 +55,7 @@ def main() -> None:
     report.table("how sure the plain threshold is", [tuning_row(tuned)])
     if data.answers:
         truth = read_identities(data.answers.verification, data.unknown_test.paths)
-        truth = openset.truth_indices(truth, dev.identities)
+        truth = identification.truth_indices(truth, dev.identities)
         report.table(f"{len(truth)} test probes", test_rows(run, data, dev, truth))
     if arguments.people:
         report.table("several images of each person", image_rows(run, arguments.people, cohort))
@@ -64,8 +68,8 @@ def rendered_run(arguments: argparse.Namespace) -> None:
     more = {"classes": 480, "train": 8, "known": 480, "unknown_dev": 1080, "unknown_test": 9}
     people = replace(PROFILES["homework"], name="more", **more | small | {"dev": 1, "test": 1})
     arguments.data, arguments.people = work / "course", work / "people"
-    sources.set_up("synthetic", people, arguments.people, seed=5)
-    data = sources.set_up("synthetic", course, arguments.data)
+    make.set_up("synthetic", people, arguments.people, seed=5)
+    data = make.set_up("synthetic", course, arguments.data)
     arguments.run = work / "run"
     training.fit(faces_learn.recipe_for(course.classes, course.pixels, []), data, arguments.run)
 
@@ -91,10 +95,10 @@ def share(low: float, high: float) -> str:
 
 
 def test_rows(
-    run: predict.TrainedRun, data: CourseData, dev: pipeline.Verification, truth: np.ndarray
+    run: embed.TrainedRun, data: CourseData, dev: pipeline.Verification, truth: np.ndarray
 ) -> list[machine.Row]:
     """Each rule on the test probes, at the threshold that was best on dev."""
-    evidence = dev.evidence.with_probes(predict.embed(run, data.unknown_test.paths))
+    evidence = dev.evidence.with_probes(embed.embed(run, data.unknown_test.paths))
     rows = []
     for name in rules.NAMES:
         fitted = replace(dev, rule=name)
@@ -104,15 +108,15 @@ def test_rows(
 
 def judge(dev: pipeline.Verification, scores: np.ndarray, truth: np.ndarray) -> machine.Row:
     threshold = dev.threshold.value
-    found, false = openset.dir_fpir(scores, truth, threshold)
-    right = openset.accuracy(scores, truth, threshold)
+    found, false = identification.dir_fpir(scores, truth, threshold)
+    right = identification.accuracy(scores, truth, threshold)
     samples = certainty.bootstrap(
         _statistics(scores, truth, threshold), certainty.groups_of(truth), truth >= 0
     )
     columns = {
         "accuracy": right,
-        f"DIR at FPIR {TARGET:.0%}": openset.dir_at_fpir(scores, truth, TARGET).dir,
-        "auc": openset.auc(scores, truth),
+        f"DIR at FPIR {TARGET:.0%}": identification.dir_at_fpir(scores, truth, TARGET).dir,
+        "auc": identification.auc(scores, truth),
     }
     row = {}
     lows, highs = certainty.interval(samples)
@@ -123,30 +127,30 @@ def judge(dev: pipeline.Verification, scores: np.ndarray, truth: np.ndarray) -> 
 
 def _statistics(scores: np.ndarray, truth: np.ndarray, threshold: float):
     """Accuracy, DIR at the target and AUC of some rows; on two columns, which is quick."""
-    best, right, mated = openset.outcomes(scores, truth)
+    best, right, mated = identification.outcomes(scores, truth)
     few = np.stack([best, np.full_like(best, best.min() - 1)], axis=1)
-    place = np.where(mated, np.where(right, 0, 1), openset.NOBODY)
+    place = np.where(mated, np.where(right, 0, 1), identification.NOBODY)
 
     def statistics(rows: np.ndarray) -> list[float]:
         some, who = few[rows], place[rows]
         return [
-            openset.accuracy(some, who, threshold),
-            openset.dir_at_fpir(some, who, TARGET).dir,
-            openset.auc(some, who),
+            identification.accuracy(some, who, threshold),
+            identification.dir_at_fpir(some, who, TARGET).dir,
+            identification.auc(some, who),
         ]
 
     return statistics
 
 
-def image_rows(run: predict.TrainedRun, folder: Path, cohort: np.ndarray) -> list[machine.Row]:
+def image_rows(run: embed.TrainedRun, folder: Path, cohort: np.ndarray) -> list[machine.Row]:
     """Half of the people known, by one image or by some, and the other half strangers."""
     data = CourseData(folder)
     labels = np.array(data.train.labels)
-    vectors = predict.embed(run, data.train.paths)
+    vectors = embed.embed(run, data.train.paths)
     place = np.arange(len(labels)) - np.searchsorted(labels, labels)  # within the person
     known = labels % 2 == 0
     probe = (place >= IMAGES) & (known | (place == IMAGES))
-    truth = np.where(known, labels // 2, openset.NOBODY)[probe]
+    truth = np.where(known, labels // 2, identification.NOBODY)[probe]
     rows = []
     for images, rule in ((1, "threshold"), (IMAGES, "threshold"), (IMAGES, "closest_image")):
         shown = known & (place < images)

@@ -16,7 +16,8 @@ import machine
 import numpy as np
 import torch
 
-from facekit import runtime, search
+from facekit.common import machine as runtime
+from facekit.evaluation import search
 
 SHAPES = ((1024, 4096), (1024, 8192), (2048, 8192), (4096, 16384))  # probes x gallery
 BAR = 0.5  # of the ceiling

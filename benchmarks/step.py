@@ -16,8 +16,9 @@ import torch
 import typer
 from machine import AGAIN, ROUNDS, Report, Row, compare, progress, time_rounds, verdict
 
-from facekit import recipes, runtime
-from facekit.optim import build_optimizer
+from facekit.common import machine
+from facekit.training import recipe as recipes
+from facekit.training.optim import build_optimizer
 from facekit.training.run import build_objective
 
 BASE = "float32, channels first"
@@ -57,7 +58,7 @@ def stepper(
 
 
 def variants(recipe: recipes.Recipe, classes: int, compiled: bool) -> dict[str, Callable]:
-    plain, chosen = torch.float32, runtime.precision(torch.device("cpu"), recipe.precision).value
+    plain, chosen = torch.float32, machine.precision(torch.device("cpu"), recipe.precision).value
     found = {
         BASE: stepper(recipe, classes, plain, last=False),
         BASE + AGAIN: stepper(recipe, classes, plain, last=False),
@@ -88,7 +89,7 @@ def measure(recipe: recipes.Recipe, classes: int, compiled: bool, rounds: int) -
     taken = time_rounds(steps, rounds, warm_up=2)
     rows = compare(taken, BASE, recipe.batch_size, "cpu")
     wall = compare(taken, BASE, recipe.batch_size, "wall")
-    native = runtime.precision(torch.device("cpu"), recipe.precision).value == torch.bfloat16
+    native = machine.precision(torch.device("cpu"), recipe.precision).value == torch.bfloat16
     return [
         judge(row, native) | {"ratio of wall time": other["ratio"], "first step, s": first[name]}
         for row, other, name in zip(rows, wall, steps, strict=True)
@@ -110,7 +111,7 @@ def main(
     torch.set_num_threads(threads)
     arguments = {"size": size, "batch": batch, "classes": classes, "precision": precision}
     report = Report("step", out, network=network, **arguments)
-    value, reason = runtime.precision(torch.device("cpu"), precision)
+    value, reason = machine.precision(torch.device("cpu"), precision)
     report.note(f"The kit chooses {value} ({reason}) and channels_last. Ratios of CPU time.")
     changes = [f"image_size={size}", f"batch_size={batch}", f"precision={precision}"]
     for name in network:

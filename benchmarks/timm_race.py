@@ -24,8 +24,8 @@ from gpu_speed import loop_epoch
 from loop import prepare, rendered_course
 from machine import AGAIN, ROUNDS, Report, compare, progress, time_rounds
 
-from facekit.augment import MEAN, STD
-from facekit.layout import CourseData
+from facekit.data.layout import CourseData
+from facekit.data.transforms import MEAN, STD
 
 CHANGES = ["rotation=0", "grey=0", "erasing=0", "crop_scale=0.6", "jitter=0.3", "flip=0.5"]
 SETTINGS = ["network=resnet18", "optimizer=adamw", "learning_rate=0.001", "label_smoothing=0.1"]

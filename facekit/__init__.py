@@ -1,11 +1,9 @@
 """facekit: from a folder of faces to two scored Kaggle submissions.
 
-Data flows one way through the package:
+Each folder is a room; its front door says what is in it. A room may import those right of it:
 
-    faces, sources -> layout -> images -> augment -> models
-        -> train (optim, checkpoint) -> predict -> openset -> submit
-
-`plots` and `widgets` look at any of it; `cli` and `course` drive it.
+    cli -> course -> submission -> training -> evaluation -> sources -> models | data | faces
+        -> common
 """
 
 import os

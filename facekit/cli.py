@@ -9,24 +9,16 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from facekit import (
-    archives,
-    health,
-    leaderboard,
-    openset,
-    pipeline,
-    predict,
-    profiles,
-    recipes,
-    runtime,
-    sources,
-    submit,
-    training,
-)
-from facekit import doctor as examination
-from facekit.errors import DataError, FacekitError, printable
+from facekit import training
+from facekit.common import machine
+from facekit.common.errors import DataError, FacekitError, printable
+from facekit.course import doctor as examination
+from facekit.data.layout import CourseData, find_term
+from facekit.evaluation import embed, identification
 from facekit.faces import sheet as contact
-from facekit.layout import CourseData, find_term
+from facekit.sources import archives, health, make, profiles
+from facekit.submission import csvs, leaderboard, pipeline
+from facekit.training import recipe as recipes
 
 app = typer.Typer(
     help="From a folder of faces to two scored submissions.",
@@ -49,7 +41,7 @@ TermOption = Annotated[str | None, typer.Option(help="S23, F23 or S24. [by the f
 
 
 def _data(path: Path | None, term: str | None) -> CourseData:
-    root = path or runtime.data().value
+    root = path or machine.data().value
     return CourseData(root, term or find_term(root))
 
 
@@ -77,8 +69,8 @@ def data(
     chosen = profiles.get_profile(profile) if profile else profiles.profile().value
     if difficulty is not None:
         chosen = replace(chosen, difficulty=difficulty)
-    target = out or runtime.data().value
-    course = sources.set_up(
+    target = out or machine.data().value
+    course = make.set_up(
         source, chosen, target, folder, seed, term, progress=_watched(), people=people
     )
     print(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
@@ -90,7 +82,7 @@ def unpack(
     out: Annotated[Path | None, typer.Option(help="Where to. [data/ here]")] = None,
 ) -> None:
     """Unpack downloaded zips; what could hurt is refused, and nothing there is overwritten."""
-    target = out or runtime.data().value
+    target = out or machine.data().value
     for archive in zips:
         for top in archives.unpack(archive, target, _watched()):
             print(top)
@@ -115,7 +107,7 @@ def train_(
     Started by torchrun, several processes train it together, one for each GPU.
     """
     loaded = recipes.load(recipe, set_ or [])
-    folder = out or runtime.runs().value / loaded.name
+    folder = out or machine.runs().value / loaded.name
     try:
         history = training.fit(
             loaded,
@@ -141,12 +133,12 @@ def train_(
 @app.command()
 def evaluate(run: Path, data: DataOption = None) -> None:
     """Judge a run on the dev images: classes, then the open set."""
-    trained = predict.load_run(run)
+    trained = embed.load_run(run)
     course = trained.course_data(data)
-    right = predict.classify(trained, course.dev.paths) == course.dev.labels
+    right = embed.classify(trained, course.dev.paths) == course.dev.labels
     print(pipeline.report("classification", right.mean(), course))
     dev, decision = pipeline.decide(trained, course)
-    right = openset.accuracy(dev.scores, dev.truth, decision.threshold)
+    right = identification.accuracy(dev.scores, dev.truth, decision.threshold)
     print(pipeline.report("verification", right, course))
     print("\n".join(pipeline.decision_lines(dev, decision)))
 
@@ -159,9 +151,9 @@ def rules_(
     keep: Annotated[bool, typer.Option("--keep", help="Submit by the recommended one.")] = False,
 ) -> None:
     """Compare ways to decide the open set, each on people it was not fitted to."""
-    trained = predict.load_run(run)
+    trained = embed.load_run(run)
     course = trained.course_data(data)
-    dev = pipeline.verify_dev(trained, course, cohort=predict.class_means(trained, course))
+    dev = pipeline.verify_dev(trained, course, cohort=embed.class_means(trained, course))
     found = dev.compare_rules(fpir)
     print(pipeline.rule_table(found).to_string())
     print("\n".join([*found.notes, found.reason]))
@@ -180,19 +172,19 @@ def submit_(
     message: Annotated[str | None, typer.Option(help="Beside it there. [the run's name]")] = None,
 ) -> None:
     """Write and check both submissions of a run; score them where the answers are known."""
-    trained = predict.load_run(run)
+    trained = embed.load_run(run)
     course = trained.course_data(data)
     paths = pipeline.write_submissions(trained, course, threshold, rule)
     print("\n".join(pipeline.scoreboard(paths, course)))
     if kaggle:
         for task, path in paths.items():
-            print(submit.send(path, task, course, message or f"facekit run {run.resolve().name}"))
+            print(csvs.send(path, task, course, message or f"facekit run {run.resolve().name}"))
 
 
 @app.command()
 def check(csv: Path, data: DataOption = None, term: TermOption = None) -> None:
     """Say what would be held against a submission."""
-    problems = submit.check(csv, _data(data, term))
+    problems = csvs.check(csv, _data(data, term))
     if problems:
         raise DataError("; ".join(problems))
     print(f"{csv}: nothing wrong")
@@ -207,13 +199,13 @@ def score(
 ) -> None:
     """Score a submission against answers, beside the cut-offs; or all runs beside each other."""
     if all_:
-        print("\n".join(leaderboard.lines(leaderboard.leaderboard(runs or runtime.runs().value))))
+        print("\n".join(leaderboard.lines(leaderboard.leaderboard(runs or machine.runs().value))))
         return
     if csv is None or answers is None:
         raise DataError("what to score? facekit score CSV --answers CSV, or facekit score --all")
-    accuracy = submit.score(csv, answers)
+    accuracy = csvs.score(csv, answers)
     profile = pipeline.made_for(answers.absolute().parent.parent)  # answers stand in data/answers
-    print(submit.report(submit.task_of(csv), accuracy, profile=profile))
+    print(csvs.report(csvs.task_of(csv), accuracy, profile=profile))
 
 
 @faces_app.command()
@@ -256,7 +248,7 @@ def course(
     notebooks: Annotated[Path, typer.Option(help="The notebooks' folder.")] = Path("notebooks"),
 ) -> None:
     """Run every notebook top to bottom; print where the submissions are and their scores."""
-    from facekit import course as course_  # needs the notebooks' packages
+    from facekit.course import run_all as course_  # needs the notebooks' packages
 
     course_.run_all(notebooks)
 

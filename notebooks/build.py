@@ -185,21 +185,23 @@ def kept(output: NotebookNode, count: int, cell: NotebookNode) -> NotebookNode:
 
 def run(source: Path) -> NotebookNode:
     """Run the lesson at this machine's profile in the course's workspace."""
-    from facekit import course, runtime, sources  # needs the notebooks' packages
+    from facekit.common import machine
+    from facekit.course import run_all
+    from facekit.sources import make  # needs the notebooks' packages
 
-    sources.open_course()
-    if sources.manifest(runtime.data().value).get("source") != "synthetic":
+    make.open_course()
+    if make.manifest(machine.data().value).get("source") != "synthetic":
         sys.exit(
-            f"{runtime.data().value}: not rendered; outputs that are kept show made faces only"
+            f"{machine.data().value}: not rendered; outputs that are kept show made faces only"
         )
     with tempfile.TemporaryDirectory() as folder:
         plain, copy = HERE / f".{source.stem}.running.ipynb", Path(folder, "done.ipynb")
         try:
             nbformat.write(build(source, "lesson"), plain)
-            course.run_notebook(plain, copy)
+            run_all.run_notebook(plain, copy)
         finally:
             plain.unlink(missing_ok=True)
-        return without_places(nbformat.read(copy, as_version=4), runtime.workspace().value)
+        return without_places(nbformat.read(copy, as_version=4), machine.workspace().value)
 
 
 def without_places(done: NotebookNode, workspace: Path) -> NotebookNode:

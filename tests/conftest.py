@@ -13,9 +13,11 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from facekit import cli, recipes, sources, training
-from facekit.layout import CourseData
-from facekit.profiles import Profile
+from facekit import cli, training
+from facekit.data.layout import CourseData
+from facekit.sources import make
+from facekit.sources.profiles import Profile
+from facekit.training import recipe
 
 TINY = Profile("tiny", 6, 6, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
 
@@ -67,18 +69,18 @@ def tiny_profile() -> Profile:
 @pytest.fixture(scope="session")
 def course(tmp_path_factory: pytest.TempPathFactory) -> CourseData:
     """A course of rendered faces that every test may read and none may change."""
-    return sources.set_up("synthetic", TINY, tmp_path_factory.mktemp("course"), progress=False)
+    return make.set_up("synthetic", TINY, tmp_path_factory.mktemp("course"), progress=False)
 
 
 @pytest.fixture(scope="session")
-def trained_recipe() -> recipes.Recipe:
+def trained_recipe() -> recipe.Recipe:
     """That of `trained`."""
-    return recipes.load("smoke", ["epochs=3", "image_size=32", "precision=float32"])
+    return recipe.load("smoke", ["epochs=3", "image_size=32", "precision=float32"])
 
 
 @pytest.fixture(scope="session")
 def trained(
-    course: CourseData, trained_recipe: recipes.Recipe, tmp_path_factory: pytest.TempPathFactory
+    course: CourseData, trained_recipe: recipe.Recipe, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder of a short training on `course`, for reading only."""
     folder = tmp_path_factory.mktemp("trained") / "run"

@@ -13,17 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-from facekit import pipeline, predict, recipes, sources, store, submit, training
-from facekit.augment import Augment, Preprocess
-from facekit.checkpoint import Checkpoints
-from facekit.errors import DataError, RunError
-from facekit.feed import Loader
-from facekit.layout import NO_MATCH, CourseData
-from facekit.pixels import STORAGES, CacheSettings
-from facekit.profiles import Profile
-from facekit.store import most_bad, open_cache
-from facekit.training import loop
-from facekit.weights import digest
+from facekit import training
+from facekit.common.errors import DataError, RunError
+from facekit.data import cache as store
+from facekit.data.cache import most_bad, open_cache
+from facekit.data.layout import NO_MATCH, CourseData
+from facekit.data.loader import Loader
+from facekit.data.pixels import STORAGES, CacheSettings
+from facekit.data.transforms import Augment, Preprocess
+from facekit.evaluation import embed
+from facekit.models.weights import digest
+from facekit.sources import make as sources
+from facekit.sources.profiles import Profile
+from facekit.submission import csvs, pipeline
+from facekit.training import loop, recipe
+from facekit.training.checkpoint import Checkpoints
 
 PROFILE = Profile("hundred", 6, 20, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
 LONG = ["epochs=6", "batch_size=4", "image_size=32", "precision=float32", "watch=false"]
@@ -52,9 +56,9 @@ def bad(root: Path) -> Path:
     return spoil(CourseData(root).train.paths[70])
 
 
-def small(*changes: str) -> recipes.Recipe:
+def small(*changes: str) -> recipe.Recipe:
     settings = ["epochs=2", "batch_size=16", "image_size=32", "precision=float32"]
-    return recipes.load("smoke", [*settings, *changes])
+    return recipe.load("smoke", [*settings, *changes])
 
 
 def fit(root: Path, out: Path, *changes: str, **keys) -> training.History:
@@ -142,7 +146,7 @@ def start(root: Path, out: Path, launcher: tuple = (), *changes: str) -> subproc
 
 @pytest.mark.long
 def test_killed_with_a_bad_image_it_ends_with_the_same_bits(root, bad, tmp_path):
-    training.fit(recipes.load("smoke", LONG), CourseData(root), tmp_path / "whole", "cpu", False)
+    training.fit(recipe.load("smoke", LONG), CourseData(root), tmp_path / "whole", "cpu", False)
     process = start(root, tmp_path / "run")
     deadline = time.monotonic() + 240
     while not Checkpoints(tmp_path / "run").paths():
@@ -293,11 +297,11 @@ def test_an_image_that_could_be_read_after_all_is_not_left_out_for_good(
 
 
 @pytest.fixture(scope="module")
-def answered(whole, tmp_path_factory) -> tuple[predict.TrainedRun, dict[str, list[str]]]:
+def answered(whole, tmp_path_factory) -> tuple[embed.TrainedRun, dict[str, list[str]]]:
     """A run, and the rows of its submissions while all images are sound."""
     folder = tmp_path_factory.mktemp("answered") / "run"
     fit(whole.root, folder)
-    run = predict.load_run(folder, "cpu")
+    run = embed.load_run(folder, "cpu")
     paths = pipeline.write_submissions(run, whole, threshold=-2.0)
     return run, {task: path.read_text().splitlines() for task, path in paths.items()}
 
@@ -319,7 +323,7 @@ def test_a_bad_test_image_keeps_its_row_with_the_commonest_answer(
     expected["verification"][4 + 1] = f"4,{NO_MATCH}"
     for task, lines in expected.items():
         assert (folder / f"{task}.csv").read_text().splitlines() == lines
-        assert submit.check(folder / f"{task}.csv", data) == []
+        assert csvs.check(folder / f"{task}.csv", data) == []
     for path in bad:
         assert f"{path}: cannot read this image" in outcome.stderr
     assert "2 of 12 test images cannot be read: their rows are guesses" in outcome.stderr
@@ -350,14 +354,14 @@ def test_where_no_test_image_can_be_read_there_is_no_submission(root, answered):
 
 def test_class_means_leave_bad_images_out(root, answered, whole):
     run, _ = answered
-    means = predict.class_means(run, whole)
+    means = embed.class_means(run, whole)
     data = CourseData(root)
     spoil(data.train.paths[20])  # the first of the second class
-    found = predict.class_means(run, CourseData(root))
-    rest = predict.embed(run, data.train.paths[21:25]).mean(0)
+    found = embed.class_means(run, CourseData(root))
+    rest = embed.embed(run, data.train.paths[21:25]).mean(0)
     np.testing.assert_allclose(found[1], rest, atol=1e-5)
     np.testing.assert_allclose(np.delete(found, 1, 0), np.delete(means, 1, 0), atol=1e-5)
     for path in data.train.paths[20:25]:
         spoil(path)
     with pytest.raises(DataError, match="none of its first 5 images can be read"):
-        predict.class_means(run, CourseData(root))
+        embed.class_means(run, CourseData(root))

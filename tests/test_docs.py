@@ -15,9 +15,11 @@ import nbformat
 import pytest
 import yaml
 
-from facekit import check, layout, manifest, sources
-from facekit.layout import CourseData, Term
-from facekit.profiles import Profile
+from facekit.course import exercises
+from facekit.data import layout
+from facekit.data.layout import CourseData, Term
+from facekit.sources import make, manifest
+from facekit.sources.profiles import Profile
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = (REPOSITORY / "docs" / "instructors.md").read_text()
@@ -123,7 +125,7 @@ def test_the_term_that_is_shown_can_be_made_and_read(tmp_path, monkeypatch):
     (example,) = [code for code in fenced("python") if "TERMS" in code]
     exec(example, {"TERMS": terms, "Term": Term})
     profile = Profile("dot", 2, 2, 1, 1, known=2, unknown_dev=9, unknown_test=9, pixels=16)
-    data = sources.set_up("synthetic", profile, tmp_path / "data", term="X25", progress=False)
+    data = make.set_up("synthetic", profile, tmp_path / "data", term="X25", progress=False)
     assert data.classification.name == "x25-faces" and data.classification.is_dir()
     assert data.test.names[0] == "00000.jpg"
     assert layout.find_term(tmp_path / "data") == "X25"
@@ -133,9 +135,9 @@ def test_the_term_that_is_shown_can_be_made_and_read(tmp_path, monkeypatch):
 
 def test_the_exercise_that_is_shown_checks_itself(tmp_path, monkeypatch, load_build):
     source, reference = [code for code in fenced("python") if "same_padding" in code]
-    monkeypatch.setattr(check, "_known", dict(check._known))
-    exec(reference, {"add_exercise": check.add_exercise})
-    exercise = check._known["same_padding"]
+    monkeypatch.setattr(exercises, "_known", dict(exercises._known))
+    exec(reference, {"add_exercise": exercises.add_exercise})
+    exercise = exercises._known["same_padding"]
     assert exercise.judge(lambda window: window // 2).state == "right"
     assert "both sides" in exercise.judge(lambda window: window - 1).words
     assert all(len(case) == 1 for case in exercise.cases())
@@ -149,8 +151,8 @@ def test_the_exercise_that_is_shown_checks_itself(tmp_path, monkeypatch, load_bu
     assert "# your code" in texts["exercises"] and "### Exercise 3.1: padding" in texts["lesson"]
     notebook = json.loads(texts["exercises"])
     (cell,) = ["".join(c["source"]) for c in notebook["cells"] if "same_padding(" in str(c)]
-    stub = {"check": check}
-    exec(cell.replace("check.exercise", "known = lambda *_: None; known"), stub)
+    stub = {"check": exercises}
+    exec(cell.replace("exercises.exercise", "known = lambda *_: None; known"), stub)
     assert exercise.judge(stub["same_padding"]).state == "not begun"
 
 

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facekit import pipeline, predict, recipes, sources, submit, weights
-from facekit.errors import DataError, FacekitError, RunError
-from facekit.images import MAX_PIXELS, read_rgb
-from facekit.layout import CourseData, class_names, image_files, is_stray, read_identities
-from facekit.manifest import MANIFEST, read_manifest
-from facekit.models import zoo
-from facekit.tables import read_table
+from facekit.common.errors import DataError, FacekitError, RunError
+from facekit.common.files import read_table
+from facekit.data.images import MAX_PIXELS, read_rgb
+from facekit.data.layout import CourseData, class_names, image_files, is_stray, read_identities
+from facekit.evaluation import embed
+from facekit.models import weights, zoo
+from facekit.sources import make
+from facekit.sources.manifest import MANIFEST, read_manifest
+from facekit.submission import csvs, pipeline
+from facekit.training import recipe as recipes
 
 IMAGES, TABLES, NOTES, RUNS, TREES = 10_000, 2_000, 1_000, 1_000, 300
 # Of the two slowest, a tenth first.
@@ -116,8 +119,8 @@ def test_damaged_tables_are_read_or_refused(
         for judge in (
             lambda: read_table(path, ["id", "label"]),
             lambda: read_identities(path, files),
-            lambda: submit.score(path, course.answers.classification),
-            lambda: submit.score(path, course.answers.verification),
+            lambda: csvs.score(path, course.answers.classification),
+            lambda: csvs.score(path, course.answers.verification),
         ):
             try:
                 judge()
@@ -126,7 +129,7 @@ def test_damaged_tables_are_read_or_refused(
                 outcomes["refused"] += 1
                 assert str(path) in str(error)
                 assert "\n" not in str(error)
-        problems = submit.check(path, course)
+        problems = csvs.check(path, course)
         outcomes["problems"] += bool(problems)
         assert all(str(path) in problem for problem in problems)
     assert min(outcomes.values()) > TABLES * share / 10
@@ -172,7 +175,7 @@ def test_a_damaged_manifest_is_read_or_refused(copy_of_course: Path, tiny_profil
         assert judge() is None
     path.write_text(whole)
     course = CourseData(copy_of_course)
-    made = sources.set_up("synthetic", tiny_profile, copy_of_course, progress=False)
+    made = make.set_up("synthetic", tiny_profile, copy_of_course, progress=False)
     assert made.classes == course.classes  # the whole manifest is that of a finished course
 
 
@@ -180,21 +183,21 @@ def test_more_people_of_a_damaged_manifest_are_none_or_it_is_refused(
     copy_of_course: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked = []
-    monkeypatch.setattr(sources, "set_up", lambda *where, **how: asked.append(where))
+    monkeypatch.setattr(make, "set_up", lambda *where, **how: asked.append(where))
     course = CourseData(copy_of_course)
     path = copy_of_course / MANIFEST
     whole = json.loads(path.read_text())
-    damaged(path, lambda: sources.more_people(course, progress=False), NOTES)
+    damaged(path, lambda: make.more_people(course, progress=False), NOTES)
     for key in whole:
         for value in (None, [], "x"):
             path.write_text(json.dumps(whole | {key: value}))
             try:
-                sources.more_people(course, progress=False)
+                make.more_people(course, progress=False)
             except DataError as error:
                 assert str(path) in str(error)
         path.write_text(json.dumps({k: v for k, v in whole.items() if k != key}))
         try:
-            sources.more_people(course, progress=False)
+            make.more_people(course, progress=False)
         except DataError as error:
             assert str(path) in str(error)
     assert asked
@@ -207,7 +210,7 @@ def test_no_damaged_manifest_lets_a_set_up_overwrite_anything(
     inside = copy_of_course / CourseData(copy_of_course).term.classification
 
     def judge() -> CourseData:
-        return sources.set_up("synthetic", tiny_profile, copy_of_course, progress=False)
+        return make.set_up("synthetic", tiny_profile, copy_of_course, progress=False)
 
     with unchanged(inside):
         damaged(path, judge, NOTES)
@@ -218,7 +221,7 @@ def test_no_damaged_manifest_lets_a_set_up_overwrite_anything(
 
 
 def test_a_damaged_decision_is_a_decision_or_refused(copy_of_run: Path):
-    run = predict.load_run(copy_of_run, "cpu")
+    run = embed.load_run(copy_of_run, "cpu")
     path = pipeline.keep_decision(run, "as_norm", 0.375)
     results, _ = damaged(path, lambda: pipeline.kept_decision(run), NOTES)
     for decision in results:  # None: of another network
@@ -249,7 +252,7 @@ def test_a_damaged_network_is_the_network_or_refused(copy_of_run: Path):
     expected = weights.digest(weights.load(path)["net"])
 
     def judge() -> str:
-        return weights.digest(predict.load_run(copy_of_run, "cpu").net.state_dict())
+        return weights.digest(embed.load_run(copy_of_run, "cpu").net.state_dict())
 
     results, refused = damaged(path, judge, RUNS)
     assert set(results) <= {expected}

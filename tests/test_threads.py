@@ -39,9 +39,9 @@ def test_after_torch_it_would_be_too_late():
 CHILDREN = """
 import sys
 from pathlib import Path
-from facekit import course
+from facekit.course import run_all as course
 from facekit.training import process
-from facekit.layout import CourseData
+from facekit.data.layout import CourseData
 
 folder = Path(sys.argv[1])
 course.run_notebook(folder / "01.ipynb", folder / "copy.ipynb")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from facekit.common.draws import Draws, shift_right
 from facekit.faces import textures
-from facekit.faces.draws import Draws, shift_right
 from facekit.faces.surface import Facts, mix
 
 LUMA = (0.299, 0.587, 0.114)

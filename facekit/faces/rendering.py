@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from facekit.errors import FaceError
+from facekit.common.draws import Draws
+from facekit.common.errors import FaceError
 from facekit.faces import camera, head, scene
 from facekit.faces import person as people
 from facekit.faces import shot as shots
-from facekit.faces.draws import Draws
 from facekit.faces.person import Traits
 from facekit.faces.shot import DIFFICULTIES
 from facekit.faces.surface import facts

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from facekit.common.draws import Draws
 from facekit.faces import camera, hair, head, light, skin, textures, worn
-from facekit.faces.draws import Draws
 from facekit.faces.film import background, expose
 from facekit.faces.person import Traits
 from facekit.faces.surface import Facts, Surface, bell, facts, mix, step

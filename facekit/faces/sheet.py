@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from facekit import faces
-from facekit.errors import FaceError
+from facekit.common.errors import FaceError
 from facekit.faces.person import TRAITS
 from facekit.faces.shot import PASSPORT
 

@@ -8,7 +8,7 @@ and down where an image is cut into patches.
 import torch
 from torch import nn
 
-from facekit.errors import RecipeError
+from facekit.common.errors import RecipeError
 from facekit.models.checks import check_choice, check_drop_rate, check_flag, check_whole
 from facekit.models.numerics import without_autocast
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 import torch
 from torch import nn
 
-from facekit.errors import BatchError, RecipeError
+from facekit.common.errors import BatchError, RecipeError
 
 MOST_DROPPED = 0.99  # to drop everything would leave nothing to learn from
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from facekit.errors import BatchError
+from facekit.common.errors import BatchError
 from facekit.models.checks import (
     build_named,
     check_batch,

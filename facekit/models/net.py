@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from facekit.errors import RecipeError
+from facekit.common.errors import RecipeError
 from facekit.models import heads
 from facekit.models.blocks import BLOCKS, ConvBlock
 from facekit.models.checks import option_names

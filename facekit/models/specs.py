@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 
-from facekit.errors import RecipeError
+from facekit.common.errors import RecipeError
 from facekit.models.blocks import BLOCKS
 from facekit.models.checks import (
     check_choice,

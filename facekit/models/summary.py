@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from facekit.errors import RecipeError
+from facekit.common.errors import RecipeError
 from facekit.models.blocks import DropPath, SqueezeExcite
 from facekit.models.net import build
 

@@ -6,7 +6,7 @@ Built in notebook 03.
 from collections.abc import Mapping
 from itertools import pairwise
 
-from facekit.errors import RecipeError
+from facekit.common.errors import RecipeError
 from facekit.models.checks import check_choice
 from facekit.models.specs import NetworkSpec, Stage, Stem, spec_from_dict
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 from tqdm.auto import tqdm
 
-from facekit.checkpoint import Checkpoints
 from facekit.training import state
+from facekit.training.checkpoint import Checkpoints
 from facekit.training.guards import LearningGuard, check_loss
 from facekit.training.history import History
 from facekit.training.run import Run

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 import facekit
-from facekit.redaction import SECRET, hide_secrets
-from facekit.runtime import Choice
+from facekit.common.machine import Choice
+from facekit.common.redaction import SECRET, hide_secrets
 
 
 def environment(device: torch.device, choices: Mapping[str, Choice]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from facekit.errors import RunError
-from facekit.recipes import Recipe
+from facekit.common.errors import RunError
+from facekit.training.recipe import Recipe
 
 GO_ON = "; or set watch=false to go on"
 

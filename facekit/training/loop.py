@@ -8,12 +8,12 @@ progress bar, curves. A step that does not fit into memory is made smaller in me
 import torch
 from torch import nn
 
-from facekit.distributed import slices
-from facekit.feed import Batch
-from facekit.inference import evaluate
-from facekit.optim import set_learning_rate
+from facekit.data.loader import Batch
+from facekit.evaluation.inference import evaluate
 from facekit.training.callbacks import Callbacks
+from facekit.training.distributed import slices
 from facekit.training.memory import halve_until_it_fits
+from facekit.training.optim import set_learning_rate
 from facekit.training.run import Run, keyed_dropout
 
 

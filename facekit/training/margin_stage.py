@@ -5,10 +5,10 @@ import math
 import torch
 from torch.nn import functional as F
 
-from facekit.augment import NOTHING
+from facekit.data.transforms import NOTHING
 from facekit.models import heads
-from facekit.optim import Average
 from facekit.training.callbacks import Callback
+from facekit.training.optim import Average
 from facekit.training.run import Run
 
 

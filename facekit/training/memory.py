@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from tqdm.auto import tqdm
 
-from facekit.errors import RunError
-from facekit.feed import Batch
-from facekit.inference import is_out_of_memory
+from facekit.common.errors import RunError
+from facekit.data.loader import Batch
+from facekit.evaluation.inference import is_out_of_memory
 from facekit.training.run import Run
 
 

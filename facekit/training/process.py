@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 import facekit
-from facekit.checkpoint import Checkpoints
-from facekit.layout import CourseData
+from facekit.data.layout import CourseData
+from facekit.training.checkpoint import Checkpoints
 
 
 def start_process(

@@ -13,21 +13,22 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from facekit import distributed, runtime
-from facekit import order as samplers
-from facekit.augment import Preprocess
-from facekit.distributed import ALONE, World
-from facekit.errors import DataError
-from facekit.feed import Batch, Loader
-from facekit.keyed_random import random_numbers, stream
-from facekit.layout import CourseData
+from facekit.common import machine
+from facekit.common.errors import DataError
+from facekit.common.keyed_random import random_numbers, stream
+from facekit.common.machine import Choice
+from facekit.data import samplers
+from facekit.data.layout import CourseData
+from facekit.data.loader import Batch, Loader
+from facekit.data.pixels import CacheSettings
+from facekit.data.transforms import Preprocess
 from facekit.models import losses, net, zoo
 from facekit.models.summary import check_limit, count_multiply_adds
-from facekit.optim import Average, build_optimizer, rate
-from facekit.pixels import CacheSettings
-from facekit.recipes import Recipe
-from facekit.runtime import Choice
+from facekit.training import distributed
+from facekit.training.distributed import ALONE, World
 from facekit.training.history import HISTORY
+from facekit.training.optim import Average, build_optimizer, rate
+from facekit.training.recipe import Recipe
 
 MAX_BAD_FRACTION = 0.01  # of the training images may be unreadable; more are no accident
 
@@ -72,7 +73,7 @@ class Run:
         self.world = world
         self.workers = workers  # threads that prepare batches; None: by the machine
         self.preprocess = Preprocess(recipe.image_size)
-        self.precision = runtime.precision(device, recipe.precision)
+        self.precision = machine.precision(device, recipe.precision)
         self.labels = list(data.train.labels)  # of the images that are trained on
         self.steps = len(self.sampler(0))  # of an epoch
         if self.steps == 0:
@@ -83,7 +84,7 @@ class Run:
         check_limit(self.net, data.term.max_parameters)
         multiply_adds = count_multiply_adds(self.net, recipe.image_size)
         images = len(data.train) * recipe.epochs
-        self.compiling = runtime.compiling(device, multiply_adds, images, recipe.compile)
+        self.compiling = machine.compiling(device, multiply_adds, images, recipe.compile)
 
     def build(self, head: str | dict) -> None:
         """A fresh network with this head, its losses, and an optimiser over all of them."""
@@ -112,7 +113,7 @@ class Run:
         if not self.world.is_main:
             self.world.barrier()
         train, dev = self.data.train, self.data.dev
-        cache = runtime.cache().value
+        cache = machine.cache().value
         self.loader = Loader(
             train.paths,
             train.labels,
@@ -134,7 +135,7 @@ class Run:
         )
         if self.world.is_main:
             self.world.barrier()
-        self.depthwise = runtime.depthwise(self.device)
+        self.depthwise = machine.depthwise(self.device)
         if not self.depthwise.value:
             torch.backends.cudnn.enabled = False
         self.compile()
@@ -242,7 +243,7 @@ class Run:
     @property
     def choices(self) -> dict[str, Choice]:
         """What was chosen for this machine, each with its reason."""
-        found = {"device": runtime.device(str(self.device)), "precision": self.precision}
+        found = {"device": machine.device(str(self.device)), "precision": self.precision}
         found["compile"] = self.compiling
         if hasattr(self, "loader"):
             found["images"] = self.loader.storage

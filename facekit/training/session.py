@@ -7,13 +7,11 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from facekit import distributed, recipes, runtime
-from facekit.checkpoint import Checkpoints
-from facekit.errors import BatchError, RunError
-from facekit.layout import CourseData
-from facekit.lock import only_one
-from facekit.recipes import Recipe
-from facekit.training import loop, state, stopping
+from facekit.common import machine
+from facekit.common.errors import BatchError, RunError
+from facekit.data.layout import CourseData
+from facekit.training import distributed, loop, state, stopping
+from facekit.training import recipe as recipes
 from facekit.training.callbacks import (
     Callback,
     Callbacks,
@@ -22,8 +20,11 @@ from facekit.training.callbacks import (
     ProgressBar,
     Saving,
 )
+from facekit.training.checkpoint import Checkpoints
 from facekit.training.history import History
+from facekit.training.lock import only_one
 from facekit.training.margin_stage import MarginStage
+from facekit.training.recipe import Recipe
 from facekit.training.run import Run
 from facekit.training.tracking import Tracker
 
@@ -59,7 +60,7 @@ def fit(
         if device is None and world.size > 1 and torch.cuda.is_available():
             device = f"cuda:{world.local_rank}"
         run = Run(
-            recipes.load(recipe), data, Path(out), runtime.device(device).value, world, workers
+            recipes.load(recipe), data, Path(out), machine.device(device).value, world, workers
         )
         checkpoints = Checkpoints(run.out, mirror=_copies(run.out, mirror))
         if _is_done(run, checkpoints):
@@ -97,7 +98,7 @@ def _train(run: Run, callbacks: Callbacks) -> History:
 
 def _copies(out: Path, mirror: str | Path | None) -> Path | None:
     """Where copies of the run go: into the folder asked for, else where FACEKIT_MIRROR says."""
-    return Path(mirror, out.name) if mirror else runtime.copy_of(out)
+    return Path(mirror, out.name) if mirror else machine.copy_of(out)
 
 
 def _is_done(run: Run, checkpoints: Checkpoints) -> bool:

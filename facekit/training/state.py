@@ -6,11 +6,10 @@ from contextlib import suppress
 
 import torch
 
-from facekit import weights
-from facekit.checkpoint import Checkpoints
-from facekit.errors import RunError
-from facekit.models import specs
-from facekit.tables import write_table, write_whole
+from facekit.common.errors import RunError
+from facekit.common.files import write_table, write_whole
+from facekit.models import specs, weights
+from facekit.training.checkpoint import Checkpoints
 from facekit.training.environment import environment
 from facekit.training.guards import check_loss
 from facekit.training.history import HISTORY

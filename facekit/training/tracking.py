@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from facekit.errors import RecipeError
-from facekit.redaction import hide_secrets
-from facekit.tables import write_whole
+from facekit.common.errors import RecipeError
+from facekit.common.files import write_whole
+from facekit.common.redaction import hide_secrets
 from facekit.training.callbacks import Callback
 from facekit.training.run import Run
 

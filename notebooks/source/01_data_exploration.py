@@ -19,10 +19,13 @@
 import numpy as np
 import pandas as pd
 
-from facekit import faces, floors, health, images, plots, profiles, widgets
+from facekit import faces
+from facekit.course import baselines, plots, widgets
+from facekit.data import images
+from facekit.data.layout import NO_MATCH, SPLITS
 from facekit.faces import sheet
-from facekit.layout import NO_MATCH, SPLITS
-from facekit.sources import open_course
+from facekit.sources import health, profiles
+from facekit.sources.make import open_course
 
 # %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
@@ -213,7 +216,7 @@ print("label 0 is the folder", course.classes[0])
 # one for each path.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def class_indices(paths):
@@ -223,7 +226,7 @@ def class_indices(paths):
     ### END SOLUTION
 
 
-check.exercise("class_indices", class_indices)
+exercises.exercise("class_indices", class_indices)
 
 # %% [markdown]
 # > **In practice.** Every network ends in numbers, and somebody must know
@@ -280,7 +283,7 @@ pd.DataFrame(statistics, index=["red", "green", "blue"]).T.round(4)
 # pictures, with grey levels scaled to 0 ... 1: two arrays of shape (3,).
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def channel_moments(images):
@@ -290,7 +293,7 @@ def channel_moments(images):
     ### END SOLUTION
 
 
-check.exercise("channel_moments", channel_moments)
+exercises.exercise("channel_moments", channel_moments)
 
 # %% [markdown]
 # ## Nobody I know
@@ -317,7 +320,7 @@ print(f"{strangers:.1%} of the unknown faces match nobody")
 # accuracies, as shares of all faces.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def bounds(truth):
@@ -327,7 +330,7 @@ def bounds(truth):
     ### END SOLUTION
 
 
-check.exercise("bounds", bounds)
+exercises.exercise("bounds", bounds)
 
 # %% [markdown]
 # Here these are 11 % and 89 %: one face in nine is a stranger, as in the
@@ -342,7 +345,7 @@ check.exercise("bounds", bounds)
 
 # %%
 chance = 1 / len(course.classes)
-guesses = floors.nearest_class(course, course.dev.paths)
+guesses = baselines.nearest_class(course, course.dev.paths)
 floor = (guesses == course.dev.labels).mean()
 print(f"nearest neighbour {floor:.1%}, chance {chance:.1%}")
 
@@ -362,7 +365,7 @@ plots.montage([*asked, *lookalike], columns=len(wrong),
 # The same for the open set: pixels, one gallery picture a person.
 
 # %%
-right = floors.nearest_known(course)
+right = baselines.nearest_known(course)
 print(f"right identity first: {right.mean():.1%} of {len(right)} probes, "
       f"chance {1 / len(course.known):.1%}")
 
@@ -397,7 +400,7 @@ plots.rows_of_images(rows, "The same person, the same occasions");
 # %%
 import numpy as np
 
-from facekit import check
+from facekit.course import exercises
 
 
 def nearest_other(vectors):
@@ -409,15 +412,15 @@ def nearest_other(vectors):
     ### END SOLUTION
 
 
-check.exercise("nearest_other", nearest_other)
+exercises.exercise("nearest_other", nearest_other)
 
 # %% [markdown]
-# `floors.rank_1` does that with the pixels and counts. *Sketch the three bars
+# `baselines.rank_1` does that with the pixels and counts. *Sketch the three bars
 # before you run it. Where is chance?*
 
 # %% alt="Three bars falling from easy to hard, above a dotted line of chance"
 pixel_floor = {
-    level: floors.rank_1(sheet.shots(10, 8, 0, 32, world, level),
+    level: baselines.rank_1(sheet.shots(10, 8, 0, 32, world, level),
                          np.arange(80) // 8)
     for level in faces.DIFFICULTIES}
 plots.bars(pixel_floor, "Right by pixels alone", "share", chance=7 / 79);

@@ -13,16 +13,19 @@ import pandas as pd
 import torch
 from torchvision.transforms import v2
 
-from facekit import augment_cpu, augment_gpu, pipeline, plots, recipes, widgets
-from facekit.augment import NOTHING, Preprocess, only, preview
-from facekit.changes import sample_params
-from facekit.costs import cost_table
-from facekit.feed import Loader
-from facekit.images import read_rgb
-from facekit.mixing import mix
-from facekit.runtime import device
-from facekit.sources import open_course
-from facekit.store import read_square
+from facekit.common.machine import device
+from facekit.course import plots, widgets
+from facekit.course.costs import cost_table
+from facekit.data import transforms_cpu, transforms_gpu
+from facekit.data.cache import read_square
+from facekit.data.images import read_rgb
+from facekit.data.loader import Loader
+from facekit.data.mixing import mix
+from facekit.data.transform_params import sample_params
+from facekit.data.transforms import NOTHING, Preprocess, only, preview
+from facekit.sources.make import open_course
+from facekit.submission import pipeline
+from facekit.training import recipe as recipes
 
 # %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
@@ -64,7 +67,7 @@ plots.rows_of_images({"drawn as it is": x[None],
 # 0 ... 1.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def true_colours(batch, mean, std):
@@ -73,7 +76,7 @@ def true_colours(batch, mean, std):
     ### END SOLUTION
 
 
-check.exercise("true_colours", true_colours)
+exercises.exercise("true_colours", true_colours)
 
 # %% [markdown]
 # > **In practice.** The homework's starter reads the verification pictures in
@@ -157,8 +160,8 @@ print(drawn.matrix[0].numpy().round(3))
 # %% alt="Eight faces stored, changed by OpenCV and by tensors; difference grey"
 stored = np.stack([read_square(course.train.paths[index], loader.side)
                    for index in people])  # uint8 (8, side, side, 3)
-by_cv = augment_cpu.apply(stored, drawn, preprocess)
-by_tensors = augment_gpu.apply(torch.from_numpy(stored), drawn, preprocess)
+by_cv = transforms_cpu.apply(stored, drawn, preprocess)
+by_tensors = transforms_gpu.apply(torch.from_numpy(stored), drawn, preprocess)
 apart = preprocess.invert(by_cv) - preprocess.invert(by_tensors)
 levels = 255 * apart.abs()
 plots.rows_of_images({
@@ -184,7 +187,7 @@ print(f"apart by {levels.mean():.2f} grey levels on average, "
 def seen(epochs, seed=0):
     keys, rows = [(epoch, 3) for epoch in epochs], stored[[3] * len(epochs)]
     params = sample_params(usual, preprocess, loader.side, seed, keys)
-    return preprocess.invert(augment_cpu.apply(rows, params, preprocess))
+    return preprocess.invert(transforms_cpu.apply(rows, params, preprocess))
 
 
 again = torch.cat([seen([epoch]) for epoch in range(8)])  # batches of one
@@ -236,7 +239,7 @@ print(len(single.unique(dim=0)), "against", len(whole.unique(dim=0)))
 # %%
 import torch
 
-from facekit import check
+from facekit.course import exercises
 
 
 def flip_some(images, chosen):
@@ -246,7 +249,7 @@ def flip_some(images, chosen):
     ### END SOLUTION
 
 
-check.exercise("flip_some", flip_some)
+exercises.exercise("flip_some", flip_some)
 
 # %% [markdown]
 # ## Sliders
@@ -300,7 +303,7 @@ pd.DataFrame({name: batch.lam for name, batch in mixed.items()}).T.round(2)
 # they came in.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def mix_up(images, answers, share):
@@ -312,7 +315,7 @@ def mix_up(images, answers, share):
     ### END SOLUTION
 
 
-check.exercise("mix_up", mix_up)
+exercises.exercise("mix_up", mix_up)
 
 # %% [markdown]
 # ## What does it cost?

@@ -11,13 +11,16 @@
 # %%
 import torch
 
-from facekit import models, pipeline, plots, recipes, widgets
+from facekit import models
+from facekit.common.errors import RecipeError
+from facekit.course import plots, widgets
+from facekit.data.images import read_rgb
+from facekit.data.transforms import Preprocess
 from facekit.models import blocks, summary, zoo
-from facekit.augment import Preprocess
 from facekit.models.blocks import ConvBlock, ResidualBlock, SqueezeExcite
-from facekit.errors import RecipeError
-from facekit.images import read_rgb
-from facekit.sources import open_course
+from facekit.sources.make import open_course
+from facekit.submission import pipeline
+from facekit.training import recipe as recipes
 
 course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
@@ -58,7 +61,7 @@ plots.feature_maps(features[0].detach(), "16 channels of one face, untrained");
 # numbers. That is the side of the map that comes out.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def output_side(size, window, stride, padding):
@@ -67,7 +70,7 @@ def output_side(size, window, stride, padding):
     ### END SOLUTION
 
 
-check.exercise("output_side", output_side)
+exercises.exercise("output_side", output_side)
 
 # %% [markdown]
 # > **In practice.** A bias before batch norm does nothing, because batch norm
@@ -107,7 +110,7 @@ print(down.shortcut)
 # and the ReLU last.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def residual(features, branch, shortcut):
@@ -116,7 +119,7 @@ def residual(features, branch, shortcut):
     ### END SOLUTION
 
 
-check.exercise("residual", residual)
+exercises.exercise("residual", residual)
 
 # %% [markdown]
 # ## Narrow in the middle, or wide?
@@ -157,7 +160,7 @@ plots.bars(cost[["multiply_adds"]] / 1e6, "Multiply-adds", "millions");
 # each channel that comes out.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def conv_parameters(channels, out, window, groups, bias):
@@ -166,7 +169,7 @@ def conv_parameters(channels, out, window, groups, bias):
     ### END SOLUTION
 
 
-check.exercise("conv_parameters", conv_parameters)
+exercises.exercise("conv_parameters", conv_parameters)
 
 # %% [markdown]
 # ## Squeeze and excite
@@ -195,7 +198,7 @@ print(f"weights from {low:.2f} to {high:.2f}, alike at all places: {alike}")
 # features, each channel weighed by the sigmoid of its score.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def excite(features, scores):
@@ -204,7 +207,7 @@ def excite(features, scores):
     ### END SOLUTION
 
 
-check.exercise("excite", excite)
+exercises.exercise("excite", excite)
 
 # %% [markdown]
 # > **In practice.** Names and code drift apart. In the published table the
@@ -269,7 +272,7 @@ plots.bars(table[["parameters"]].drop("all"), "Parameters by part", "count");
 # layer depends on. (A place of the picture itself sees 1.)
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def receptive_field(layers):
@@ -282,7 +285,7 @@ def receptive_field(layers):
     ### END SOLUTION
 
 
-check.exercise("receptive_field", receptive_field)
+exercises.exercise("receptive_field", receptive_field)
 
 # %% [markdown]
 # ## The homework's limit, and the published table

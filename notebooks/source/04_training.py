@@ -14,15 +14,18 @@ import inspect
 import pandas as pd
 import torch
 
-from facekit import pipeline, plots, recipes, rehearsal, runtime, training
-from facekit import widgets
-from facekit.checkpoint import Checkpoints
-from facekit.weights import digest
-from facekit.errors import refusal
-from facekit.training.run import Run
-from facekit.sources import open_course
-from facekit.training import loop
+from facekit import training
+from facekit.common import machine
+from facekit.common.errors import refusal
+from facekit.course import plots, widgets
+from facekit.models.weights import digest
+from facekit.sources.make import open_course
+from facekit.submission import pipeline
+from facekit.training import recipe as recipes
+from facekit.training import loop, lr_finder
+from facekit.training.checkpoint import Checkpoints
 from facekit.training.guards import LearningGuard
+from facekit.training.run import Run
 
 course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
@@ -37,7 +40,7 @@ print("pictures to look at, in all epochs:", recipe.epochs * len(course.train))
 
 # %%
 folder = pipeline.course_run()
-run = Run(recipe, course, folder, runtime.device().value)
+run = Run(recipe, course, folder, machine.device().value)
 run.prepare()
 print(pd.DataFrame(run.choices, index=["value", "reason"]).T.to_string())
 
@@ -71,9 +74,9 @@ for kind in formats:
 # expect before the first step?* With `C` classes and no idea it is ln C.
 
 # %% alt="Share of right answers over steps: the sound batch is learnt, the black one is not"
-few = next(rehearsal.plain_batches(run, 16))
+few = next(lr_finder.plain_batches(run, 16))
 black = few._replace(images=torch.zeros_like(few.images))
-right = pd.DataFrame({name: rehearsal.overfit_one_batch(
+right = pd.DataFrame({name: lr_finder.overfit_one_batch(
     run.objective, run.optimizer, pictures)["accuracy"]
     for name, pictures in {"sound": few, "black pictures": black}.items()})
 plots.lines(right.rename_axis("step"), "One batch of 16 pictures",
@@ -92,10 +95,10 @@ plots.lines(right.rename_axis("step"), "One batch of 16 pictures",
 # lowest place, or before it?*
 
 # %% alt="Loss over the learning rate, with the suggested rate and the recipe's"
-test = rehearsal.range_test(
-    run.objective, run.optimizer, rehearsal.plain_batches(run),
+test = lr_finder.range_test(
+    run.objective, run.optimizer, lr_finder.plain_batches(run),
     low=1e-5, high=0.02, steps=100)
-peak = rehearsal.suggest(test)
+peak = lr_finder.suggest(test)
 plots.lines(test.set_index("rate")[["loss", "smoothed"]],
             "Range test", "loss",
             {"suggested": peak, "recipe": recipe.learning_rate}, log=True);
@@ -140,7 +143,7 @@ widgets.schedule()
 # %%
 import math
 
-from facekit import check
+from facekit.course import exercises
 
 
 def scheduled_rate(step, steps, warmup, peak):
@@ -152,7 +155,7 @@ def scheduled_rate(step, steps, warmup, peak):
     ### END SOLUTION
 
 
-check.exercise("scheduled_rate", scheduled_rate)
+exercises.exercise("scheduled_rate", scheduled_rate)
 
 # %% [markdown]
 # ## The loop
@@ -184,7 +187,7 @@ print(inspect.getsource(loop))
 # `momentum` times the *new* velocity, by `rate`.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def sgd_step(weight, gradient, velocity, rate, momentum, decay):
@@ -195,7 +198,7 @@ def sgd_step(weight, gradient, velocity, rate, momentum, decay):
     ### END SOLUTION
 
 
-check.exercise("sgd_step", sgd_step)
+exercises.exercise("sgd_step", sgd_step)
 
 # %% [markdown]
 # ## The run
@@ -245,7 +248,7 @@ print(f"{known / 35_005:.2%} right, printed as {known / (batches * 128):.2%}")
 # pictures. *Is the mean of the batches' accuracies the same?*
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def accuracy(right, sizes):
@@ -254,7 +257,7 @@ def accuracy(right, sizes):
     ### END SOLUTION
 
 
-check.exercise("accuracy", accuracy)
+exercises.exercise("accuracy", accuracy)
 
 # %% [markdown]
 # > **In practice.** The loop above lost a sixth of a point right at the
@@ -292,7 +295,7 @@ stops[["stops after", "epoch", "dev_accuracy"]].rename_axis("patience")
 # would you hand in?*
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def when_to_stop(accuracies, patience):
@@ -306,7 +309,7 @@ def when_to_stop(accuracies, patience):
     ### END SOLUTION
 
 
-check.exercise("when_to_stop", when_to_stop)
+exercises.exercise("when_to_stop", when_to_stop)
 
 # %% [markdown]
 # ## What the guards say

@@ -12,11 +12,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from facekit import pipeline, plots, recipes, training, widgets
+from facekit import training
+from facekit.course import plots, widgets
+from facekit.course.plane import Plane, faces, looseness
+from facekit.evaluation.embed import load_run
 from facekit.models import heads, losses
-from facekit.plane import Plane, faces, looseness
-from facekit.predict import load_run
-from facekit.sources import open_course
+from facekit.sources.make import open_course
+from facekit.submission import pipeline
+from facekit.training import recipe as recipes
 
 course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
@@ -112,7 +115,7 @@ print("cross-entropy: train {:.4f}, dev {:.4f}".format(*both(plain)))
 # %%
 from torch.nn import functional as F
 
-from facekit import check
+from facekit.course import exercises
 
 
 def cosines(ones, others):
@@ -121,7 +124,7 @@ def cosines(ones, others):
     ### END SOLUTION
 
 
-check.exercise("cosines", cosines)
+exercises.exercise("cosines", cosines)
 
 # %% [markdown]
 # ## A center for each person (Wen et al., 2016)
@@ -152,7 +155,7 @@ print("+ center: train {:.4f}, dev {:.4f}".format(*both(center)))
 # person's center, in the mean over the batch.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def center_loss(embedding, centers, labels):
@@ -161,7 +164,7 @@ def center_loss(embedding, centers, labels):
     ### END SOLUTION
 
 
-check.exercise("center_loss", center_loss)
+exercises.exercise("center_loss", center_loss)
 
 # %% [markdown]
 # ## A margin on the angle
@@ -241,7 +244,7 @@ plots.embeddings({"ArcFace": arc, "CosFace": cos}, seen, new);
 import torch
 from torch.nn import functional as F
 
-from facekit import check
+from facekit.course import exercises
 
 
 def arcface_logits(embedding, vectors, labels, scale, margin):
@@ -252,7 +255,7 @@ def arcface_logits(embedding, vectors, labels, scale, margin):
     ### END SOLUTION
 
 
-check.exercise("arcface_logits", arcface_logits)
+exercises.exercise("arcface_logits", arcface_logits)
 
 # %% [markdown]
 # > **In practice.** The kit never computes the angle. The arc cosine has an
@@ -312,7 +315,7 @@ plots.embeddings({"+ contrastive": pair, "+ triplet": three}, seen, new);
 # %%
 import torch
 
-from facekit import check
+from facekit.course import exercises
 
 
 def batch_hard(distance, labels, margin):
@@ -325,7 +328,7 @@ def batch_hard(distance, labels, margin):
     ### END SOLUTION
 
 
-check.exercise("batch_hard", batch_hard)
+exercises.exercise("batch_hard", batch_hard)
 
 # %% [markdown]
 # ## Which one wins?

@@ -12,11 +12,16 @@
 import numpy as np
 import pandas as pd
 
-from facekit import pairs, pipeline, plots, recipes, sources, training
-from facekit.predict import class_means, load_run
+from facekit import training
+from facekit.course import plots
+from facekit.evaluation import verification
+from facekit.evaluation.embed import class_means, load_run
+from facekit.sources import make
+from facekit.submission import pipeline
+from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
-course = sources.open_course()
+course = make.open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
 training.fit(recipe, course, pipeline.course_run())  # only read if finished
 run = load_run(pipeline.course_run())
@@ -35,7 +40,7 @@ run = load_run(pipeline.course_run())
 dev = pipeline.verify_dev(run, course, cohort=class_means(run, course))
 similarity, truth = dev.similarity, dev.truth  # probes x gallery
 probes, gallery = course.unknown_dev.paths, course.known.paths
-rows, columns = pairs.examples(similarity, truth)
+rows, columns = verification.examples(similarity, truth)
 plots.montage([probes[i] for i in rows] + [gallery[i] for i in columns],
               columns=8, title="Probe above, known face below");
 
@@ -60,7 +65,7 @@ pd.DataFrame({"one person": truth[rows] == columns,
 # face, of any length. Return an array (P, G).
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def gallery_cosines(probes, gallery):
@@ -71,7 +76,7 @@ def gallery_cosines(probes, gallery):
     ### END SOLUTION
 
 
-check.exercise("gallery_cosines", gallery_cosines)
+exercises.exercise("gallery_cosines", gallery_cosines)
 
 # %% [markdown]
 # ## Every pair
@@ -84,16 +89,17 @@ check.exercise("gallery_cosines", gallery_cosines)
 # - **TAR**, the true accept rate: one person recognised.
 
 # %% alt="Two overlapping histograms of cosines, of one person and of two people"
-from facekit import certainty, floors, openset, score_plots, widgets
+from facekit.course import baselines, score_plots, widgets
+from facekit.evaluation import identification, statistics
 
-scores, same = pairs.all_pairs(similarity, truth)
+scores, same = verification.all_pairs(similarity, truth)
 score_plots.pair_scores(scores, same, "Every probe with every known face");
 
 # %% alt="TAR over FAR of the network, of grey pixels and of a coin"
-pixels = floors.grey_similarity(probes, gallery)
-floor = pairs.all_pairs(pixels, truth)
-score_plots.roc({"network": pairs.roc(scores, same),
-                 "grey pixels": pairs.roc(*floor)});
+pixels = baselines.grey_similarity(probes, gallery)
+floor = verification.all_pairs(pixels, truth)
+score_plots.roc({"network": verification.roc(scores, same),
+                 "grey pixels": verification.roc(*floor)});
 
 # %% [markdown]
 # The curve of the network should lie well above that of the pixels, and both
@@ -102,8 +108,8 @@ score_plots.roc({"network": pairs.roc(scores, same),
 # are alike), and TAR at a small FAR. The last one matters most here. *Why?*
 
 # %%
-summary = pd.DataFrame({"network": pairs.summary(scores, same),
-                        "grey pixels": pairs.summary(*floor)})
+summary = pd.DataFrame({"network": verification.summary(scores, same),
+                        "grey pixels": verification.summary(*floor)})
 summary.round(3)
 
 # %% [markdown]
@@ -116,7 +122,7 @@ summary.round(3)
 # `target` and return TAR there. *Which thresholds are worth trying?*
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def tar_at_far(scores, same, target):
@@ -127,7 +133,7 @@ def tar_at_far(scores, same, target):
     ### END SOLUTION
 
 
-check.exercise("tar_at_far", tar_at_far)
+exercises.exercise("tar_at_far", tar_at_far)
 
 # %% [markdown]
 # ## One against many
@@ -149,9 +155,9 @@ for people in (1, 24, 96, 960, 7001):
 # at what the strangers among our probes do.*
 
 # %%
-error, line = pairs.eer(scores, same)
+error, line = verification.eer(scores, same)
 guess = 1 - (1 - error) ** len(gallery)
-_, named = openset.dir_fpir(similarity, truth, line)
+_, named = identification.dir_fpir(similarity, truth, line)
 print(f"equal-error line {line:.2f}: a wrong pair passes {error:.1%}; so a\n"
       f"stranger should be named {guess:.0%} of the time, and is {named:.0%}")
 
@@ -177,7 +183,8 @@ score_plots.rank_curves({"network": (similarity, truth),
 table = np.array([[0.9, 0.2, 0.1], [0.6, 0.7, 0.3],
                   [0.4, 0.3, 0.5], [0.2, 0.8, 0.1]])
 for value in (0.0, 0.5, 0.8, 0.9):
-    found, named = openset.dir_fpir(table, np.array([0, 0, 2, -1]), value)
+    found, named = identification.dir_fpir(table, np.array([0, 0, 2, -1]),
+                                           value)
     print(f"threshold {value}: DIR {found:.0%}, FPIR {named:.0%}")
 
 # %% [markdown]
@@ -193,7 +200,7 @@ for value in (0.0, 0.5, 0.8, 0.9):
 # Return DIR and FPIR, two numbers.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def both_rates(similarity, truth, threshold):
@@ -204,7 +211,7 @@ def both_rates(similarity, truth, threshold):
     ### END SOLUTION
 
 
-check.exercise("both_rates", both_rates)
+exercises.exercise("both_rates", both_rates)
 
 # %% [markdown]
 # ### Choose it by hand
@@ -225,7 +232,7 @@ panel
 # best match is wrong have a say. *Why not?*
 
 # %% alt="Best scores by kind of probe; DIR, FPIR and accuracy at every threshold"
-low, high = openset.plateau(similarity, truth)
+low, high = identification.plateau(similarity, truth)
 print(f"every threshold from {low:.4f} to {high:.4f} decides alike")
 score_plots.trade_off(similarity, truth, chosen.value);
 
@@ -252,22 +259,23 @@ score_plots.trade_off(similarity, truth, chosen.value);
 # (P, G) and `test` (Q, G) are similarities, `dev_truth` and `test_truth` as
 # above. Try the best score of each dev probe as a threshold, take that with the
 # highest accuracy there (the lowest, if several are equally good), and return
-# the accuracy on the test probes. `openset.accuracy(similarity, truth,
+# the accuracy on the test probes. `identification.accuracy(similarity, truth,
 # threshold)` is at hand. *Who must have no say in it?*
 
 # %%
-from facekit import check, openset
+from facekit.course import exercises
+from facekit.evaluation import identification
 
 
 def honest_accuracy(dev, dev_truth, test, test_truth):
     ### BEGIN SOLUTION
     best = max(sorted(dev.max(1)),
-               key=lambda line: openset.accuracy(dev, dev_truth, line))
-    return openset.accuracy(test, test_truth, best)
+               key=lambda line: identification.accuracy(dev, dev_truth, line))
+    return identification.accuracy(test, test_truth, best)
     ### END SOLUTION
 
 
-check.exercise("honest_accuracy", honest_accuracy)
+exercises.exercise("honest_accuracy", honest_accuracy)
 
 # %% [markdown]
 # ## Two errors behind one number
@@ -280,7 +288,7 @@ check.exercise("honest_accuracy", honest_accuracy)
 # refuses hardly anybody, which makes a poor lock for a door.
 
 # %%
-fair = openset.choose_threshold(similarity, truth, prior=0.5)
+fair = identification.choose_threshold(similarity, truth, prior=0.5)
 for value in (-1, chosen.value, fair.value, 1.1):
     print(widgets.describe_threshold(similarity, truth, value))
 
@@ -298,7 +306,7 @@ for value in (-1, chosen.value, fair.value, 1.1):
 
 # %%
 tuned = dev.tuning()
-certainty.table({"dev": tuned}).round(3)
+statistics.table({"dev": tuned}).round(3)
 
 # %% [markdown]
 # Each figure between the ends of its interval of 95 %: some points of accuracy
@@ -312,10 +320,10 @@ certainty.table({"dev": tuned}).round(3)
 # times as many probes: how much narrower will the interval be?*
 
 # %%
-more = sources.more_people(course) or course
+more = make.more_people(course) or course
 larger = pipeline.verify_dev(run, more, cohort=dev.evidence.cohort)
 wider = larger.tuning()
-certainty.table({"dev": tuned, "larger": wider}).round(3)
+statistics.table({"dev": tuned, "larger": wider}).round(3)
 
 # %% [markdown]
 # About three times, the root of ten.
@@ -404,16 +412,17 @@ score_plots.trade_off(judged[decision.rule], truth, decision.value);
 # ## What you should have found
 
 # %%
-share, rank_1 = (truth >= 0).mean(), openset.rank_k(similarity, truth, 1)
-found, named = openset.dir_fpir(similarity, truth, chosen.value)
+share, rank_1 = (truth >= 0).mean(), identification.rank_k(similarity, truth,
+                                                           1)
+found, named = identification.dir_fpir(similarity, truth, chosen.value)
 auc = summary.loc["auc"]
 assert abs(share * found + (1 - share) * (1 - named) - chosen.accuracy) < 1e-9
-assert chosen.accuracy >= max(openset.accuracy(similarity, truth, value)
+assert chosen.accuracy >= max(identification.accuracy(similarity, truth, value)
                               for value in np.linspace(-1, 1, 2001))
 assert auc["network"] > 0.6, "a coin would give one half"
 assert len(truth) < 36 or auc["network"] > auc["grey pixels"]
 assert rank_1 > 2 / len(gallery), "chance"
-assert openset.auc(similarity, truth) <= rank_1
+assert identification.auc(similarity, truth) <= rank_1
 assert panel.choice == ("threshold", chosen.value), "moved? run again"
 assert pipeline.kept_decision(run) == decision.choice
 assert len(larger.truth) <= len(truth) or (

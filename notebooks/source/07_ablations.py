@@ -14,13 +14,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekit import ablations, certainty, models, optim, plots
+from facekit import models, training
+from facekit.common import machine
+from facekit.course import ablations, plots, widgets
+from facekit.evaluation import statistics
+from facekit.evaluation.embed import classify, load_run
 from facekit.models import specs
-from facekit import profiles, runtime, training, widgets
-from facekit.predict import classify, load_run
-from facekit.rehearsal import plain_batches, range_test
+from facekit.sources import profiles
+from facekit.sources.make import open_course
+from facekit.training import optim
+from facekit.training.lr_finder import plain_batches, range_test
 from facekit.training.run import Run
-from facekit.sources import open_course
 
 course = open_course()
 table = ablations.published()
@@ -77,7 +81,7 @@ differ
 # rows. *What does a pair show that differs in none?*
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def one_change(rows):
@@ -88,7 +92,7 @@ def one_change(rows):
     ### END SOLUTION
 
 
-check.exercise("one_change", one_change)
+exercises.exercise("one_change", one_change)
 
 # %% [markdown]
 # ## Which rates did the rows see?
@@ -118,7 +122,7 @@ plots.schedules(rates, 4);
 # it. *A run of 60 epochs, restarts every 20: two or three?*
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def restarts_seen(epochs, restart_epochs):
@@ -127,7 +131,7 @@ def restarts_seen(epochs, restart_epochs):
     ### END SOLUTION
 
 
-check.exercise("restarts_seen", restarts_seen)
+exercises.exercise("restarts_seen", restarts_seen)
 
 # %% [markdown]
 # ## How far can a difference be luck?
@@ -140,11 +144,11 @@ check.exercise("restarts_seen", restarts_seen)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-theirs = certainty.standard_error(0.872, 35_005)
+theirs = statistics.standard_error(0.872, 35_005)
 print(f"published: {theirs:.2%} at 87 % of 35,005 pictures")
 
 # %%
-ours = certainty.standard_error(0.5, len(course.dev))
+ours = statistics.standard_error(0.5, len(course.dev))
 print(f"here, with {len(course.dev)} pictures: {ours:.1%} at 50 %")
 
 # %% [markdown]
@@ -157,7 +161,7 @@ print(f"here, with {len(course.dev)} pictures: {ours:.1%} at 50 %")
 # %%
 import math
 
-from facekit import check
+from facekit.course import exercises
 
 
 def standard_error(accuracy, images):
@@ -166,7 +170,7 @@ def standard_error(accuracy, images):
     ### END SOLUTION
 
 
-check.exercise("standard_error", standard_error)
+exercises.exercise("standard_error", standard_error)
 
 # %% [markdown]
 # Two standard errors of a *difference* are nearly three of one row, or less on
@@ -188,7 +192,7 @@ spec = replace(spec, stem=replace(spec.stem, channels=8, pool=False),
                             for stage in spec.stages))
 thin = replace(ablations.recipe("row06", scale), image_size=48, batch_size=16,
                network=specs.spec_as_dict(spec))
-run = Run(thin, course, Path("nowhere"), runtime.device().value)
+run = Run(thin, course, Path("nowhere"), machine.device().value)
 run.prepare()
 
 # %% alt="Loss of forty steps: with rate 0.1 it climbs above that of guessing"
@@ -218,7 +222,7 @@ more = {"row06": ["learning_rate=0.01", "momentum=0.9"], "row11": ["seed=1"]}
 plan = {row: ablations.recipe(row, scale) for row in scale.rows}
 plan |= {f"{row}-{change}": ablations.recipe(row, scale, [change])
          for row, changes in more.items() for change in changes}
-folder = runtime.runs().value / "ablations"
+folder = machine.runs().value / "ablations"
 for name, recipe in plan.items():
     training.fit(recipe, course, folder / name, progress=False)
     print(name, f"{recipe.epochs} epochs", sep=", ")
@@ -255,8 +259,8 @@ one, two = (classify(load_run(folder / name), course.dev.paths)
             == np.array(course.dev.labels) for name in twins)
 print(f"right: {one.mean():.1%} and {two.mean():.1%}; "
       f"one right, one wrong: {(one != two).mean():.1%} of the pictures")
-luck = certainty.difference_error(one, two)
-alone = np.hypot(*(certainty.standard_error(run.mean(), len(run))
+luck = statistics.difference_error(one, two)
+alone = np.hypot(*(statistics.standard_error(run.mean(), len(run))
                    for run in (one, two)))
 print(f"standard error of the difference: {luck:.1%}; on different pictures "
       f"it would be {alone:.1%}")
@@ -278,7 +282,7 @@ print(f"standard error of the difference: {luck:.1%}; on different pictures "
 # `n`.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def difference_error(first, second):
@@ -287,7 +291,7 @@ def difference_error(first, second):
     ### END SOLUTION
 
 
-check.exercise("difference_error", difference_error)
+exercises.exercise("difference_error", difference_error)
 
 # %% [markdown]
 # > **In practice.** A table is read for its best row, and the best of twelve
@@ -308,7 +312,7 @@ check.exercise("difference_error", difference_error)
 plots.lines(ablations.curves(folder, scale.rows), "Runs", "dev accuracy");
 
 # %% alt="Dev accuracy over the epochs of the first runs in the list"
-widgets.runs(runtime.runs().value)
+widgets.runs(machine.runs().value)
 
 # %% [markdown]
 # ## What you should have found

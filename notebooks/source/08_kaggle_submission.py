@@ -11,12 +11,16 @@
 import numpy as np
 import pandas as pd
 
-from facekit import certainty, openset, pipeline, plots
-from facekit import recipes, sources, submit, training
-from facekit.predict import classify, load_run
+from facekit import training
+from facekit.course import plots
+from facekit.evaluation import identification, statistics
+from facekit.evaluation.embed import classify, load_run
+from facekit.sources import make
+from facekit.submission import csvs, pipeline
+from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
-course = sources.open_course()
+course = make.open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
 training.fit(recipe, course, pipeline.course_run())  # only read if finished
 run = load_run(pipeline.course_run())
@@ -40,7 +44,7 @@ plots.montage(course.test.paths[:20], titles, title="What we hand in");
 
 # %%
 classification = run.folder / "classification.csv"
-submit.write_classification(classification, course.test.names, labels)
+csvs.write_classification(classification, course.test.names, labels)
 print(classification.read_text()[:60], "...")
 
 # %% [markdown]
@@ -86,7 +90,7 @@ dev, decision = pipeline.decide(run, course)
 print("\n".join(pipeline.decision_lines(dev, decision)))
 answers = pipeline.identify_test(run, course, dev, decision.threshold)
 verification = run.folder / "verification.csv"
-submit.write_verification(verification, answers)
+csvs.write_verification(verification, answers)
 print(verification.read_text()[:60], "...")
 print("n000000:", answers.count("n000000"), "of", len(answers))
 
@@ -105,7 +109,7 @@ print("n000000:", answers.count("n000000"), "of", len(answers))
 # and then a line for each answer, every line with `\n` at its end.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def csv_texts(names, predicted, classes, identities):
@@ -117,7 +121,7 @@ def csv_texts(names, predicted, classes, identities):
     ### END SOLUTION
 
 
-check.exercise("csv_texts", csv_texts)
+exercises.exercise("csv_texts", csv_texts)
 
 # %% [markdown]
 # ## Check before you send
@@ -126,7 +130,7 @@ check.exercise("csv_texts", csv_texts)
 # the answers are merely beside the wrong rows. No news is good news here:
 
 # %%
-submit.check(classification, course) + submit.check(verification, course)
+csvs.check(classification, course) + csvs.check(verification, course)
 
 # %% [markdown]
 # *What would be found if the rows were shuffled, or one were missing?*
@@ -135,10 +139,10 @@ submit.check(classification, course) + submit.check(verification, course)
 spoilt = run.folder / "spoilt.csv"
 table = pd.read_csv(verification)
 table.iloc[:-1].to_csv(spoilt, index=False)
-short = submit.check(spoilt, course)
+short = csvs.check(spoilt, course)
 mixed = table.sample(frac=1, random_state=0)
 mixed.to_csv(spoilt, index=False)
-shuffled = submit.check(spoilt, course)
+shuffled = csvs.check(spoilt, course)
 for problem in short + shuffled:
     print(problem.partition("spoilt.csv: ")[2])
 
@@ -160,7 +164,7 @@ for problem in short + shuffled:
 # there exactly once but in another order.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def faults(ids, expected):
@@ -172,7 +176,7 @@ def faults(ids, expected):
     ### END SOLUTION
 
 
-check.exercise("faults", faults)
+exercises.exercise("faults", faults)
 
 # %% [markdown]
 # ## The score
@@ -198,7 +202,7 @@ pd.DataFrame({"accuracy": reached, "chance": chance, "pictures": counts})
 if course.answers:
     right = pd.read_csv(course.answers.verification)["label"].to_numpy()
     by_row = (mixed["label"] == right).mean()
-    by_id = submit.score(spoilt, course.answers.verification)
+    by_id = csvs.score(spoilt, course.answers.verification)
     print(f"by id {by_id:.1%}, row by row {by_row:.1%}")
 spoilt.unlink()
 
@@ -215,7 +219,7 @@ spoilt.unlink()
 # in `mine`: should that pay?*
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def score_by_id(mine, truth):
@@ -225,7 +229,7 @@ def score_by_id(mine, truth):
     ### END SOLUTION
 
 
-check.exercise("score_by_id", score_by_id)
+exercises.exercise("score_by_id", score_by_id)
 
 # %% [markdown]
 # ## The grade
@@ -235,10 +239,10 @@ check.exercise("score_by_id", score_by_id)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-for task, cutoffs in submit.CUTOFFS.items():
+for task, cutoffs in csvs.CUTOFFS.items():
     print(f"{task}: {cutoffs}")
 for accuracy in (0.90, 0.89996, 0.84, 0.82, 0.81):
-    print(f"{accuracy:.2%}:", submit.CUTOFFS["classification"].grade(accuracy))
+    print(f"{accuracy:.2%}:", csvs.CUTOFFS["classification"].grade(accuracy))
 
 # %% [markdown]
 # They belong to the homework's 7,001 people. Fewer people are easier and fewer
@@ -257,7 +261,7 @@ for task, accuracy, count in (("test images", 0.90, 35_005),
                               ("test probes", 0.55, 720),
                               ("dev probes", 0.55, 360),
                               ("dev, laptop", 0.55, 36)):
-    error = certainty.standard_error(accuracy, count)
+    error = statistics.standard_error(accuracy, count)
     print(f"{count:>6} {task:<16} {accuracy:.0%} +- {error:.1%}")
 
 # %% [markdown]
@@ -266,7 +270,7 @@ for task, accuracy, count in (("test images", 0.90, 35_005),
 
 # %% alt="The standard error falls with the number of pictures, steeply at first"
 sizes = pd.Index(np.geomspace(18, 35_005, 100), name="pictures")
-errors = {f"at {share:.0%}": [100 * certainty.standard_error(share, size)
+errors = {f"at {share:.0%}": [100 * statistics.standard_error(share, size)
                               for size in sizes] for share in (0.5, 0.9)}
 plots.lines(pd.DataFrame(errors, sizes), "How far a score strays",
             "standard error, points", log=True);
@@ -277,8 +281,9 @@ plots.lines(pd.DataFrame(errors, sizes), "How far a score strays",
 
 # %%
 for task, accuracy in reached.items():
-    cutoffs, whose = submit.cutoffs_of(task, pipeline.made_for(course.root))
-    ends = openset.wilson_interval(accuracy * counts[task], counts[task])
+    cutoffs, whose = csvs.cutoffs_of(task, pipeline.made_for(course.root))
+    ends = identification.wilson_interval(accuracy * counts[task],
+                                          counts[task])
     low, own, high = (f"{share:.1%} {cutoffs.grade(share)}"
                       for share in (ends[0], accuracy, ends[1]))
     print(f"{task}: {own} ({low} to {high}; {whose} {cutoffs})")
@@ -293,7 +298,7 @@ for task, accuracy in reached.items():
 # no cut-off is reached.
 
 # %%
-from facekit import check
+from facekit.course import exercises
 
 
 def grade(right, count, cutoffs):
@@ -307,7 +312,7 @@ def grade(right, count, cutoffs):
     ### END SOLUTION
 
 
-check.exercise("grade", grade)
+exercises.exercise("grade", grade)
 
 # %% [markdown]
 # ## All your runs
@@ -317,7 +322,7 @@ check.exercise("grade", grade)
 # you tried twenty and hand in the best, is its score still what it says?*
 
 # %%
-from facekit import leaderboard
+from facekit.submission import leaderboard
 
 board = leaderboard.leaderboard(run.folder.parent)
 board.round(3)
@@ -351,7 +356,7 @@ board.round(3)
 #
 # ```python
 # for task, path in paths.items():
-#     print(submit.send(path, task, course, "notebook 08"))
+#     print(csvs.send(path, task, course, "notebook 08"))
 # ```
 #
 # The files vanish with such a machine: download them, or keep `runs/` on a
@@ -362,7 +367,7 @@ board.round(3)
 # ## What you should have found
 
 # %%
-assert not any(submit.check(path, course) for path in paths.values())
+assert not any(csvs.check(path, course) for path in paths.values())
 assert run.folder.name in board.index
 assert "shuffled" in shuffled[0] and "missing" in short[0]
 assert [len(labels), len(answers)] == [*counts.values()]
@@ -377,4 +382,4 @@ host.took()
 # %% [markdown]
 # That is the whole way, from a folder of faces to two scored submissions.
 # Better networks, losses and rules are a recipe away: copy a file of
-# `facekit/recipes/`, change it, `facekit train mine.toml`, and compare.
+# `facekit/training/recipes/`, change it, `facekit train mine.toml`, and compare.

@@ -11,7 +11,7 @@ from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
-from facekit.errors import RecipeError
+from facekit.common.errors import RecipeError
 from facekit.models.blocks import (
     BLOCKS,
     BottleneckBlock,

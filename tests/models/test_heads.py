@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from facekit.errors import BatchError, FacekitError, RecipeError
+from facekit.common.errors import BatchError, FacekitError, RecipeError
 from facekit.models import heads
 from facekit.models.heads import (
     ArcFace,

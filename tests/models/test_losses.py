@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from facekit import models
-from facekit.errors import BatchError, FacekitError, RecipeError
+from facekit.common.errors import BatchError, FacekitError, RecipeError
 from facekit.models import heads, losses
 from facekit.models.losses import CenterLoss, ContrastiveLoss, Objective, TripletLoss
 

@@ -10,7 +10,7 @@ from sample_networks import MIX, carry, stir
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-from facekit.errors import RecipeError
+from facekit.common.errors import RecipeError
 from facekit.models import heads
 from facekit.models.net import build
 from facekit.models.specs import NetworkSpec, Stage, Stem

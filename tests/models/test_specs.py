@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sample_networks import MIX
 from torch import nn
 
-from facekit.errors import RecipeError
+from facekit.common.errors import RecipeError
 from facekit.models.blocks import BLOCKS, ConvBlock
 from facekit.models.checks import option_names
 from facekit.models.net import build

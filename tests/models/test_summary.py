@@ -9,7 +9,7 @@ from sample_networks import on_paper
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from facekit.errors import RecipeError
+from facekit.common.errors import RecipeError
 from facekit.models.blocks import BLOCKS, ConvBlock, ConvNeXtBlock
 from facekit.models.net import build
 from facekit.models.specs import NetworkSpec, Stage, Stem

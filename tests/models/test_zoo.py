@@ -7,7 +7,7 @@ import torch
 import torchvision
 from sample_networks import carry, on_paper, stir
 
-from facekit.errors import RecipeError
+from facekit.common.errors import RecipeError
 from facekit.models.net import build
 from facekit.models.specs import Stem
 from facekit.models.summary import count_parameters

@@ -1,0 +1,27 @@
+"""What every room stands on, and what knows nothing of faces or networks.
+
+Read errors first, then files (tables and whole-or-nothing writing), machine (device, cores,
+folders) and keyed_random (random numbers that are a hash of their key).
+"""
+
+from facekit.common.errors import (
+    BatchError,
+    DataError,
+    FaceError,
+    FacekitError,
+    RecipeError,
+    RunError,
+    printable,
+    refusal,
+)
+
+__all__ = [
+    "BatchError",
+    "DataError",
+    "FaceError",
+    "FacekitError",
+    "RecipeError",
+    "RunError",
+    "printable",
+    "refusal",
+]

@@ -1,0 +1,181 @@
+"""What this machine is and what follows from it: each answer is a value and a reason."""
+
+import functools
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from facekit.common.errors import RecipeError
+
+CPU_INFO = Path("/proc/cpuinfo")
+# FLOP a second of a training step (of a thread, on a CPU), seconds to compile, and the share of the
+# time that is saved: 3 to 11 % measured on a CPU, a quarter expected on a GPU.
+COMPILING = {"cpu": (10e9, 120, 0.05), "cuda": (20e12, 60, 0.25)}
+
+
+class Choice(NamedTuple):
+    """A setting the kit chose by itself, and why."""
+
+    value: Any
+    reason: str
+
+
+def device(wanted: str | None = None) -> Choice:
+    """The device to compute on: `wanted`, else the first of CUDA, Apple's MPS, the processor."""
+    if wanted:
+        try:
+            torch.empty(0, device=wanted)
+        except (RuntimeError, AssertionError) as error:  # no such device, no driver, no CUDA build
+            reason = str(error).splitlines()[0]
+            raise RecipeError(f"device {wanted!r} cannot be used here: {reason}") from error
+        return Choice(torch.device(wanted), "asked for")
+    if torch.cuda.is_available():
+        return Choice(torch.device("cuda"), torch.cuda.get_device_name(0))
+    if torch.backends.mps.is_available():
+        return Choice(torch.device("mps"), "Apple GPU")
+    return Choice(torch.device("cpu"), f"no GPU here; {torch.get_num_threads()} threads")
+
+
+def precision(where: torch.device, wanted: str = "auto") -> Choice:
+    """The number format of a network's products: a torch.dtype.
+
+    By what the hardware says it has, never by a timing: a resumed run has to choose the same.
+    """
+    if wanted != "auto":
+        return Choice(getattr(torch, wanted), "asked for")
+    if where.type == "cuda":
+        return _gpu_precision(torch.cuda.get_device_capability(where))
+    if where.type == "cpu" and _multiplies_bfloat16(CPU_INFO):
+        return Choice(torch.bfloat16, "this processor has instructions for bfloat16")
+    return Choice(torch.float32, f"plain arithmetic on {where.type}")
+
+
+def _gpu_precision(capability: tuple[int, int]) -> Choice:
+    if capability >= (8, 0):
+        return Choice(torch.bfloat16, "this GPU multiplies bfloat16 natively")
+    if capability >= (7, 0):
+        reason = "the tensor cores of this GPU multiply float16; gradients are scaled"
+        return Choice(torch.float16, reason)
+    return Choice(torch.float32, "this GPU has no tensor cores")
+
+
+@functools.cache
+def _multiplies_bfloat16(cpu_info: Path) -> bool:
+    # Not torch's own answer, which is yes for every AVX-512 processor: without these
+    # instructions bfloat16 is computed by way of float32, and slower than that.
+    try:
+        flags = cpu_info.read_text().split()
+    except OSError:  # not Linux
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def compiling(
+    where: torch.device, multiply_adds: float, images: float, wanted: str = "auto"
+) -> Choice:
+    """Whether to compile a training step: when it saves three times what compiling costs.
+
+    `multiply_adds` of one picture's way through the network, `images` trained on in all. The speed
+    without and the share that is saved are rough, and are not measured here: a resumed run has to
+    choose the same.
+    """
+    if wanted != "auto":
+        return Choice(wanted == "yes", "asked for")
+    if where.type not in COMPILING:
+        return Choice(False, f"not tried on {where.type}")
+    speed, cost, saved = COMPILING[where.type]
+    speed *= torch.get_num_threads() if where.type == "cpu" else 1
+    gain = saved * 6 * multiply_adds * images / speed  # forward 2 FLOP, backward twice that
+    told = f"about {gain:,.0f} s to gain, {cost} s to compile"
+    if gain < 3 * cost:
+        return Choice(False, told)
+    missing = _missing_compiler(where)
+    return Choice(not missing, f"{told}, but no {missing} here" if missing else told)
+
+
+def _missing_compiler(where: torch.device) -> str:
+    if where.type == "cuda":
+        return "" if importlib.util.find_spec("triton") else "triton"
+    compilers = os.environ.get("CXX", ""), "g++", "clang++", "cl"
+    return "" if any(map(shutil.which, compilers)) else "C++ compiler"
+
+
+def depthwise(where: torch.device, attempt: Callable | None = None) -> Choice:
+    """Whether cuDNN can train depthwise convolutions there: on some old GPUs it finds no way.
+
+    `attempt(where)`, by default one of them forward and backward, raises RuntimeError if not.
+    """
+    if where.type != "cuda":
+        return Choice(True, f"no cuDNN on {where.type}")
+    try:
+        (attempt or _train_depthwise)(where)
+    except RuntimeError as error:
+        return Choice(False, str(error).splitlines()[0])
+    return Choice(True, "tried one forward and backward")
+
+
+def _train_depthwise(where: torch.device) -> None:
+    pictures = torch.ones(2, 8, 8, 8, device=where).to(memory_format=torch.channels_last)
+    weight = torch.ones(8, 1, 3, 3, device=where, requires_grad=True)
+    dtype = precision(where).value
+    with torch.autocast(where.type, dtype, enabled=dtype != torch.float32):
+        output = torch.nn.functional.conv2d(pictures.requires_grad_(), weight, groups=8)
+    output.float().sum().backward()
+    torch.cuda.synchronize(where)
+
+
+def workspace() -> Choice:
+    """The folder that holds data/ and runs/: FACEKIT_HOME, else the checkout one works in."""
+    wanted = os.environ.get("FACEKIT_HOME")
+    if wanted:
+        return Choice(Path(wanted), "FACEKIT_HOME")
+    here = Path.cwd()
+    notebooks = here.parent if here.name in ("exercises", "solutions") else here
+    if notebooks.name == "notebooks":
+        return Choice(notebooks.parent, "the folder above notebooks/")
+    return Choice(here, "the current folder")
+
+
+def cache() -> Choice:
+    """The folder of decoded pictures: FACEKIT_CACHE, else cache/ in the workspace."""
+    wanted = os.environ.get("FACEKIT_CACHE")
+    if wanted:
+        return Choice(Path(wanted), "FACEKIT_CACHE")
+    return Choice(workspace().value / "cache", "in the workspace")
+
+
+def data() -> Choice:
+    """The folder of the course's data, where no other is named."""
+    return Choice(workspace().value / "data", "in the workspace")
+
+
+def runs() -> Choice:
+    """The folder of the runs: FACEKIT_RUNS (a mounted Drive, say), else runs/ in the workspace."""
+    wanted = os.environ.get("FACEKIT_RUNS")
+    if wanted:
+        return Choice(Path(wanted), "FACEKIT_RUNS")
+    return Choice(workspace().value / "runs", "in the workspace")
+
+
+def mirror() -> Choice:
+    """The folder of copies of the runs: FACEKIT_MIRROR (in a mounted Drive, say), else None."""
+    wanted = os.environ.get("FACEKIT_MIRROR")
+    if wanted:
+        return Choice(Path(wanted), "FACEKIT_MIRROR")
+    return Choice(None, "FACEKIT_MIRROR is not set")
+
+
+def copy_of(run: str | Path) -> Path | None:
+    """Where copies of a run are kept: under its name in the mirror, for a run directly in runs/.
+
+    None without a mirror, and for the trials in folders further down, which are made anew.
+    """
+    copies, run = mirror().value, Path(run).absolute()
+    if copies is None or run.parent.resolve() != runs().value.resolve():
+        return None
+    return copies / run.name

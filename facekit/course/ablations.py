@@ -1,0 +1,192 @@
+"""The published table of twelve runs, and the same table at this machine's scale.
+
+Built in notebook 07.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from facekit import models
+from facekit.common.errors import DataError, RecipeError
+from facekit.common.files import read_table
+from facekit.models import specs, zoo
+from facekit.models.specs import NetworkSpec, Stage
+from facekit.training import recipe as recipes
+from facekit.training.history import HISTORY
+from facekit.training.recipe import Recipe
+
+CURVES = HISTORY[1:]
+SETTINGS = ["optimizer", "learning_rate", "schedule", "restart_epochs", "seed"]
+
+
+class Published(NamedTuple):
+    """A row of the published table: how a network of models.TABLE was trained, and what it got.
+
+    Accuracies are those of the homework's 7,001 people at 224 pixels, a batch of 128.
+    """
+
+    epochs: int
+    schedule: str
+    restart_epochs: int
+    optimizer: str
+    learning_rate: float
+    train_accuracy: float
+    dev_accuracy: float
+
+
+PUBLISHED = {
+    f"row{number:02}": Published(*row)
+    for number, row in enumerate(
+        (
+            (500, "restarts", 20, "sgd", 0.01, 0.918, 0.698),
+            (500, "restarts", 20, "sgd", 0.01, 0.999, 0.792),
+            (500, "plateau", 0, "adamw", 0.01, 0.999, 0.693),
+            (500, "restarts", 5, "adamw", 0.01, 0.977, 0.654),
+            (500, "restarts", 20, "sgd", 0.01, 0.805, 0.680),
+            (150, "restarts", 20, "sgd", 0.1, 0.176, 0.174),
+            (150, "restarts", 50, "sgd", 0.01, 0.730, 0.630),
+            (150, "restarts", 60, "sgd", 0.01, 0.710, 0.605),
+            (95, "restarts", 100, "sgd", 0.01, 1.0, 0.865),
+            (145, "restarts", 150, "sgd", 0.01, 1.0, 0.871),
+            (195, "restarts", 200, "sgd", 0.01, 1.0, 0.873),
+            (478, "restarts", 20, "sgd", 0.001, 1.0, 0.874),
+        ),
+        start=1,
+    )
+}
+
+
+class Scale(NamedTuple):
+    """How much smaller than published a machine's runs are, and which of them it has time for."""
+
+    epochs: float  # share of the published epochs, and of those between two restarts
+    network: bool  # the row's own; else a small one, with squeeze-excite in as many of its stages
+    image_size: int
+    batch_size: int
+    rows: tuple[str, ...]
+
+
+ALL = tuple(PUBLISHED)
+FULL = Scale(1.0, True, 224, 128, ALL)  # as published
+SCALES = {  # by profile
+    "smoke": Scale(1 / 15, False, 48, 16, ("row06", "row07", "row11")),
+    "laptop": Scale(1 / 30, False, 48, 32, ("row04", "row05", "row06", "row07", "row11")),
+    "gpu": Scale(1 / 30, False, 64, 128, ALL),
+    "homework": Scale(1 / 30, True, 112, 128, ALL),  # all rows in full: months of a T4
+}
+
+
+def published() -> pd.DataFrame:
+    """The published table: the settings of each row, and its accuracies from 0 to 1."""
+    return pd.DataFrame(PUBLISHED.values(), index=list(PUBLISHED))
+
+
+def recipe(row: str, scale: Scale, changes: Iterable[str] = ()) -> Recipe:
+    """How to train a published row at this scale; `changes` are "key=value" texts.
+
+    Raises RecipeError for a row that the table does not have.
+    """
+    if row not in PUBLISHED:
+        raise RecipeError(f"no row {row!r} in the table; there are: {', '.join(PUBLISHED)}")
+    of = PUBLISHED[row]
+    spec = models.TABLE[row] if scale.network else _stand_in(models.TABLE[row])
+    scaled = Recipe(
+        name=row,
+        network=specs.spec_as_dict(spec),
+        image_size=scale.image_size,
+        epochs=max(1, round(of.epochs * scale.epochs)),
+        batch_size=scale.batch_size,
+        optimizer=of.optimizer,
+        momentum=0.99,  # in the published code
+        learning_rate=of.learning_rate,
+        schedule=of.schedule,
+        restart_epochs=max(1, round(of.restart_epochs * scale.epochs)),
+        weight_decay=5e-4,
+        warmup_epochs=0.0,
+        label_smoothing=0.0,
+        watch=False,  # a row that learns nothing is a result too
+    )
+    return recipes.load(scaled, changes)
+
+
+def _stand_in(spec: NetworkSpec) -> NetworkSpec:
+    """Four residual stages, which a processor trains in seconds: depthwise ones take it minutes."""
+    first_blocks = spec.stages[::3]  # of each step
+    squeezed = [stage.options.get("se", 0) for stage in first_blocks]
+    if len(squeezed) != 4:  # rows 1 to 3 have none
+        squeezed = [0] * 4
+    stages = (
+        Stage("residual", 16, options={"se": squeezed[0]}),
+        Stage("residual", 32, stride=2, options={"se": squeezed[1]}),
+        Stage("residual", 64, stride=2, options={"se": squeezed[2]}),
+        Stage("residual", 128, stride=2, options={"se": squeezed[3]}),
+    )
+    return replace(zoo.OURS["tiny"], stages=stages)
+
+
+def differences(first: Recipe, second: Recipe) -> dict[str, tuple]:
+    """The settings in which two recipes differ, with both values; names apart."""
+    one, two = first.as_dict(), second.as_dict()
+    return {key: (one[key], two[key]) for key in one if key != "name" and one[key] != two[key]}
+
+
+def one_change(rows: Mapping[str, Mapping]) -> list[tuple[str, str]]:
+    """The pairs of rows whose settings differ in exactly one, the earlier row first.
+
+    `rows`: settings by the row's name, the same settings for each.
+    """
+    return [
+        (one, two)
+        for one, two in combinations(rows, 2)
+        if sum(rows[one][key] != rows[two][key] for key in rows[one]) == 1
+    ]
+
+
+def restarts_seen(epochs: int, restart_epochs: int) -> int:
+    """How often the rate jumps up again in a run of so many epochs: none waits at its end."""
+    return (epochs - 1) // restart_epochs
+
+
+def runs(folder: str | Path) -> pd.DataFrame:
+    """All runs below a folder, one a row: settings, epochs done, and the best epoch's accuracies.
+
+    The index is the run's folder. Raises DataError or RecipeError for a run's damaged files.
+    """
+    rows = {}
+    for name, history in _histories(Path(folder)).items():
+        made = recipes.load(Path(folder) / name / "recipe.json").as_dict()
+        best = history.loc[history["dev_accuracy"].idxmax()]
+        rows[name] = {key: made[key] for key in SETTINGS} | {
+            "epochs": f"{len(history)} of {made['epochs']}",
+            "best_epoch": int(best.name),
+            "train_accuracy": best["train_accuracy"],
+            "dev_accuracy": best["dev_accuracy"],
+        }
+    columns = [*SETTINGS, "epochs", "best_epoch", "train_accuracy", "dev_accuracy"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def curves(folder: str | Path, names: Sequence[str], column: str = "dev_accuracy") -> pd.DataFrame:
+    """A column of CURVES by epoch, for each of the runs of these names below the folder."""
+    histories = _histories(Path(folder))
+    frame = pd.DataFrame({name: histories[name][column] for name in names})
+    return frame.rename_axis("epoch")
+
+
+def _histories(folder: Path) -> dict[str, pd.DataFrame]:
+    """The curves of every run that has finished an epoch, by epoch."""
+    found = {}
+    for path in sorted(folder.rglob("history.csv")):
+        try:
+            table = read_table(path, HISTORY).astype(float)
+        except ValueError as error:
+            raise DataError(f"{path}: not a run's curves ({error})") from error
+        if len(table):
+            name = path.parent.relative_to(folder).as_posix()
+            found[name] = table.set_index(table.pop("epoch").astype(int))
+    return found

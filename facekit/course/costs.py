@@ -1,0 +1,72 @@
+"""What a change of an image costs, by each way of carrying it out. Built in notebook 02."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageOps
+
+from facekit.data import transforms_cpu, transforms_gpu
+from facekit.data.transform_params import sample_params
+from facekit.data.transforms import Augment, Preprocess, preview
+
+ROUNDS = 3  # the first time is slow, the quickest counts
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """What one call costs of a core, on however many it runs."""
+    took = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        work()
+        took.append(time.process_time() - began)
+    return 1000 * min(took)
+
+
+def ways(
+    image: Image.Image, preprocess: Preprocess, side: int, count: int
+) -> dict[str, Callable[[Augment], torch.Tensor]]:
+    """Three ways to change `count` copies of an image, all on the processor.
+
+    "v2, one by one" begins with the image as it was opened, the others with pixels that were
+    brought to side x side before.
+    """
+    pixels = np.asarray(ImageOps.fit(image, (side, side)))
+    stored = np.tile(pixels, (count, 1, 1, 1))  # uint8 (B, side, side, 3)
+    keys = [(0, index) for index in range(count)]
+
+    def by_opencv(augment: Augment) -> torch.Tensor:
+        params = sample_params(augment, preprocess, side, 0, keys)
+        return transforms_cpu.apply(stored, params, preprocess)
+
+    def by_tensors(augment: Augment) -> torch.Tensor:
+        params = sample_params(augment, preprocess, side, 0, keys)
+        return transforms_gpu.apply(torch.from_numpy(stored), params, preprocess)
+
+    return {
+        "v2, one by one": lambda augment: preview(image, preprocess, augment, count),
+        "OpenCV": by_opencv,
+        "tensors": by_tensors,
+    }
+
+
+def cost_table(
+    image: Image.Image,
+    preprocess: Preprocess,
+    side: int,
+    changes: Mapping[str, Augment],
+    count: int = 32,
+) -> pd.DataFrame:
+    """Milliseconds of a core for one image: a row for each change, a column for each way."""
+    return pd.DataFrame(
+        {
+            name: {
+                change: milliseconds(partial(way, augment)) / count
+                for change, augment in changes.items()
+            }
+            for name, way in ways(image, preprocess, side, count).items()
+        }
+    )

@@ -1,0 +1,91 @@
+"""What the kit finds on this machine and what it makes of it."""
+
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import torch
+
+import facekit
+from facekit.common import machine
+from facekit.common.errors import DataError, FacekitError
+from facekit.common.machine import Choice
+from facekit.data.layout import SPLITS, CourseData, find_term
+from facekit.data.loader import choose_workers
+from facekit.sources import credentials, profiles
+
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "pillow", "scikit-learn")
+NOTEBOOK_PACKAGES = ("jupyterlab", "ipywidgets", "ipykernel", "nbval", "kaggle")
+
+
+def examine(data: Path | None = None) -> dict[str, Choice]:
+    """Everything worth knowing before asking for help, each as a value and a reason."""
+    device = machine.device().value
+    return {
+        "facekit": Choice(facekit.__version__, str(Path(facekit.__file__).parent)),
+        "python": Choice(".".join(map(str, sys.version_info[:3])), sys.executable),
+        **{name: _installed(name) for name in PACKAGES},
+        **{name: _installed(name) for name in NOTEBOOK_PACKAGES},
+        "device": machine.device(),
+        "precision": machine.precision(device),
+        "threads": Choice(torch.get_num_threads(), "torch's own choice or OMP_NUM_THREADS"),
+        "workers": choose_workers("memmap", device),
+        "cache": machine.cache(),
+        "workspace": machine.workspace(),
+        "runs": machine.runs(),
+        "kaggle-login": _login(),
+        "profile": _profile(),
+        "data": _data(data or machine.data().value),
+    }
+
+
+def _installed(name: str) -> Choice:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Choice("none", "not installed")
+    least = _asked_for().get(name, "0")
+    if _numbers(found) < _numbers(least):
+        return Choice(found, f"too old: facekit asks for {least} or later; pip install -U {name}")
+    return Choice(found, "installed")
+
+
+def _asked_for() -> dict[str, str]:
+    """The least version of each package; none where facekit itself is not installed."""
+    try:
+        asked = requires("facekit") or []
+    except PackageNotFoundError:
+        return {}
+    pattern = re.compile(r"([\w.-]+).*?>=([\d.]+)")
+    return dict(found.groups() for found in map(pattern.match, asked) if found)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
+def _profile() -> Choice:
+    profile, reason = profiles.profile()
+    return Choice(profile.name, reason)
+
+
+def _login() -> Choice:
+    """Which kind of credentials there is for Kaggle, and where; never what they are."""
+    try:
+        found = credentials.find()
+    except (FacekitError, OSError) as error:
+        return Choice("not usable", str(error))
+    if found is None:
+        return Choice("none", "submit --kaggle and data --source kaggle need KAGGLE_API_TOKEN")
+    return Choice(found.kind, found.place)
+
+
+def _data(root: Path) -> Choice:
+    """A word on the data; every split is read, so half a data folder is noticed here."""
+    try:
+        data = CourseData(root, find_term(root))
+        counts = ", ".join(f"{split} {len(getattr(data, split))}" for split in SPLITS)
+    except DataError as error:
+        return Choice("not usable", str(error))
+    return Choice(f"{len(data.classes)} classes", f"{root}: {counts}")

@@ -1,0 +1,56 @@
+"""Embeddings of two numbers, which a page can show. Built in notebook 05."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from facekit.data.layout import ImageSet
+from facekit.evaluation.embed import TrainedRun, embed
+from facekit.models import heads
+
+
+class Faces(NamedTuple):
+    """Faces as a trained network describes them, and who they are."""
+
+    features: torch.Tensor  # (N, D)
+    labels: torch.Tensor  # int64 (N,)
+
+
+def faces(run: TrainedRun, splits: Sequence[ImageSet], people: int) -> list[Faces]:
+    """The faces of the first `people` classes in each split, by the run's embedding.
+
+    All are divided by the spread of the first split, so that a network begins with numbers of
+    about 1 whatever the run was trained with.
+    """
+    found = []
+    for images in splits:
+        few = [i for i, label in enumerate(images.labels) if label < people]
+        vectors = embed(run, [images.paths[i] for i in few])
+        labels = torch.tensor([images.labels[i] for i in few])
+        found.append(Faces(torch.from_numpy(vectors).float(), labels))
+    spread = found[0].features.std()
+    return [Faces(features / spread, labels) for features, labels in found]
+
+
+class Plane(nn.Module):
+    """From the embedding of a trained network (B, dim) to two numbers (B, 2), and a head on them.
+
+    It has the parts of a FaceNet that `losses.Objective` asks for.
+    """
+
+    def __init__(self, dim: int, head: str | Mapping, people: int) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Linear(dim, 64), nn.ReLU(), nn.Linear(64, 2))
+        self.dropout = nn.Identity()
+        self.head = heads.build(head, 2, people)
+
+
+@torch.no_grad()
+def looseness(net: Plane, people: Faces) -> float:
+    """Mean squared distance within people, each face with itself too, over that between any two."""
+    points = net.embed(people.features)
+    squared = torch.cdist(points, points).square()  # (N, N)
+    same = people.labels[:, None] == people.labels
+    return (squared[same].mean() / squared[~same].mean()).item()

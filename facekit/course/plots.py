@@ -1,0 +1,318 @@
+"""Figures for the notebooks: each function draws one and returns it."""
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from facekit.course.plane import Faces, Plane
+from facekit.data.images import read_rgb
+from facekit.training import History
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+MANY = mpl.color_sequences["petroff10"]  # ten that are told apart, too
+COLOURS = (BLUE, ORANGE, GREEN, RED, "black")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # for readers who see no colour at all
+
+
+def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """A white figure, readable on light and dark pages, and its axes (rows, columns); inches."""
+    return plt.subplots(
+        rows,
+        columns,
+        figsize=(width, height),
+        squeeze=False,
+        facecolor="white",
+        layout="constrained",
+    )
+
+
+def figure(width: float = 7, height: float = 3.5, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes (columns,) beside each other."""
+    fig, axes = grid(1, columns, width, height)
+    return fig, axes[0]
+
+
+def montage(
+    images: Sequence[Path] | torch.Tensor,
+    titles: Sequence[str] | None = None,
+    columns: int = 10,
+    title: str = "",
+) -> Figure:
+    """A grid of faces: paths of images, or a tensor (N, 3, H, W), uint8 or of values in 0 ... 1."""
+    rows = math.ceil(len(images) / columns)
+    fig, axes = grid(rows, columns, columns, rows * (1.25 if titles else 1))
+    for place in axes.flat:
+        place.set_axis_off()
+    for i, (place, image) in enumerate(zip(axes.flat, images, strict=False)):
+        place.imshow(_pixels(image))
+        if titles:
+            place.set_title(titles[i], fontsize=8)
+    fig.suptitle(title)
+    return fig
+
+
+def _pixels(image: Path | torch.Tensor) -> np.ndarray:
+    if not isinstance(image, torch.Tensor):
+        return np.asarray(read_rgb(image))
+    if image.dtype != torch.uint8:
+        image = image.clamp(0, 1)
+    return image.permute(1, 2, 0).numpy()
+
+
+def rows_of_images(rows: dict[str, torch.Tensor], title: str = "", side: float = 1) -> Figure:
+    """A row of images (N, 3, H, W), uint8 or in 0 ... 1, `side` inches each, for each name."""
+    count = max(len(images) for images in rows.values())
+    fig, axes = grid(len(rows), count, count * side + 1.5, len(rows) * side)
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for place, image in zip(line, images, strict=False):
+            place.imshow(_pixels(image))
+        for place in line:
+            place.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    fig.suptitle(title)
+    return fig
+
+
+def answers(
+    images: torch.Tensor, points: torch.Tensor, parts: torch.Tensor, names: Sequence[str]
+) -> Figure:
+    """Faces (N, 3, H, W) with their points (N, P, 2) above, and below what each pixel shows.
+
+    parts: (N, H, W), places in `names`.
+    """
+    fig, axes = grid(2, len(images), 1.8 * len(images), 4.2)
+    for place in axes.flat:
+        place.set_axis_off()
+    colours = plt.get_cmap("tab10", len(names))
+    for above, below, image, dots, part in zip(*axes, images, points, parts, strict=True):
+        above.imshow(_pixels(image))
+        above.scatter(*dots.T, s=12, color=ORANGE, edgecolors="black", linewidths=0.5)
+        above.set(xlim=(0, image.shape[2]), ylim=(image.shape[1], 0))
+        below.imshow(part, colours, vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
+    patches = [plt.Rectangle((0, 0), 1, 1, color=colours(i)) for i in range(len(names))]
+    fig.legend(patches, names, loc="outside lower center", ncols=len(names), fontsize=8)
+    return fig
+
+
+def feature_maps(features: torch.Tensor, title: str = "") -> Figure:
+    """The channels of one feature map (C, H, W), each scaled to its own range."""
+    low, high = features.amin((1, 2), keepdim=True), features.amax((1, 2), keepdim=True)
+    grey = (features - low) / (high - low).clamp(min=1e-6)
+    return montage(grey[:, None].expand(-1, 3, -1, -1), title=title)
+
+
+def embeddings(nets: Mapping[str, Plane], seen: Faces, new: Faces) -> Figure:
+    """Faces as points of two numbers by several networks, a colour and a number for each person.
+
+    A dot for each face of `seen`, a cross for each of `new`.
+    """
+    fig, axes = figure(3.2 * len(nets), 3.4, columns=len(nets))
+    for place, (name, net) in zip(axes, nets.items(), strict=True):
+        for faces, sign in ((seen, "."), (new, "x")):
+            points, labels = _points(net, faces), faces.labels.numpy()
+            for label in np.unique(labels):
+                own = points[labels == label]
+                colour = MANY[label % len(MANY)]
+                place.plot(*own.T, sign, color=colour, markersize=5)
+                if faces is seen:
+                    _name(place, str(label), own.mean(0))
+        place.plot(0, 0, "+", color="black")
+        place.set(title=name, xlabel="first number", ylabel="second number")
+        place.set_aspect("equal", "datalim")
+    return fig
+
+
+@torch.no_grad()
+def _points(net: Plane, faces: Faces) -> np.ndarray:
+    return net.embed(faces.features).numpy()
+
+
+def _name(place: Axes, name: str, point: np.ndarray) -> None:
+    """Write a name beside a point, in letters that stand out from the dots below."""
+    place.annotate(
+        name,
+        point,
+        (7, 5),
+        textcoords="offset points",
+        weight="bold",
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )
+
+
+def styled(named: Mapping) -> Iterator[tuple]:
+    """Each (name, value) with a colour and a line style of its own."""
+    return zip(named.items(), cycle(COLOURS), cycle(STYLES), strict=False)
+
+
+def lines(
+    frame: pd.DataFrame,
+    title: str,
+    label: str,
+    marks: Mapping[str, float] | None = None,
+    log: bool = False,
+) -> Figure:
+    """A line for each column over the index, whose name is the x-axis's.
+
+    `marks`: values of the index with a name, each an upright line. `log`: of the x-axis.
+    """
+    fig, (place,) = figure()
+    for (name, values), colour, style in styled(frame):
+        known = values.dropna()  # lines of unequal length share an index
+        place.plot(known.index, known, color=colour, linestyle=style, label=name)
+    for (name, value), style in zip((marks or {}).items(), cycle(STYLES[::-1]), strict=False):
+        place.axvline(value, color="grey", linestyle=style, label=name)
+    place.set(title=title, xlabel=frame.index.name, ylabel=label)
+    if log:
+        place.set_xscale("log")
+    legend_beside(place)
+    return fig
+
+
+def legend_beside(place: Axes) -> None:
+    """A legend to the right of the axes, if anything has a label."""
+    if place.get_legend_handles_labels()[1]:
+        place.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def regions(
+    maps: Mapping[str, tuple[np.ndarray, np.ndarray]], vectors: np.ndarray, reach: float
+) -> Figure:
+    """Where a face must lie to be right: a map for each head, and the class vectors (C, 2).
+
+    A map is two arrays (side, side) over -reach ... reach in both directions, the first row below:
+    the class for which a face there is right, -1 for none; and how sure that is, 0 ... 1.
+    """
+    fig, axes = figure(3.1 * len(maps), 3.6, columns=len(maps))
+    extent = (-reach, reach, -reach, reach)
+    colours = np.array([mpl.colors.to_rgb(colour) for colour in COLOURS[: len(vectors)]])
+    for place, (name, (owner, sure)) in zip(axes, maps.items(), strict=True):
+        paint = np.where(owner < 0, 0, sure.round(1))[..., None]  # ten tints, for a small file
+        pixels = 1 - paint * (1 - colours[owner])
+        place.imshow(pixels, origin="lower", extent=extent, interpolation="nearest")
+        if (owner < 0).any():
+            place.contour(owner < 0, [0.5], extent=extent, colors="black", linewidths=0.5)
+        for number, (x, y) in enumerate(vectors):
+            place.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "lw": 1.5})
+            place.annotate(str(number), (1.13 * x, 1.13 * y), ha="center", va="center")
+        nowhere = (owner < 0).mean()
+        place.set_title(name, fontsize=10)
+        place.set(xlabel=f"first number\nnobody's: {nowhere:.0%}")
+        place.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+    axes[0].set_ylabel("second number")
+    return fig
+
+
+def own_logits(curves: dict[str, np.ndarray], degrees: np.ndarray) -> Figure:
+    """What several heads make of the angle between an embedding and its own class vector."""
+    angle = pd.Index(degrees, name="angle to the class vector, degrees")
+    return lines(pd.DataFrame(curves, angle), "The own class's logit", "logit")
+
+
+def bars(
+    counts: Mapping[str, float] | pd.DataFrame,
+    title: str,
+    label: str,
+    chance: float | None = None,
+) -> Figure:
+    """One bar for each name, or for each row of a table one beside the other for its columns.
+
+    `chance`: where a dotted line is drawn across.
+    """
+    fig, (place,) = figure()
+    if chance is not None:
+        place.axhline(chance, color="black", linestyle=":", label="chance")
+    if isinstance(counts, pd.DataFrame):
+        counts.plot.bar(ax=place, color=list(COLOURS), width=0.8)
+        place.set_xlabel("")
+    else:
+        place.bar(list(counts), list(counts.values()), color=BLUE)
+    if isinstance(counts, pd.DataFrame) or len(counts) > 6:
+        plt.setp(place.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    legend_beside(place)
+    place.set(title=title, ylabel=label)
+    return fig
+
+
+def curves(history: History, chance: float) -> Figure:
+    """Loss and accuracy of each epoch, on the training and the dev images; the best epoch."""
+    frame, best = history.frame(), history.best
+    fig, (losses, accuracies) = figure(9, 3.5, columns=2)
+    for split, colour, style in (("train", ORANGE, "--"), ("dev", BLUE, "-")):
+        for place, kind in ((losses, "loss"), (accuracies, "accuracy")):
+            values = frame[f"{split}_{kind}"]
+            place.plot(frame["epoch"], values, color=colour, linestyle=style, label=split)
+    accuracies.plot(best["epoch"], best["dev_accuracy"], "o", color=BLUE, label="best dev")
+    accuracies.axhline(chance, color="black", linestyle=":", label="chance")
+    losses.set(title="Cross-entropy", xlabel="epoch", ylabel="nats")
+    accuracies.set(title="Accuracy", xlabel="epoch", ylabel="share of images", ylim=(0, 1))
+    accuracies.legend()
+    return fig
+
+
+def layers(table: pd.DataFrame, title: str) -> Figure:
+    """Where a block's parameters and multiply-adds are: a table of summary.describe_block."""
+    rows = table.drop("all").iloc[::-1]  # the first layer on top
+    fig, axes = figure(9, 1.3 + 0.22 * len(rows), columns=2)
+    for place, column, colour in zip(
+        axes, ("parameters", "multiply_adds"), (BLUE, ORANGE), strict=True
+    ):
+        place.barh(range(len(rows)), rows[column], color=colour)
+        total = f"{table.loc['all', column]:,}"
+        place.set(title=f"{total} {column.replace('_', '-')}", xlabel="count", yticks=[])
+        place.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        place.xaxis.get_major_locator().set_params(nbins=4)
+    names = [f"{name}  {size}" for name, size in rows["output"].items()]
+    axes[0].set_yticks(range(len(rows)), names, fontsize=8)
+    fig.suptitle(title)
+    return fig
+
+
+class LiveCurves:
+    """The curves of a run while it goes on: one figure, redrawn in its place.
+
+    Given to `train.fit` as `on_epoch`. Drawing takes a tenth of the time at most, so that quick
+    epochs go by unseen: call `show` at the end. Outside of a notebook nothing is drawn.
+    """
+
+    def __init__(self, chance: float) -> None:
+        self.chance = chance
+        self.handle = None  # of the one display that is redrawn
+        self.next = 0.0  # not before this time
+
+    def __call__(self, history: History) -> None:
+        began = time.monotonic()
+        if began >= self.next:
+            self.show(history)
+            self.next = time.monotonic() + 9 * (time.monotonic() - began)
+
+    def show(self, history: History) -> None:
+        """Draw the history now, where the last one was."""
+        ipython = sys.modules.get("IPython")
+        if ipython is None or ipython.get_ipython() is None:
+            return
+        fig = curves(history, self.chance)
+        if self.handle:
+            self.handle.update(fig)
+        else:
+            self.handle = ipython.display.display(fig, display_id=True)
+        plt.close(fig)  # or the notebook would show it once more at the end of the cell
+
+
+def schedules(lrs: Mapping[str, Sequence[float]], steps_per_epoch: int) -> Figure:
+    """The learning rate of each step over runs of any length."""
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in lrs.items()})
+    epochs = pd.Index(np.arange(len(frame)) / steps_per_epoch, name="epoch")
+    return lines(frame.set_index(epochs), "Learning rate", "lr")

@@ -1,0 +1,34 @@
+"""From a folder of images to augmented batches on the device.
+
+Read layout first, then images, samplers, transforms with transform_params (what is drawn) and
+transforms_cpu and transforms_gpu (carrying it out), mixing, and last cache and loader.
+"""
+
+from facekit.data.cache import PixelCache
+from facekit.data.images import FaceFolder, read_rgb
+from facekit.data.layout import NO_MATCH, SPLITS, TERMS, CourseData, ImageSet, Term
+from facekit.data.loader import Loader
+from facekit.data.mixing import Batch, mix
+from facekit.data.transform_params import sample_params
+from facekit.data.transforms import NOTHING, Augment, Preprocess, only, preview
+
+__all__ = [
+    "NOTHING",
+    "NO_MATCH",
+    "SPLITS",
+    "TERMS",
+    "Augment",
+    "Batch",
+    "CourseData",
+    "FaceFolder",
+    "ImageSet",
+    "Loader",
+    "PixelCache",
+    "Preprocess",
+    "Term",
+    "mix",
+    "only",
+    "preview",
+    "read_rgb",
+    "sample_params",
+]

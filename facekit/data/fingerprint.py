@@ -1,0 +1,120 @@
+"""What is in the image files of a set: a hash of each, remembered for files that did not change."""
+
+import errno
+import hashlib
+import io
+import os
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from facekit.common.errors import DataError
+from facekit.common.files import write_whole
+from facekit.data.background import in_blocks
+from facekit.data.images import refuse_faults
+
+FRESH = 2_000_000_000  # ns; a file may change once more without its time telling
+SEEN = np.dtype([("size", "<i8"), ("time", "<i8"), ("digest", "u1", 16)])  # of a file
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files and what is in them."""
+
+    paths: list[Path]
+    digests: np.ndarray  # uint8 (N, 16), of the bytes of each file
+    content: str  # a hash of all names and bytes, in this order
+
+    def without(self, rows: Collection[int]) -> "Files":
+        """The same files but these."""
+        if not rows:
+            return self
+        kept = [row for row in range(len(self.paths)) if row not in rows]
+        paths = [self.paths[row] for row in kept]
+        digests = self.digests[kept]
+        return Files(paths, digests, _content(paths, digests))
+
+
+def read_files(paths: Sequence[Path], folder: Path, progress: bool = True) -> Files:
+    """The hashes of the files. Those not changed since the last time are not read again.
+
+    What was seen (size and time of change) is remembered in `folder`, if that can be written.
+    Raises DataError for files that cannot be read, or where there are none.
+    """
+    if not paths:
+        raise DataError("there is no image to read; name at least one image file")
+    paths = [Path(path).absolute() for path in paths]
+    index = Path(folder, f"{digest_of(*map(os.fsencode, paths)).hex()}.index.npz")
+    old = _load_index(index, len(paths))
+    new = np.zeros(len(paths), SEEN)
+    started = time.time_ns()
+    for row, path in enumerate(paths):
+        new["size"][row], new["time"][row] = _size_and_time(path)
+    changed = (old["size"] != new["size"]) | (old["time"] != new["time"])
+    new["digest"] = old["digest"]
+    refuse_faults(_read_digests(paths, np.flatnonzero(changed), new["digest"], progress))
+    new["time"][new["time"] > started - FRESH] = -1
+    if changed.any():
+        _save_index(index, new)
+    return Files(paths, new["digest"], _content(paths, new["digest"]))
+
+
+def digest_of(*parts: bytes) -> bytes:
+    """A hash of 16 bytes."""
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1  # reading it will say why
+    return found.st_size, found.st_mtime_ns
+
+
+def _read_digests(
+    paths: list[Path], rows: np.ndarray, digests: np.ndarray, progress: bool
+) -> list[str]:
+    """Fill in the hashes of these files; the errors of those that cannot be read."""
+
+    def read(block: range) -> list[str]:
+        faults = []
+        for row in rows[block.start : block.stop]:
+            try:
+                digests[row] = np.frombuffer(digest_of(paths[row].read_bytes()), np.uint8)
+            except OSError as error:
+                reason = "no such file" if error.errno == errno.ENOENT else error.strerror
+                faults.append(f"{paths[row]}: {reason}")
+        return faults
+
+    found = in_blocks(read, len(rows), "reading images", progress)
+    return [fault for faults in found for fault in faults]
+
+
+def _content(paths: list[Path], digests: np.ndarray) -> str:
+    start = len(os.path.commonpath([path.parent for path in paths]))
+    below = (os.fsencode(path.as_posix()[start:].lstrip("/")) for path in paths)
+    return digest_of(*below, digests.tobytes()).hex()
+
+
+def _load_index(index: Path, count: int) -> np.ndarray:
+    """What was seen the last time; sizes no file has where that is not known."""
+    with suppress(Exception):  # a damaged file may raise almost anything; .npz holds checksums
+        seen = np.load(io.BytesIO(index.read_bytes()))["seen"]
+        if seen.dtype == SEEN and seen.shape == (count,):
+            return seen
+    nothing = np.zeros(count, SEEN)
+    nothing["size"] = -2
+    return nothing
+
+
+def _save_index(index: Path, seen: np.ndarray) -> None:
+    content = io.BytesIO()
+    np.savez(content, seen=seen)
+    with suppress(OSError):  # without it, the next opening takes longer
+        index.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(index, content.getvalue())

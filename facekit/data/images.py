@@ -1,0 +1,124 @@
+"""Image files, read safely and served one by one. Built in notebook 01."""
+
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from torchvision.datasets import ImageFolder
+from tqdm.auto import tqdm
+
+from facekit.common.errors import DataError
+from facekit.data import layout
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # decoders that may run; the name does not decide
+MAX_PIXELS = 50_000_000
+# Pillow warns of large images from 90 million pixels on; here they are an error before that.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def read_rgb(path: str | Path, content: bytes | None = None) -> Image.Image:
+    """The image as upright 8-bit RGB, whatever it was: grey, CMYK, alpha, 16 bit, turned by EXIF.
+
+    `content` are the bytes of the file, where they were read already. Transparent places become
+    white. Raises DataError that names the file when it is empty,
+    truncated, no image, or larger than 50 million pixels (judged before it is decoded).
+    """
+    try:
+        file = path if content is None else BytesIO(content)
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} is too large")
+            return _as_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
+        raise DataError(f"{path}: cannot read this image ({_reason(path, error)})") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # Pillow would clip 16-bit grey to white
+        levels = np.asarray(image).astype(np.float64) / 257
+        image = Image.fromarray(np.clip(levels.round(), 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _reason(path: str | Path, error: Exception) -> str:
+    if Path(path).is_file() and Path(path).stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image, or not of a kind this kit opens"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def fault_of(path: str | Path) -> str:
+    """Why an image cannot be read, naming the file; "" where it can."""
+    try:
+        read_rgb(path)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def find_unreadable(paths: Sequence[Path], progress: bool = False) -> dict[int, str]:
+    """Decode every image once, on several threads: which cannot be read, by place, and why."""
+    with ThreadPoolExecutor() as pool:
+        bar = tqdm(pool.map(fault_of, paths), "checking images", len(paths), disable=not progress)
+        return {place: fault for place, fault in enumerate(bar) if fault}
+
+
+def check_readable(paths: Sequence[Path], progress: bool = False) -> None:
+    """Raise DataError, with the first bad file and the count, unless every image can be read."""
+    refuse_faults(list(find_unreadable(paths, progress).values()))
+
+
+def refuse_faults(faults: Sequence[str], most: float = 0) -> None:
+    """Raise DataError about these errors of single images, if there are more than `most`."""
+    if len(faults) > most:
+        more = f"; {len(faults)} such images in all" if len(faults) > 1 else ""
+        raise DataError(f"{faults[0]}; replace or remove it{more}")
+
+
+def channel_statistics(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Mean and spread of red, green and blue in 0 ... 1 over images of any size.
+
+    "std" is that of all pixels, which normalisation wants; "std within" is the mean over images
+    of each one's own, which is smaller and often mistaken for it.
+    """
+    rows = []
+    for path in paths:
+        pixels = np.asarray(read_rgb(path), np.float64).reshape(-1, 3) / 255
+        rows.append((len(pixels), pixels.mean(0), (pixels**2).mean(0), pixels.std(0)))
+    counts, means, squares, stds = (np.array(column) for column in zip(*rows, strict=True))
+    mean, square = (np.average(part, axis=0, weights=counts) for part in (means, squares))
+    return {"mean": mean, "std": np.sqrt(square - mean**2), "std within": stds.mean(0)}
+
+
+class FaceFolder(ImageFolder):
+    """torchvision's ImageFolder, deaf to stray files and particular about broken images.
+
+    `.ipynb_checkpoints` or `__MACOSX` would otherwise become class 0 and shift every label.
+    Items are (transformed image, class index).
+    """
+
+    def __init__(self, root: Path, transform=None) -> None:
+        super().__init__(str(root), transform, loader=read_rgb)
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        names = layout.class_names(Path(directory))
+        return names, {name: label for label, name in enumerate(names)}
+
+    @staticmethod
+    def make_dataset(directory: str, class_to_idx: dict[str, int], *_, **__) -> list:
+        # torchvision's own would also look into sub-folders of a class.
+        return [
+            (str(path), label)
+            for name, label in class_to_idx.items()
+            for path in layout.image_files(Path(directory, name))
+        ]

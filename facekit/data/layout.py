@@ -1,0 +1,316 @@
+"""The homework's folders and tables on disk, read and checked. Built in notebook 01.
+
+    <root>/11-785-f23-hw2p2-classification/{train,dev}/<identity>/*.jpg
+                                           test/000000.jpg ...
+    <root>/11-785-f23-hw2p2-verification/known/<identity>/<one image>
+                                         unknown_dev/*.jpg  unknown_test/*.jpg
+                                         verification_dev.csv
+    <root>/answers/*.csv                   only where the source of the data knows them
+
+Names and numbers are always taken from the files that are there, never from a range.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from facekit.common.errors import DataError
+from facekit.common.files import read_table
+
+NO_MATCH = "n000000"
+SPLITS = ("train", "dev", "test", "known", "unknown_dev", "unknown_test")
+IDENTITY = re.compile(r"n\d{6}")
+IMAGE_ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif"}
+
+
+@dataclass(frozen=True)
+class Term:
+    """What one term of the course calls its folders and how it counts.
+
+    The folders are those the zips unpack to, which are not always the competition's slug.
+    """
+
+    name: str
+    classification: str  # folder
+    verification: str  # folder
+    classification_slug: str  # Kaggle competition
+    verification_slug: str
+    classes: int
+    test_digits: int  # 6: 000000.jpg
+    max_parameters: int | None  # None: not published
+
+
+def _term(name: str, classes: int, test_digits: int, limit: int | None, slugs=None) -> Term:
+    folder = f"11-785-{name.lower()}-hw2p2-"
+    folders = folder + "classification", folder + "verification"
+    return Term(name, *folders, *(slugs or folders), classes, test_digits, limit)
+
+
+TERMS = {
+    term.name: term
+    for term in (
+        _term("S23", classes=7000, test_digits=5, limit=None),
+        _term("F23", classes=7001, test_digits=6, limit=21_000_000),
+        _term(
+            "S24",
+            classes=7001,
+            test_digits=6,
+            limit=18_000_000,
+            slugs=("11785-hw2p2-face-recognition", "11785-hw2p2-face-verification"),
+        ),
+    )
+}
+
+
+def get_term(name: str) -> Term:
+    """The spec of a term. Raises DataError that lists the terms there are."""
+    if name not in TERMS:
+        raise DataError(f"no term {name!r}; choose one of: {', '.join(TERMS)}")
+    return TERMS[name]
+
+
+def find_term(root: Path) -> str:
+    """The name of the term whose folders are in `root`; F23 where there are none."""
+    for term in TERMS.values():
+        if (Path(root) / term.classification).is_dir():
+            return term.name
+    return "F23"
+
+
+def is_stray(name: str) -> bool:
+    """Whether a file or folder is no part of the data: hidden, or left by macOS or Windows."""
+    return name.startswith((".", "__MACOSX")) or name.lower() in {"thumbs.db", "desktop.ini"}
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether a file is taken for an image, by its name alone."""
+    path = Path(path)
+    return path.suffix.lower() in IMAGE_ENDINGS and not is_stray(path.name)
+
+
+def class_names(folder: Path) -> list[str]:
+    """The identity folders in `folder`, sorted as strings: index in this list = class label."""
+    return sorted(p.name for p in _listing(folder) if p.is_dir() and not is_stray(p.name))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images directly in `folder`, sorted by name."""
+    return sorted(
+        (p for p in _listing(folder) if is_image(p) and p.is_file()), key=lambda p: p.name
+    )
+
+
+def _listing(folder: Path) -> list[Path]:
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder; is the data set up whole? Run ./data_setup.sh")
+    return list(Path(folder).iterdir())
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Some images in a fixed order, with a label each where the truth is handed out.
+
+    `labels` are class indices (train, dev), identities such as n000012 (known, unknown_dev)
+    or None (test, unknown_test).
+    """
+
+    folder: Path
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...] | tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.paths)
+
+    @property
+    def names(self) -> list[str]:
+        """The file names, without folders: the ids of a classification submission."""
+        return [path.name for path in self.paths]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The truth about the two test sets, for scoring and never for choosing."""
+
+    classification: Path
+    verification: Path
+
+
+class CourseData:
+    """The course's data under `root`, checked as it is read.
+
+    Raises DataError, naming the folder or file, when something is missing, empty or not in step.
+    """
+
+    def __init__(self, root: str | Path, term: str = "F23") -> None:
+        self.root = Path(root)
+        self.term = get_term(term)
+        if not self.root.is_dir():
+            raise DataError(f"{self.root}: no such folder; run ./data_setup.sh to make it")
+        for folder in (self.term.classification, self.term.verification):
+            self._check_root(folder)
+
+    def _check_root(self, folder: str) -> None:
+        if (self.root / folder).is_dir():
+            return
+        there = sorted(p.name for p in self.root.iterdir() if not is_stray(p.name))
+        raise DataError(
+            f"{self.root}: no folder {folder} (it holds: {', '.join(there[:6]) or 'nothing'}); "
+            "is this the right folder, and is it unpacked whole?"
+        )
+
+    def __repr__(self) -> str:
+        return f"CourseData({str(self.root)!r}, term={self.term.name!r})"
+
+    @property
+    def classification(self) -> Path:
+        return self.root / self.term.classification
+
+    @property
+    def verification(self) -> Path:
+        return self.root / self.term.verification
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The class folders of `train`, sorted: the label of a class is its place here."""
+        folder = self.classification / "train"
+        names = class_names(folder)
+        if not names:
+            raise DataError(f"{folder}: holds no identity folder; run ./data_setup.sh again")
+        return names
+
+    @cached_property
+    def train(self) -> ImageSet:
+        return self._labelled("train")
+
+    @cached_property
+    def dev(self) -> ImageSet:
+        return self._labelled("dev")
+
+    @cached_property
+    def test(self) -> ImageSet:
+        folder = self.classification / "test"
+        files = image_files(folder)
+        # The writeup says that test has sub-folders, the starters read it flat: take both.
+        inside = [f for name in class_names(folder) for f in image_files(folder / name)]
+        if files and inside:
+            raise DataError(f"{inside[0]}: the other test images lie in {folder}; move it there")
+        _check_names_differ(inside)
+        return ImageSet(folder, tuple(_some(files or inside, folder)))
+
+    @cached_property
+    def known(self) -> ImageSet:
+        """The gallery: one image of each known identity, sorted by identity."""
+        folder = self.verification / "known"
+        names = class_names(folder)
+        files = [_some(image_files(folder / name), folder / name) for name in names]
+        _some(names, folder)
+        several = [name for name, found in zip(names, files, strict=True) if len(found) > 1]
+        if several:
+            raise DataError(f"{folder / several[0]}: more than one image of a known identity")
+        return ImageSet(folder, tuple(found[0] for found in files), tuple(names))
+
+    @cached_property
+    def unknown_dev(self) -> ImageSet:
+        """The probes whose identities are handed out in verification_dev.csv."""
+        folder = self.verification / "unknown_dev"
+        files = _some(image_files(folder), folder)
+        labels = read_identities(self.verification / "verification_dev.csv", files)
+        strangers = sorted(set(labels) - {*self.known.labels, NO_MATCH})
+        if strangers:
+            raise DataError(
+                f"{self.verification / 'verification_dev.csv'}: {strangers[0]} is no known "
+                f"identity ({len(strangers)} such in all)"
+            )
+        return ImageSet(folder, tuple(files), tuple(labels))
+
+    @cached_property
+    def unknown_test(self) -> ImageSet:
+        folder = self.verification / "unknown_test"
+        return ImageSet(folder, tuple(_some(image_files(folder), folder)))
+
+    @cached_property
+    def answers(self) -> Answers | None:
+        """Where the truth about the test sets lies; None where nobody told."""
+        folder = self.root / "answers"
+        found = Answers(folder / "classification_test.csv", folder / "verification_test.csv")
+        return found if found.classification.is_file() and found.verification.is_file() else None
+
+    def _labelled(self, split: str) -> ImageSet:
+        folder = self.classification / split
+        names = class_names(folder)
+        _check_same_classes(names, self.classes, folder)
+        paths: list[Path] = []
+        labels: list[int] = []
+        for label, name in enumerate(names):
+            files = _some(image_files(folder / name), folder / name)
+            paths += files
+            labels += [label] * len(files)
+        return ImageSet(folder, tuple(paths), tuple(labels))
+
+
+def _some(found: Sequence, folder: Path) -> Sequence:
+    """`found` itself, or an error that names the folder when there is nothing in it."""
+    if not found:
+        raise DataError(f"{folder}: holds no image; set the data up again or remove the folder")
+    return found
+
+
+def _check_names_differ(files: Sequence[Path]) -> None:
+    """The names are the ids of a submission: no two files may share one."""
+    first: dict[str, Path] = {}
+    for path in files:
+        other = first.setdefault(path.name, path)
+        if other != path:
+            raise DataError(f"{path}: {other} has the same name, and names are ids; rename one")
+
+
+def _check_same_classes(names: list[str], classes: list[str], folder: Path) -> None:
+    extra, missing = sorted(set(names) - set(classes)), sorted(set(classes) - set(names))
+    if extra or missing:
+        which = f"has {extra[0]}, which train lacks" if extra else f"lacks {missing[0]}"
+        raise DataError(
+            f"{folder}: {which}; train has {len(classes)} identities and this split {len(names)}"
+        )
+
+
+def read_identities(path: Path, files: Sequence[Path] | None = None) -> list[str]:
+    """The `label` column of a verification table, row i for the i-th file in sorted order.
+
+    With `files` it is checked that there is exactly one row a file, in that order: the other
+    column, whatever its name, must hold 0, 1, 2, ... or the sorted file names. Raises DataError.
+    """
+    table = read_table(path, ["label"])
+    labels = table["label"].tolist()
+    bad = [label for label in labels if not IDENTITY.fullmatch(label)]
+    if bad:
+        raise DataError(f"{path}: {bad[0]!r} is no identity (n and six digits)")
+    if files is None:
+        return labels
+    if len(labels) != len(files):
+        raise DataError(f"{path}: {len(labels)} rows for {len(files)} images in {files[0].parent}")
+    for column in table.columns.drop("label"):
+        _check_order(path, table[column].tolist(), files)
+    return labels
+
+
+def _check_order(path: Path, ids: list[str], files: Sequence[Path]) -> None:
+    """Numbers must count the rows, and file names must be the sorted ones; else rows are mixed."""
+    if all(value.isdigit() for value in ids):
+        expected = [str(row) for row in range(len(ids))]
+        ids = [str(int(value)) for value in ids]
+    elif all(is_image(value) for value in ids):
+        expected = [file.name for file in files]
+        ids = [Path(value).name for value in ids]
+    else:
+        return
+    for row, (value, wanted) in enumerate(zip(ids, expected, strict=True)):
+        if value != wanted:
+            raise DataError(
+                f"{path}: row {row} is about {value}, not {wanted}; "
+                "row i must be the i-th file in sorted order"
+            )

@@ -1,0 +1,143 @@
+"""The decoded images of a loader, kept where they fit: on the GPU, in a file on disk, or nowhere.
+
+Three classes with one method, `rows(indices)`, and the same pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from facekit.common import machine
+from facekit.common.errors import RecipeError
+from facekit.common.machine import Choice
+from facekit.data.cache import CacheError, open_cache, read_sound_files, read_square, source_side
+from facekit.data.transforms import Augment
+
+STORAGES = ("gpu", "memmap", "files")
+GPU_MEMORY = 0.4  # of a GPU's free memory that images may take: the network needs the rest
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Where decoded images are kept, and how many files may be bad."""
+
+    folder: Path | None = None  # None: `machine.cache()`
+    storage: str | None = None  # one of STORAGES; None: what `choose_storage` says
+    max_bad_fraction: float = 0.0  # of the files may be unreadable: they are left out
+    progress: bool = True  # show bars while images are read
+
+
+class OnGpu:
+    """All images in the memory of the device."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images  # uint8 (N, side, side, 3)
+
+    def rows(self, indices: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, side, side, 3) on the device, as the indices are: int64 (B,)."""
+        return self.images.index_select(0, indices)
+
+
+class Memmap:
+    """All images in a .npy file, which the system reads as they are needed."""
+
+    def __init__(self, images: np.ndarray, kept: Sequence[int]) -> None:
+        self.images = images  # uint8 (M, side, side, 3)
+        self.kept = kept  # (N,): the rows of those that could be read
+
+    def rows(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """B times uint8 (side, side, 3), where they lie: nothing is copied."""
+        return [self.images[self.kept[index]] for index in indices]
+
+
+class FromFiles:
+    """Images that are decoded every time, for want of a disk."""
+
+    def __init__(self, paths: Sequence[Path], side: int) -> None:
+        self.paths = paths
+        self.side = side
+
+    def rows(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """B times uint8 (side, side, 3)."""
+        return [read_square(self.paths[index], self.side) for index in indices]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images of side x side and what is known about them."""
+
+    source: OnGpu | Memmap | FromFiles
+    storage: Choice  # one of STORAGES, and why
+    content: str  # a hash of all names and bytes
+    bad: dict[int, str]  # which of the paths cannot be read, and why; they are left out
+
+
+def open_pixels(
+    paths: Sequence[Path], side: int, device: torch.device, settings: CacheSettings
+) -> Pixels:
+    """The images of these files, resized to `side` and cropped to a square.
+
+    Where the cache cannot be written they are decoded every time. Raises DataError where too many
+    cannot be read, RecipeError for an unknown storage.
+    """
+    if settings.storage not in (None, *STORAGES):
+        raise RecipeError(f"no storage {settings.storage!r}; choose one of: {', '.join(STORAGES)}")
+    storage = choose_storage(len(paths), side, device)
+    if settings.storage:
+        storage = Choice(settings.storage, "asked for")
+    folder = Path(settings.folder or machine.cache().value)
+    how = (folder, settings.progress, settings.max_bad_fraction)
+    if storage.value != "files":
+        try:
+            cache = open_cache(paths, side, *how)
+        except CacheError as error:
+            storage = Choice("files", str(error))
+    if storage.value == "files":
+        sound = read_sound_files(paths, *how)
+        kept = [path for row, path in enumerate(paths) if row not in sound.bad]
+        return Pixels(FromFiles(kept, side), storage, sound.content, sound.bad)
+    source = Memmap(cache.images, [row for row in range(len(paths)) if row not in cache.bad])
+    if storage.value == "gpu":
+        source = OnGpu(_upload(source, device))
+    return Pixels(source, storage, cache.content, cache.bad)
+
+
+def _upload(stored: Memmap, device: torch.device) -> torch.Tensor:
+    """The images on the device: uint8 (N, side, side, 3)."""
+    shape = (len(stored.kept), *stored.images.shape[1:])
+    whole = torch.empty(shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(whole), 1024):
+        part = slice(start, start + 1024)
+        whole[part] = torch.from_numpy(stored.images[stored.kept[part]])
+    return whole
+
+
+def choose_storage(count: int, side: int, device: torch.device) -> Choice:
+    """Where `count` images of side x side are kept: on the GPU or in a file on disk.
+
+    The third, "files", which decodes them again every time, is for want of a disk: `open_pixels`
+    sees whether the cache fits.
+    """
+    size = count * side * side * 3
+    if device.type != "cuda":
+        reason = f"{size / 1e6:.0f} MB on disk, which {device.type} reads as it needs"
+        return Choice("memmap", reason)
+    free = torch.cuda.mem_get_info(device)[0]
+    sizes = f"{size / 1e9:.1f} GB of images, {free / 1e9:.1f} GB free on the GPU"
+    if size <= GPU_MEMORY * free:
+        return Choice("gpu", f"{sizes}: at most {GPU_MEMORY} of it")
+    return Choice("memmap", f"{sizes}: over {GPU_MEMORY} of it")
+
+
+def stored_side(paths: Sequence[Path], size: int, augment: Augment | None) -> int:
+    """The side at which images are stored that the network sees with `size` pixels.
+
+    Images that are evaluated are seen whole: `size`. Those to be cropped at random are stored an
+    eighth larger where the files are, or the crops would be blurred; more would be read in vain.
+    """
+    if augment is None:
+        return size
+    return min(source_side(paths), round(size * 8 / 7))

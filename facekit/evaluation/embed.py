@@ -1,0 +1,157 @@
+"""What a trained run says about images: class labels and embeddings. Built in notebook 06."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from facekit import models
+from facekit.common import machine
+from facekit.common.errors import BatchError, DataError, FacekitError, RunError
+from facekit.data.layout import CourseData
+from facekit.data.loader import Loader
+from facekit.data.pixels import CacheSettings
+from facekit.data.transforms import Preprocess
+from facekit.evaluation.inference import forward_precision, in_parts
+from facekit.models import weights
+from facekit.models.fold import fold_batch_norm
+from facekit.models.net import FaceNet
+
+BATCH = 128
+# What a file raises that is sound and holds something else than a network of this kit.
+STRANGE = LookupError, TypeError, ValueError, AttributeError, RuntimeError, FacekitError
+
+
+@dataclass
+class TrainedRun:
+    """A network with everything that was fixed when it was trained."""
+
+    folder: Path
+    net: FaceNet  # in evaluation mode, on `device`
+    preprocess: Preprocess
+    classes: list[str]  # the class of each logit
+    data: Path  # what it was trained on
+    term: str
+    device: torch.device
+    precision: torch.dtype  # of the products, as in training
+
+    @property
+    def measure(self) -> str:
+        """How embeddings trained with this head are compared: see `identification.similarity`."""
+        return self.net.head.similarity
+
+    @property
+    def variance(self) -> float:
+        """What a Gaussian head found usual around a class: the geometric mean over the classes."""
+        logarithm = getattr(self.net.head, "log_variance", None)
+        return 1.0 if logarithm is None else float(logarithm.detach().mean().exp())
+
+    def course_data(self, root: str | Path | None = None) -> CourseData:
+        """The data the run was trained on, or that at `root`, whose classes must be the same."""
+        data = CourseData(root or self.data, self.term)
+        if data.classes != self.classes:
+            raise RunError(
+                f"{self.folder}: trained on {len(self.classes)} classes, and {data.root} has "
+                f"{len(data.classes)} of other names; train a run on this data"
+            )
+        return data
+
+
+def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
+    """The best network of a run folder. Raises RunError when there is none or it is damaged."""
+    folder, where = Path(folder), machine.device(device).value
+    saved = weights.load_run(folder / "best.pt")
+    try:
+        net = models.build(saved["spec"], len(saved["classes"]))
+        net.load_state_dict(saved["net"])
+        run = TrainedRun(
+            folder=folder,
+            net=net.eval(),
+            preprocess=Preprocess(**saved["preprocess"]),
+            classes=saved["classes"],
+            data=Path(saved["data"]),
+            term=saved["term"],
+            device=where,
+            precision=machine.precision(where, saved["recipe"]["precision"]).value,
+        )
+    except STRANGE as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise RunError(
+            f"{folder / 'best.pt'}: holds no network of this kit ({reason}); train the run again"
+        ) from error
+    run.net.to(where, memory_format=torch.channels_last)
+    return run
+
+
+def classify(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
+    """The most likely class of each image, in the order of `paths`: int64 (N,).
+
+    By the mean of the logits of the image and its mirror image, as dev images are judged.
+    """
+    net = fold_batch_norm(run.net)
+    try:
+        logits = _outputs(run, paths, lambda x: net(x) + net(x.flip(-1)))
+    except BatchError as error:  # a head looks at its embeddings, where that is free
+        raise RunError(f"{run.folder}: {error}") from error
+    if not np.isfinite(logits).all():
+        raise RunError(f"{run.folder}: the network answers with NaN; its training went wrong")
+    return logits.argmax(1)
+
+
+def embed(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
+    """The embedding of each image, in the order of `paths`: float32 (N, D).
+
+    It is the mean over the image and its mirror image, who are the same person. Its length is one
+    where the run's measure is the cosine, and as the network gave it where distances count.
+    """
+    net = fold_batch_norm(run.net)
+    vectors = _outputs(run, paths, lambda x: (net.embed(x) + net.embed(x.flip(-1))) / 2)
+    if run.measure != "cosine":
+        return vectors
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+
+
+def class_means(run: TrainedRun, data: CourseData, images: int = 5) -> np.ndarray:
+    """The mean embedding of each training class over its first `images`: float32 (C, D).
+
+    Many people of whom one knows that they are neither in the gallery nor among the probes: the
+    cohort that `rules.as_norm` measures a score against. Images that cannot be read are left out,
+    as they are in training; DataError for a class that has no other.
+    """
+    labels = np.array(data.train.labels)
+    place = np.arange(len(labels)) - np.searchsorted(labels, labels)  # within its class
+    rows = np.flatnonzero(place < images)
+    bad = find_bad(run, [data.train.paths[row] for row in rows])
+    rows = np.delete(rows, list(bad))
+    counts = np.bincount(labels[rows], minlength=len(data.classes))
+    if not counts.all():
+        folder = data.train.folder / data.classes[counts.argmin()]
+        raise DataError(f"{folder}: none of its first {images} images can be read; replace them")
+    vectors = embed(run, [data.train.paths[row] for row in rows])
+    starts = np.searchsorted(labels[rows], np.arange(len(data.classes)))
+    return np.add.reduceat(vectors, starts) / counts[:, None].astype(np.float32)
+
+
+def find_bad(run: TrainedRun, paths: Sequence[Path]) -> dict[int, str]:
+    """Which of the images cannot be read, and why. Raises DataError where none can."""
+    return _loader(run, paths, max_bad_fraction=1).bad
+
+
+def _loader(run: TrainedRun, paths: Sequence[Path], max_bad_fraction: float = 0) -> Loader:
+    cache = CacheSettings(max_bad_fraction=max_bad_fraction, progress=False)
+    return Loader(paths, None, run.preprocess, run.device, cache=cache)
+
+
+@torch.inference_mode()
+def _outputs(run: TrainedRun, paths: Sequence[Path], function) -> np.ndarray:
+    results = []
+
+    def answer(images: torch.Tensor) -> torch.Tensor:
+        with forward_precision(run.device, run.precision):
+            return function(images).float().cpu()
+
+    for images, *_ in _loader(run, paths).in_order(BATCH):
+        results.append(in_parts(answer, images))
+    return torch.cat(results).numpy()

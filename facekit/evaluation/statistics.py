@@ -1,0 +1,195 @@
+"""How sure a few hundred images let one be. Built in notebooks 06, 07 and 08.
+
+Probes of one person stand and fall together, so people are drawn again and not probes (subject
+bootstrap), those with a match and those without apart, which keeps the mixture. Who the strangers
+are the homework does not tell: each of their probes counts as a person of its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from facekit.common.errors import DataError
+from facekit.evaluation import identification
+from facekit.evaluation.identification import Threshold
+
+Statistic = Callable[[np.ndarray], float | Sequence[float]]  # of some rows
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A chosen threshold, and how far to believe it and its accuracy."""
+
+    probes: int  # on how many
+    chosen: Threshold
+    plateau: tuple[float, float]  # low < t <= high decide these probes alike
+    threshold_interval: tuple[float, float]  # of what other people would have suggested, 95 %
+    accuracy_interval: tuple[float, float]  # at the chosen threshold, over people, 95 %
+    optimism: float  # by how much the accuracy flatters, having been tuned on the same probes
+
+    @property
+    def expected(self) -> float:
+        """The accuracy to expect on new probes."""
+        return self.chosen.accuracy - self.optimism
+
+
+def standard_error(accuracy: float, images: int) -> float:
+    """How far an accuracy on so many images lies from the true one: its standard deviation."""
+    return float(np.sqrt(accuracy * (1 - accuracy) / images))
+
+
+def difference_error(first: np.ndarray, second: np.ndarray) -> float:
+    """The same of the difference of two accuracies on the same images.
+
+    first, second: 1 or true where a run is right, (N,). Smaller than on images of their own, as
+    far as both are right on the same ones.
+    """
+    difference = np.asarray(first, float) - np.asarray(second, float)
+    return float(difference.std() / np.sqrt(len(difference)))
+
+
+def groups_of(truth: np.ndarray) -> np.ndarray:
+    """Whose each probe is: its identity, and for every one without a match a number of its own."""
+    truth = np.asarray(truth)
+    alone = truth.max(initial=0) + 1 + np.arange(len(truth))
+    return np.where(truth == identification.NOBODY, alone, truth)
+
+
+def compact(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same decisions in two columns: all that rank 1 needs, and quick to draw rows from.
+
+    Scores (P, 2), the best one first; truth 0 where it is right, 1 where it is wrong, -1 where
+    there is no match.
+    """
+    score, right, mated = identification.outcomes(scores, truth)
+    columns = np.stack([score, np.nextafter(score, -np.inf)], axis=1)
+    return columns, np.where(mated, np.where(right, 0, 1), identification.NOBODY)
+
+
+def bootstrap(
+    statistic: Statistic,
+    groups: np.ndarray,
+    strata: np.ndarray | None = None,
+    count: int = 1000,
+    seed: int = 0,
+) -> np.ndarray:
+    """A statistic of `count` samples of people: (count,), or (count, S) if it gives S numbers.
+
+    groups (P,): whose each probe is; people are drawn with replacement, as many as there are,
+    within each of the `strata` (P,), and all probes of a person come along. `statistic` is called
+    with the rows that were drawn.
+    """
+    people = _people(groups, strata)
+    random = np.random.default_rng(seed)
+    return np.array([statistic(_draw(people, random)) for _ in range(count)])
+
+
+def _draw(people: list[list[np.ndarray]], random: np.random.Generator) -> np.ndarray:
+    drawn = []
+    for stratum in people:
+        for person in random.integers(len(stratum), size=len(stratum)):
+            drawn.append(stratum[person])
+    return np.concatenate(drawn)
+
+
+def _people(groups: np.ndarray, strata: np.ndarray | None) -> list[list[np.ndarray]]:
+    """The rows of each person, stratum by stratum."""
+    groups = np.asarray(groups)
+    strata = np.zeros(len(groups), int) if strata is None else np.asarray(strata)
+    if not len(groups) or groups.shape != strata.shape or groups.ndim != 1:
+        raise DataError(f"{groups.shape} groups and {strata.shape} strata: one each for a probe")
+    _, place = np.unique(groups, return_inverse=True)
+    rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
+    mixed = [person[0] for person in rows if len(set(strata[person].tolist())) > 1]
+    if mixed:
+        raise DataError(f"probes of group {groups[mixed[0]]} are in more than one stratum")
+    kinds = np.unique(strata)
+    return [[person for person in rows if strata[person[0]] == kind] for kind in kinds]
+
+
+def interval(
+    samples: np.ndarray, level: float = 0.95
+) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:
+    """The middle `level` of the samples (percentile bootstrap), of each column if there are some.
+
+    A column that holds NaN has NaN for an interval.
+    """
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.asarray(samples, float), [tail, 1 - tail], axis=0)
+    if np.ndim(low):
+        return low, high
+    return float(low), float(high)
+
+
+def folds(
+    groups: np.ndarray, strata: np.ndarray | None = None, count: int = 5, seed: int = 0
+) -> list[np.ndarray]:
+    """The rows of each fold: people are never split, and every fold has its share of a stratum.
+
+    Raises DataError where a stratum has one person only: there is nobody to leave out.
+    """
+    people = _people(groups, strata)
+    random = np.random.default_rng(seed)
+    if min(map(len, people)) < 2 or count < 2:
+        raise DataError("two people of each kind and two folds are the least to cross-validate by")
+    parts: list[list[np.ndarray]] = [[] for _ in range(count)]
+    for stratum in people:
+        first = random.integers(count)
+        for turn, person in enumerate(random.permutation(len(stratum))):
+            parts[(first + turn) % count].append(stratum[person])
+    return [np.sort(np.concatenate(part)) for part in parts if part]
+
+
+def tuning(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    groups: np.ndarray | None = None,
+    count: int = 1000,
+    seed: int = 0,
+) -> Tuning:
+    """The best threshold on these probes, with all that is unsure about it.
+
+    The optimism is Efron and Gong's (1983): tune on a sample drawn from these people, and see by
+    how much the accuracy there is above that of the same threshold on all of them; on average.
+    """
+    if groups is None:
+        groups = groups_of(truth)
+    scores, truth = compact(scores, truth)
+    chosen = identification.choose_threshold(scores, truth)
+
+    def study(rows: np.ndarray) -> tuple[float, float, float]:
+        value = identification.best_threshold(scores[rows], truth[rows])
+        here = identification.accuracy(scores[rows], truth[rows], value)
+        flattery = here - identification.accuracy(scores, truth, value)
+        return value, identification.accuracy(scores[rows], truth[rows], chosen.value), flattery
+
+    samples = bootstrap(study, groups, truth != identification.NOBODY, count, seed)
+    values, accuracies, flatteries = samples.T
+    return Tuning(
+        probes=len(truth),
+        chosen=chosen,
+        plateau=identification.plateau(scores, truth),
+        threshold_interval=interval(values),
+        accuracy_interval=interval(accuracies),
+        optimism=float(flatteries.mean()),
+    )
+
+
+def table(tunings: Mapping[str, Tuning]) -> pd.DataFrame:
+    """Thresholds beside each other, a row for each name; low and high are the ends of 95 %."""
+    rows = {
+        name: {
+            "probes": found.probes,
+            "threshold": found.chosen.value,
+            "threshold low": found.threshold_interval[0],
+            "threshold high": found.threshold_interval[1],
+            "accuracy": found.chosen.accuracy,
+            "accuracy low": found.accuracy_interval[0],
+            "accuracy high": found.accuracy_interval[1],
+            "expected": found.expected,
+        }
+        for name, found in tunings.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,151 @@
+"""Tensors in files: written whole or not at all, verified, read without running code.
+
+Built in notebook 04.
+"""
+
+import errno
+import hashlib
+import os
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from facekit.common.errors import RunError
+
+FORMAT = 3  # of a run's state
+PLAIN = (str, int, float, bool, type(None))  # of bytes, torch refuses empty ones
+TENSORS = (torch.Tensor, torch.nn.Parameter)
+
+
+def check_plain(state: Any, where: str = "state") -> None:
+    """Raise TypeError, naming the place, for what `load` would refuse to read, hours later.
+
+    Types are exact: a NumPy number, a Path or torch's version looks plain and is not.
+    """
+    if type(state) in (dict, OrderedDict):
+        for key, value in state.items():
+            if type(key) not in PLAIN:
+                raise TypeError(f"{where}: the key {key!r} is a {type(key).__name__}")
+            check_plain(value, f"{where}[{key!r}]")
+    elif type(state) in (list, tuple):
+        for place, value in enumerate(state):
+            check_plain(value, f"{where}[{place}]")
+    elif type(state) not in PLAIN + TENSORS:
+        raise TypeError(f"{where} is a {type(state).__name__}; save tensors and plain types only")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 over plain values and tensors, bit for bit, however they are nested."""
+    total = hashlib.sha256()
+    for piece in pieces(value):
+        total.update(piece)
+    return total.hexdigest()
+
+
+def pieces(value: Any) -> Iterator[Any]:
+    """A value as bytes; lengths go before contents, so that no two values look alike."""
+    if isinstance(value, torch.Tensor):
+        yield f"{value.dtype}{tuple(value.shape)}".encode()
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    elif isinstance(value, dict | list | tuple):
+        kind = "dict" if isinstance(value, dict) else "list"
+        yield f"{kind}{len(value)}:".encode()
+        parts = value.items() if isinstance(value, dict) else value
+        for part in parts:
+            yield from pieces(part)
+    else:
+        text = repr(value).encode()
+        yield f"{type(value).__name__}{len(text)}:".encode() + text
+
+
+def save(path: Path, state: dict) -> None:
+    """Write `state` (tensors and plain types) beside `path`, verify it, then rename it.
+
+    A kill or a full disk at any moment leaves the former file as it was. Raises OSError, and
+    TypeError for a state that could not be read again.
+    """
+    check_plain(state)
+    with whole_archive(Path(path)) as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # what torch makes of a fault of the file
+            if isinstance(error.__context__, OSError | KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
+
+
+@contextmanager
+def whole_archive(path: Path) -> Iterator[BinaryIO]:
+    """A file to write an archive to that becomes `path` once all of it is safe and verified."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
+        try:
+            _check_sums(part)
+        except (ValueError, zipfile.BadZipFile) as error:
+            raise OSError(errno.EIO, "what was written is not what was read back") from error
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not everywhere can folders be synced; the file itself is safe
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def load(path: Path) -> dict:
+    """The state at `path`, tensors on the CPU. Raises RunError that names a damaged file.
+
+    torch does not check the sums of the archive that it reads: one flipped bit would load.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RunError(f"{path}: no such checkpoint; train the run first")
+    try:
+        _check_sums(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception:  # damaged files raise some ten kinds of exception
+        raise RunError(
+            f"{path}: the checkpoint is damaged; move it away, and copy an intact one here "
+            "or train into another folder"
+        ) from None  # torch's text advises to load it unsafely
+
+
+def load_run(path: Path) -> dict:
+    """The state of a run at `path`. Raises RunError, too, when it is the state of anything else."""
+    return check_version(path, load(path))
+
+
+def check_version(path: Path, state: Any) -> dict:
+    """The state itself. Raises RunError where it is none of this version of the kit."""
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise RunError(f"{path}: no run of this version of the kit; train into another folder")
+    return state
+
+
+def _check_sums(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        packed = [record.filename for record in archive.infolist() if record.compress_type]
+        if packed:  # torch never packs; what unpacks to more than the file could fill the memory
+            raise ValueError(f"{packed[0]} is compressed")
+        damaged = archive.testzip()
+    if damaged:
+        raise ValueError(f"bad checksum in {damaged}")

@@ -1,0 +1,218 @@
+"""Where the faces come from: rendered ones, photographs, Kaggle, another course.
+
+Built in notebook 01; courses with people held out, in notebook 06.
+
+A plan says which image goes where (plans.py); then the files are made, in parallel (writers.py);
+what they were made of is noted beside them (manifest.py).
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import facekit
+from facekit import faces
+from facekit.common import machine
+from facekit.common.errors import DataError
+from facekit.data.images import check_readable
+from facekit.data.layout import (
+    SPLITS,
+    CourseData,
+    Term,
+    class_names,
+    find_term,
+    get_term,
+    image_files,
+    is_stray,
+)
+from facekit.sources import kaggle, lfw, manifest, profiles, writers
+from facekit.sources.manifest import MANIFEST, is_course, read_manifest
+from facekit.sources.plans import Plan, folder_plan, held_out_plan, synthetic_plan
+from facekit.sources.profiles import Profile
+
+SOURCES = ("synthetic", "folder", "lfw", "kaggle", "held-out")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The course that is asked for. Raises DataError for what cannot be asked for."""
+
+    source: str
+    profile: Profile
+    folder: Path | None
+    seed: int
+    term: Term
+    people: int | None
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise DataError(f"no source {self.source!r}; choose one of: {', '.join(SOURCES)}")
+        if self.profile.difficulty not in faces.DIFFICULTIES:
+            raise DataError(
+                f"no difficulty {self.profile.difficulty!r}; choose one of: "
+                f"{', '.join(faces.DIFFICULTIES)}"
+            )
+        if self.source == "folder" and not (self.folder and self.folder.is_dir()):
+            raise DataError(f"source folder needs a folder of identities; {self.folder} is none")
+        if self.source == "held-out" and not (self.takes_a_course() and self.people):
+            raise DataError(
+                "source held-out needs the folder of a course, and how many people to hold out: "
+                "facekit data FOLDER --source held-out --people 500 --out ELSEWHERE"
+            )
+
+    def takes_a_course(self) -> bool:
+        """Whether the folder to read from is laid out as the course already."""
+        return self.folder is not None and is_course(self.folder)
+
+    def settings(self) -> dict[str, Any]:
+        """What the course depends on."""
+        common = {
+            "source": self.source,
+            "term": self.term.name,
+            "seed": self.seed,
+            "version": facekit.__version__,
+        }
+        if self.source == "synthetic":
+            return common | asdict(self.profile)
+        if self.source == "kaggle":
+            slugs = [kaggle.slug_of(self.term, task) for task in kaggle.PARTS]
+            return common | {"competitions": slugs}
+        common["folder"] = str(self.folder.resolve())
+        if self.source == "held-out":
+            return common | {"people": self.people}
+        common["photographs"] = _listing(self.folder)
+        if not self.takes_a_course():
+            common["pixels"] = self.profile.pixels
+        return common
+
+    def plan(self) -> Plan | None:
+        """Which image goes where; None where what is read is laid out as the course already."""
+        if self.source == "synthetic":
+            return synthetic_plan(self.profile, self.seed)
+        if self.source == "held-out":
+            return held_out_plan(CourseData(self.folder, self.term.name), self.people, self.seed)
+        if self.source == "kaggle" or self.takes_a_course():
+            return None
+        return folder_plan(self.folder, self.seed)
+
+    def writer(self) -> Callable[[writers.Chunk], None]:
+        """What makes a chunk of the course's files."""
+        if self.source in ("kaggle", "held-out"):
+            return writers.link_chunk
+        size = self.profile.pixels
+        if self.source == "synthetic":
+            difficulty = self.profile.difficulty
+            return partial(writers.render_chunk, size=size, seed=self.seed, difficulty=difficulty)
+        if self.takes_a_course():
+            return writers.copy_chunk
+        edge = lfw.EDGE if self.source == "lfw" else 0.0
+        return partial(writers.convert_chunk, size=size, edge=edge)
+
+
+def set_up(
+    source: str,
+    profile: Profile,
+    out: str | Path,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    term: str = "F23",
+    processes: int | None = None,
+    progress: bool = True,
+    people: int | None = None,
+) -> CourseData:
+    """Fill `out` with a course and return it; a finished course is returned as it is.
+
+    `people`: of source "held-out", how many of the course in `folder` to hold out.
+    Goes on where an interrupted set-up stopped. Raises DataError, touching nothing, when `out`
+    holds anything else than the course that is asked for.
+    """
+    out = Path(out)
+    spec = get_term(term)
+    if source == "lfw":
+        folder = lfw.fetch()
+    folder = Path(folder) if folder else None
+    request = Request(source, profile, folder, seed, spec, people)
+    settings = request.settings()
+    if manifest.is_finished(out, settings):
+        return CourseData(out, term)
+    plan = request.plan()
+    files = list(plan.files(spec)) if plan else _laid_out(request, progress)
+    if plan and source in ("folder", "lfw"):
+        check_readable([photograph for _, photograph in files], progress)
+    manifest.start(out, settings)
+    writers.write_files(files, out, request.writer(), processes, progress)
+    if plan:
+        plan.write_tables(out, spec)
+    course = CourseData(out, term)
+    manifest.finish(out, settings, _counts(course), progress)
+    return course
+
+
+def _laid_out(request: Request, progress: bool) -> list[tuple[str, Path]]:
+    """The files of a course that somebody else laid out, with their paths in it."""
+    if request.source == "kaggle":
+        return [
+            (f"{getattr(request.term, task)}/{name}", path)
+            for task in kaggle.PARTS
+            for name, path in kaggle.fetch(request.term, task, progress).items()
+        ]
+    _counts(CourseData(request.folder, request.term.name))  # raises where a part is missing
+    inside = [path.relative_to(request.folder) for path in sorted(request.folder.rglob("*"))]
+    return [
+        (path.as_posix(), request.folder / path)
+        for path in inside
+        if (request.folder / path).is_file()
+        and path.name != MANIFEST
+        and not any(map(is_stray, path.parts))
+    ]
+
+
+def _counts(course: CourseData) -> dict[str, int]:
+    """How much there is of each part of a course; DataError unless every part is there."""
+    return {part: len(getattr(course, part)) for part in ("classes", *SPLITS)}
+
+
+def _listing(folder: Path) -> str:
+    """A hash of a folder's photographs: one more of them, and all are dealt out anew."""
+    files = [
+        f"{name}/{path.name}\n"
+        for name in class_names(folder)
+        for path in image_files(folder / name)
+    ]
+    return hashlib.sha256("".join(files).encode()).hexdigest()
+
+
+def open_course(progress: bool = True) -> CourseData:
+    """The course in the workspace's data/, made there first where there is none.
+
+    This is what every notebook begins with: rendered faces, in the size that suits the machine.
+    """
+    root = machine.data().value
+    if (root / MANIFEST).exists() or is_course(root):
+        return CourseData(root, find_term(root))
+    return set_up("synthetic", profiles.profile().value, root, progress=progress)
+
+
+def more_people(course: CourseData, most: int = 1440, progress: bool = True) -> CourseData | None:
+    """The open set of `course` once more, of other people, with ten times as many dev probes.
+
+    They are rendered, `most` probes at most, and kept in the cache. None where the course was
+    not rendered: of real people there are no more than were handed out.
+    """
+    made = read_manifest(course.root)
+    if made.get("source") != "synthetic":
+        return None
+    try:
+        profile = Profile(**{field.name: made[field.name] for field in fields(Profile)})
+        seed = int(made["seed"]) + 1
+        name = str(made["sha256"])[:16]
+        probes = max(profile.unknown_dev, min(10 * profile.unknown_dev, most))
+    except (LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{course.root / MANIFEST}: damaged; set the data up anew") from error
+    few = {"classes": 2, "train": 1, "dev": 1, "test": 1, "unknown_test": 9}
+    wanted = replace(profile, name="more", unknown_dev=probes, **few)
+    out = machine.cache().value / f"more-{name}-{probes}"
+    return set_up("synthetic", wanted, out, seed=seed, progress=progress)

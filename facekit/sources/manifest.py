@@ -1,0 +1,101 @@
+"""What a course's folder was made of: noted when it is begun, and when it is finished.
+
+Built in notebook 01.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import PIL
+import torch
+from tqdm.auto import tqdm
+
+from facekit.common.errors import DataError
+from facekit.common.files import write_whole
+from facekit.data.layout import TERMS, is_stray
+
+MANIFEST = "manifest.json"
+STARTED = ".facekit-setup.json"  # there while a set-up is not finished
+
+
+def read_manifest(root: str | Path) -> dict[str, Any]:
+    """What a finished course was made of; {} where the kit did not make it.
+
+    Raises DataError when the file is damaged.
+    """
+    path = Path(root) / MANIFEST
+    return _read(path, "set the data up anew in another folder") if path.is_file() else {}
+
+
+def _read(path: Path, advice: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged; {advice}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: damaged; {advice}")
+    return found
+
+
+def is_course(folder: Path) -> bool:
+    """Whether a folder holds a whole course of any term, whoever made it."""
+    return not (folder / STARTED).exists() and any(
+        (folder / term.classification).is_dir() for term in TERMS.values()
+    )
+
+
+def is_finished(out: Path, settings: dict) -> bool:
+    """Whether `out` is the finished course of these settings; DataError if it is another one."""
+    finished = (out / MANIFEST).is_file()
+    note = out / (MANIFEST if finished else STARTED)
+    if not note.is_file():
+        _check_empty(out)
+        return False
+    there = _read(note, f"delete {out} to make it anew")
+    for key, wanted in settings.items():
+        finished_by_another_version = finished and key == "version"
+        if there.get(key) != wanted and not finished_by_another_version:
+            raise DataError(
+                f"{out}: holds a course with {key} = {there.get(key)}, and {wanted} is asked for; "
+                f"choose another --out, or delete {out} first"
+            )
+    return finished
+
+
+def _check_empty(out: Path) -> None:
+    if not out.is_dir():
+        return
+    others = [path.name for path in out.iterdir() if not is_stray(path.name)]
+    if others:
+        raise DataError(
+            f"{out}: holds {others[0]}, which this command did not make; choose another --out"
+        )
+
+
+def start(out: Path, settings: dict) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / STARTED, json.dumps(settings, indent=1).encode())
+
+
+def finish(out: Path, settings: dict, counts: dict[str, int], progress: bool) -> None:
+    """Write the manifest, with a hash over every file's path and content, as the last thing."""
+    for left_over in out.rglob(".*.part"):
+        left_over.unlink()
+    versions = {"torch": str(torch.__version__), "pillow": PIL.__version__}
+    manifest = settings | {"counts": counts, "versions": versions}
+    manifest["sha256"] = content_hash(out, progress)
+    write_whole(out / MANIFEST, json.dumps(manifest, indent=1).encode())
+    (out / STARTED).unlink()
+
+
+def content_hash(root: Path, progress: bool = False) -> str:
+    """One SHA-256 over the path and content of every file below `root` but the manifest."""
+    total = hashlib.sha256()
+    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    for name in tqdm(files, "hashing", unit="file", disable=not progress):
+        if name not in (MANIFEST, STARTED):
+            content = hashlib.sha256((root / name).read_bytes()).hexdigest()
+            total.update(f"{name} {content}\n".encode())
+    return total.hexdigest()

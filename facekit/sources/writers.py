@@ -1,0 +1,129 @@
+"""A course's files, made chunk by chunk over the processes: rendered, converted, linked, copied.
+
+Built in notebook 01. Each file is written whole or not at all, so an interrupted set-up goes on
+where it stopped and ends with the same bytes.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+
+import PIL
+import torch
+from PIL import ImageOps
+from tqdm.auto import tqdm
+
+from facekit import faces
+from facekit.common.files import write_whole
+from facekit.data.images import read_rgb
+from facekit.sources.plans import ImageSource
+
+CHUNK = 32  # images made together; fixed, so that an image's neighbours never change
+QUALITY = 92  # JPEG, of photographs; a rendered shot brings its own
+Chunk = list[tuple[str, ImageSource]]  # where a file belongs, and what it is made from
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread: the processes share the cores, and sums keep their order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def render_chunk(files: Chunk, size: int, seed: int, difficulty: str) -> None:
+    """Render and write images given as (path, (person, shot))."""
+    people, shots = zip(*(shot for _, shot in files), strict=True)
+    person = torch.tensor(people)
+    shot = torch.tensor(shots)
+    with _one_thread():
+        images = faces.render(person, shot, size, seed=seed, difficulty=difficulty)
+        _, drawn = faces.parameters(person, shot, seed, difficulty)
+    pixels = images.permute(0, 2, 3, 1).numpy()
+    qualities = drawn["jpeg"].round().int().tolist()
+    for (path, _), image, quality in zip(files, pixels, qualities, strict=True):
+        _write_jpeg(path, PIL.Image.fromarray(image), quality)
+
+
+def convert_chunk(files: Chunk, size: int, edge: float = 0.0) -> None:
+    """Write photographs given as (path, photograph's path), cropped to a square and resized.
+
+    `edge`: the share of each side that is cut off first.
+    """
+    for path, photograph in files:
+        image = ImageOps.fit(read_rgb(photograph), (size, size), bleed=edge)
+        _write_jpeg(path, image, QUALITY)
+
+
+def link_chunk(files: Chunk) -> None:
+    """Give files of another course a second name; copied where the disk cannot do that."""
+    for path, file in files:
+        if Path(path).exists():
+            continue
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file, path)
+        except OSError:
+            write_whole(Path(path), Path(file).read_bytes())
+
+
+def copy_chunk(files: Chunk) -> None:
+    """Copy files of another course byte for byte."""
+    for path, file in files:
+        if not Path(path).exists():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(Path(path), Path(file).read_bytes())
+
+
+def _write_jpeg(path: str, image: PIL.Image.Image, quality: int) -> None:
+    if Path(path).exists():
+        return  # whole, from before an interruption
+    content = BytesIO()
+    image.save(content, "JPEG", quality=quality)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(Path(path), content.getvalue())
+
+
+def write_files(
+    files: Iterable[tuple[str, ImageSource]],
+    out: Path,
+    write_chunk: Callable[[Chunk], None],
+    processes: int | None,
+    progress: bool,
+) -> None:
+    """Make all files in chunks over the processes; a chunk that is whole already is left out."""
+    named = [(str(out / path), source) for path, source in files]
+    chunks = [named[i : i + CHUNK] for i in range(0, len(named), CHUNK)]
+    todo = [chunk for chunk in chunks if not all(os.path.exists(path) for path, _ in chunk)]
+    done = len(named) - sum(map(len, todo))
+    # A process needs seconds to start: it should have some chunks to make.
+    processes = min(processes or os.cpu_count() or 1, len(todo) // 8)
+    with tqdm(total=len(named), initial=done, unit="image", disable=not progress) as bar:
+        if processes > 1:
+            _write_in_parallel(todo, write_chunk, processes, bar)
+            return
+        for chunk in todo:
+            write_chunk(chunk)
+            bar.update(len(chunk))
+
+
+def _write_in_parallel(
+    todo: Sequence[Chunk], write_chunk: Callable[[Chunk], None], processes: int, bar: tqdm
+) -> None:
+    # Spawned, not forked: the same on every system, and safe beside torch's threads.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(write_chunk, chunk): len(chunk) for chunk in todo}
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                bar.update(jobs[job])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

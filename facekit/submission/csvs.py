@@ -1,0 +1,311 @@
+"""The two CSV files: written, checked, scored, graded, sent. Built in notebook 08."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from facekit.common.errors import DataError
+from facekit.common.files import read_table, write_table
+from facekit.data.layout import IDENTITY, NO_MATCH, CourseData, is_image
+from facekit.evaluation.statistics import standard_error
+from facekit.sources import kaggle
+
+COLUMNS = ["id", "label"]
+WANTED = {  # as a label of each task
+    "classification": ("class index", "class indices, as 0 or 17"),
+    "verification": ("known identity or n000000", "identities, as n000012 or n000000"),
+}
+NOTHING = {"", "nan", "none", "null", "na", "n/a", "<na>", "nat"}
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """The accuracies that earn each grade."""
+
+    high: float
+    medium: float
+    low: float
+
+    def grade(self, accuracy: float) -> str:
+        if accuracy >= self.high:
+            return "HIGH"
+        if accuracy >= self.medium:
+            return "MEDIUM"
+        return "LOW" if accuracy >= self.low else "below LOW"
+
+    def __str__(self) -> str:
+        return f"LOW {self.low:.0%}, MEDIUM {self.medium:.0%}, HIGH {self.high:.0%}"
+
+
+CUTOFFS = {  # the homework's own
+    "classification": Cutoffs(high=0.90, medium=0.84, low=0.82),
+    "verification": Cutoffs(high=0.55, medium=0.49, low=0.30),
+}
+MADE = {  # of rendered courses with fewer people, by profile; the README says how they were found
+    "smoke": {
+        "classification": Cutoffs(high=0.89, medium=0.85, low=0.80),
+        "verification": Cutoffs(high=0.45, medium=0.35, low=0.25),
+    },
+    "laptop": {
+        "classification": Cutoffs(high=0.70, medium=0.63, low=0.55),
+        "verification": Cutoffs(high=0.31, medium=0.25, low=0.19),
+    },
+}
+
+
+def cutoffs_of(task: str, profile: str | None = None) -> tuple[Cutoffs, str]:
+    """The cut-offs of a task, and whose they are: a rendered profile's, or the homework's."""
+    if profile in MADE:
+        return MADE[profile][task], f"profile {profile}'s"
+    return CUTOFFS[task], "the homework's"
+
+
+def write_classification(path: str | Path, names: Sequence[str], labels: Sequence[int]) -> None:
+    """Write `id,label` with the file name and class index of each test image.
+
+    Raises DataError when the lists differ in length, a name comes twice or a label is no index.
+    """
+    if len(names) != len(labels):
+        raise DataError(f"{len(names)} ids and {len(labels)} labels; need as many of both")
+    if len(set(names)) != len(names):
+        raise DataError("an id comes twice in this submission")
+    _check_all(names, is_image, "the file name of an image")
+    _check_all(labels, _is_index, "a class index")
+    write_table(path, COLUMNS, zip(names, map(int, labels), strict=True))
+
+
+def write_verification(path: str | Path, identities: Sequence[str]) -> None:
+    """Write `id,label`: row i is the answer for the i-th file of unknown_test in sorted order."""
+    _check_all(identities, IDENTITY.fullmatch, "an identity (n and six digits)")
+    write_table(path, COLUMNS, list(enumerate(identities)))
+
+
+def _is_index(label: int) -> bool:
+    return label >= 0 and int(label) == label
+
+
+def _check_all(values: Sequence, test: Callable, what: str) -> None:
+    if not len(values):
+        raise DataError("a submission has 0 rows; it needs an answer for each test image")
+    for row, value in enumerate(values):
+        try:
+            good = bool(test(value))
+        except (TypeError, ValueError, OverflowError):
+            good = False
+        if not good:
+            raise DataError(f"row {row} of this submission: {value!r} is not {what}")
+
+
+def task_of(path: str | Path) -> str:
+    """Whether a submission is for classification or verification, by its ids."""
+    return _task(read_table(path, COLUMNS))
+
+
+def _task(table: pd.DataFrame) -> str:
+    named = sum(is_image(value) for value in table["id"])
+    return "classification" if 2 * named > len(table) else "verification"
+
+
+def check(path: str | Path, data: CourseData) -> list[str]:
+    """What Kaggle, or the truth about the rows, would hold against a submission; [] if nothing.
+
+    Ids are compared with the test files on disk and with their order, labels with the classes or
+    known identities, both with the competition's own sample where the data has one.
+    """
+    try:
+        table = read_table(path, COLUMNS)
+    except DataError as error:
+        return [str(error)]
+    task = _task(table)
+    expected, valid = _expected(task, data)
+    sample = getattr(data, task) / f"{task}_sample_submission.csv"
+    problems = _form_problems(table, Path(path))
+    problems += _id_problems(table["id"].tolist(), expected)
+    problems += _label_problems(table["label"].tolist(), valid, task)
+    if sample.is_file():
+        problems += _sample_problems(sample, expected, task)
+    return [f"{path}: {problem}" for problem in problems]
+
+
+def _form_problems(table: pd.DataFrame, path: Path) -> list[str]:
+    """Header and line ends."""
+    problems = []
+    columns = list(map(str, table.columns))
+    if columns != COLUMNS:
+        problem = f"the header is {','.join(columns)}, not id,label"
+        if any(name.startswith("Unnamed") for name in columns):
+            problem += ": that is pandas' index; write with index=False"
+        problems.append(problem)
+    if b"\r" in path.read_bytes():
+        problems.append("its lines end as on Windows (CRLF); write with lineterminator='\\n'")
+    return problems
+
+
+def _label_problems(labels: list[str], valid: set[str], task: str) -> list[str]:
+    """What is wrong with the labels, each way of being wrong once."""
+    ways: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        if label not in valid:
+            ways.setdefault(_label_fault(label, task), []).append(row)
+    name = WANTED[task][0]
+    return [
+        f"{len(rows)} labels are no {name}, such as {labels[rows[0]]!r} in row {rows[0]}{why}"
+        for why, rows in ways.items()
+    ]
+
+
+def _label_fault(label: str, task: str) -> str:
+    """Why a label is none of those there are, and what to do."""
+    _, wanted = WANTED[task]
+    if label.strip().lower() in NOTHING:
+        return ": nothing (empty or NaN); every test image needs an answer"
+    if label != label.strip():
+        return ": with spaces around it"
+    if task == "classification" and IDENTITY.fullmatch(label):
+        return f": an identity, where {wanted}, are wanted: the folder's place among train's"
+    try:
+        number = float(label)
+    except ValueError:
+        return ""
+    if math.isfinite(number) and not re.fullmatch(r"-?\d+", label):
+        if number == int(number) and task == "classification":
+            return ": a whole number written as a decimal; write labels as int"
+        return f": a score, where {wanted}, are wanted; choose the best one's"
+    if task == "verification":
+        return f": a number, where {wanted}, are wanted: the name of the known face's folder"
+    return ""
+
+
+def _sample_problems(sample: Path, expected: list[str], task: str) -> list[str]:
+    """What the competition's own sample says otherwise than the kit and the files on disk."""
+    try:
+        table = read_table(sample, [])
+    except DataError as error:
+        return [f"cannot be compared with the sample: {error}"]
+    problems = []
+    if list(table.columns) != COLUMNS:
+        problems.append(
+            f"the header is id,label, and that of {sample} is {','.join(map(str, table.columns))}"
+        )
+    ids = table.iloc[:, 0].tolist()
+    apart = sorted(set(ids) ^ set(expected))
+    if apart:
+        only = "the sample" if apart[0] in ids else "the folder"
+        problems.append(
+            f"{sample} is stale or another term's: it has {len(ids)} rows for {len(expected)} "
+            f"test images on disk, and {apart[0]!r} is only in {only}; set the data up anew, or "
+            "delete the sample if the course says that it is out of date"
+        )
+    labels = table.iloc[:, -1].tolist()
+    if len(table.columns) > 1 and len(set(labels)) > 1:  # one value throughout stands for any
+        odd = [label for label in labels if not _has_form(label, task)]
+        if odd:
+            problems.append(
+                f"the labels of {sample} are such as {odd[0]!r}, where {WANTED[task][1]}, are "
+                "wanted; is it another term's?"
+            )
+    return problems
+
+
+def _has_form(label: str, task: str) -> bool:
+    if task == "classification":
+        return label.isdigit()
+    return IDENTITY.fullmatch(label) is not None
+
+
+def _expected(task: str, data: CourseData) -> tuple[list[str], set[str]]:
+    """The ids in order, and the labels there are."""
+    if task == "classification":
+        return data.test.names, {str(label) for label in range(len(data.classes))}
+    ids = [str(row) for row in range(len(data.unknown_test))]
+    return ids, {*data.known.labels, NO_MATCH}
+
+
+def _id_problems(ids: list[str], expected: list[str]) -> list[str]:
+    missing = set(expected) - set(ids)
+    extra = set(ids) - set(expected)
+    if extra and missing and sorted(map(_digits, ids)) == sorted(map(_digits, expected)):
+        return [
+            f"the ids have another form, {ids[0]!r} for {expected[0]!r} (another term's count of "
+            "digits?); take the names of the files in test"
+        ]
+    doubled = [value for value, count in Counter(ids).items() if count > 1]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} of {len(expected)} rows missing, such as {min(missing)}")
+    if extra:
+        problems.append(f"{len(extra)} ids of no test image, such as {min(extra)!r}")
+    if doubled:
+        problems.append(f"{len(doubled)} ids come more than once, such as {doubled[0]}")
+    if not problems and ids != expected:
+        row = next(row for row, wanted in enumerate(expected) if ids[row] != wanted)
+        problems.append(f"the rows are shuffled: row {row} is {ids[row]}, not {expected[row]}")
+    return problems
+
+
+def _digits(value: str) -> tuple[int, str]:
+    """A file name's number and ending: what 00012.jpg and 000012.jpg have in common."""
+    stem, dot, ending = value.rpartition(".")
+    return (int(stem), dot + ending) if stem.isdigit() else (-1, value)
+
+
+def score(path: str | Path, answers: str | Path) -> float:
+    """The share of the answers' rows that the submission has right; rows are matched by id.
+
+    Raises DataError unless both files have the same ids, each once.
+    """
+    mine = _labels_by_id(path)
+    truth = _labels_by_id(answers)
+    if truth.empty:
+        raise DataError(f"{answers}: holds no rows")
+    if set(mine.index) != set(truth.index):
+        apart = sorted(set(mine.index) ^ set(truth.index))
+        raise DataError(
+            f"{path}: {len(mine)} rows for {len(truth)} answers; {apart[0]!r} is in only one"
+        )
+    return float((mine.loc[truth.index] == truth).mean())
+
+
+def _labels_by_id(path: str | Path) -> pd.Series:
+    table = read_table(path, COLUMNS)
+    repeated = table["id"][table["id"].duplicated()]
+    if len(repeated):
+        raise DataError(f"{path}: id {repeated.iloc[0]} comes more than once")
+    return table.set_index("id")["label"]
+
+
+def report(
+    task: str,
+    accuracy: float,
+    chance: float | None = None,
+    profile: str | None = None,
+    count: int | None = None,
+) -> str:
+    """A score in one line, beside the cut-offs of the profile that the data was rendered for.
+
+    `count`: on how many images it was measured, for the standard error.
+    """
+    cutoffs, whose = cutoffs_of(task, profile)
+    beside = "" if chance is None else f", chance {chance:.1%}"
+    if count:
+        beside += f", standard error {standard_error(accuracy, count):.1%} on {count}"
+    return f"{task} {accuracy:.2%} -> {cutoffs.grade(accuracy)} ({whose} {cutoffs}{beside})"
+
+
+def send(path: str | Path, task: str, data: CourseData, message: str) -> str:
+    """Check a submission, and send it with Kaggle's own program; what Kaggle answered.
+
+    Raises DataError, sending nothing, when something would be held against the file or it is the
+    other task's; FacekitError that says what to do when Kaggle refuses.
+    """
+    problems = check(path, data)
+    if not problems and task_of(path) != task:
+        problems = [f"{path}: a {task_of(path)} submission, not one for {task}"]
+    if problems:
+        raise DataError(f"not sent: {'; '.join(problems)}")
+    return kaggle.send(kaggle.slug_of(data.term, task), Path(path), message)

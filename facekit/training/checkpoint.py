@@ -1,0 +1,250 @@
+"""A run's states in a folder: the newest two, a mirror, and what to do where one is damaged.
+
+Built in notebook 04.
+"""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from facekit.common.errors import RecipeError, RunError
+from facekit.common.files import write_whole
+from facekit.models import weights
+
+BEST = "best.pt"
+FAILURES = 3  # failed saves in a row that end a run: by then something is really wrong
+
+
+class Checkpoints:
+    """The newest states of a run in a folder, step-00000412.pt, and copies in a mirror folder.
+
+    The mirror also gets the small files beside them. "Newest" is the highest step in a name: clocks
+    jump, and copying changes times. Nothing is deleted before its successor is verified. The best
+    network, best.pt, lies beside them. Whoever saves must hold the folder (lock.only_one).
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        keep: int = 2,
+        mirror: str | Path | None = None,
+        warn: Callable[[str], object] = print,
+    ) -> None:
+        if keep < 2:
+            raise RecipeError(
+                f"keep = {keep}: the newest checkpoint may be damaged; keep 2 or more"
+            )
+        self.folder, self.keep, self.warn = Path(folder), keep, warn
+        self.mirror = Path(mirror) if mirror else None
+        self.failures = 0  # saves that failed in a row
+        self.mirror_failed = self.best_mirrored = False
+
+    def paths(self) -> list[Path]:
+        """The checkpoints in the folder, newest first. Raises RunError where it cannot be read."""
+        try:
+            return _numbered(self.folder)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder}: cannot be read ({error.strerror}); choose another folder"
+            ) from error
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint in the folder."""
+        return next(iter(self.paths()), None)
+
+    def save(self, step: int, state: dict, best: dict | None = None) -> None:
+        """Write the state after `step` steps, and `best` to best.pt before, where there is one.
+
+        A failure is a warning, the third in a row a RunError; training can go on from the states
+        that there are. Raises TypeError for a state that could not be read again.
+        """
+        path = self.folder / f"step-{step:08}.pt"
+        try:
+            self.folder.mkdir(exist_ok=True)  # its parent is missing where no Drive is mounted
+            if best is not None:
+                self.best_mirrored = False
+                weights.save(self.folder / BEST, best)
+            weights.save(path, state)
+        except OSError as error:
+            self._save_failed(step, state, error)
+            return
+        self.failures = 0
+        try:
+            self._prune(self.folder, step)
+        except OSError as error:
+            self.warn(f"{self.folder}: old checkpoints cannot be removed ({error.strerror})")
+        if self.mirror:
+            self._copy_to_mirror(path, step)
+
+    def load_latest(self) -> dict | None:
+        """The newest intact state, from the folder or else from its mirror; None for a new run.
+
+        A damaged one is put aside and named. Raises RunError when there are only damaged ones,
+        and when a state is of another version of the kit.
+        """
+        self.paths()  # an unreadable folder is no empty one
+        for folder in self._folders():
+            _sweep(folder)
+            found = self._take(folder)
+            if found:
+                path, state = found
+                if folder == self.mirror:
+                    self._copy_back(path)
+                return state
+        self._refuse_to_start_anew()
+        return None
+
+    def _folders(self) -> list[Path]:
+        """The folder, and the mirror where it can be read."""
+        if not self.mirror:
+            return [self.folder]
+        try:
+            self.mirror.parent.stat()
+            _numbered(self.mirror)
+        except OSError as error:
+            self._mirror_failed(error)
+            return [self.folder]
+        return [self.folder, self.mirror]
+
+    def _take(self, folder: Path) -> tuple[Path, dict] | None:
+        """The newest intact state of a folder; damaged ones stay as they are if there is none."""
+        damaged = []
+        for path in _numbered(folder):
+            try:
+                state = weights.load(path)
+            except RunError:
+                damaged.append(path)
+                continue
+            weights.check_version(path, state)
+            for bad in damaged:
+                self.warn(f"{bad} is damaged; using {path.name}")
+                with suppress(OSError):
+                    os.replace(bad, bad.with_name(f"{bad.name}.damaged"))
+            return path, state
+        return None
+
+    def _copy_back(self, path: Path) -> None:
+        self.warn(f"{self.folder} has no intact checkpoint; using {path}")
+        try:
+            self.folder.mkdir(exist_ok=True)
+            for name in (BEST, path.name):
+                if (self.mirror / name).is_file():
+                    _copy(self.mirror / name, self.folder / name)
+            for notes in _notes(self.mirror):
+                if not (self.folder / notes.name).exists():
+                    write_whole(self.folder / notes.name, notes.read_bytes())
+        except OSError as error:
+            self.warn(f"{self.folder}: cannot copy {path} here ({error.strerror})")
+
+    def _refuse_to_start_anew(self) -> None:
+        """Raise RunError where a folder holds checkpoints after all: hours of work, perhaps."""
+        for folder in self._folders():
+            count = len(_numbered(folder, r"step-\d+\.pt(\.damaged)?"))
+            if count:
+                raise RunError(
+                    f"all {count} checkpoints in {folder} are damaged; nothing was deleted; "
+                    "copy an intact one here or choose another folder"
+                )
+
+    def _save_failed(self, step: int, state: dict, error: OSError) -> None:
+        self.failures += 1
+        problem = f"could not save step {step} in {self.folder} ({error.strerror or error})"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            problem = f"no room to save step {step}: {_room(self.folder, state)}"
+        safe = self._safe()
+        if self.failures >= FAILURES:
+            raise RunError(
+                f"{problem}; that was the {FAILURES}rd time in a row; {safe}; "
+                "mend that, and the same call goes on from there"
+            ) from error
+        self.warn(f"{problem}; training goes on, {safe}")
+
+    def _safe(self) -> str:
+        try:
+            newest = self.newest()
+        except RunError:
+            return "the folder cannot be read"
+        return f"step {_step(newest)} is safe" if newest else "nothing is saved yet"
+
+    def _prune(self, folder: Path, step: int) -> None:
+        """Remove all but the newest up to `step`; those after it are somebody else's."""
+        for path in [path for path in _numbered(folder) if _step(path) <= step][self.keep :]:
+            path.unlink()
+
+    def _copy_to_mirror(self, path: Path, step: int) -> None:
+        try:
+            self.mirror.mkdir(exist_ok=True)
+            best = self.folder / BEST
+            if not self.best_mirrored and best.is_file():
+                _copy(best, self.mirror / BEST)
+            self.best_mirrored = True
+            for notes in _notes(self.folder):
+                write_whole(self.mirror / notes.name, notes.read_bytes())
+            _copy(path, self.mirror / path.name)
+            self._prune(self.mirror, step)
+        except OSError as error:
+            self._mirror_failed(error)
+
+    def _mirror_failed(self, error: OSError) -> None:
+        if not self.mirror_failed:
+            why = error.strerror or error
+            self.warn(f"mirror {self.mirror} cannot be used ({why}); going on without it")
+        self.mirror_failed = True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half written."""
+    with suppress(OSError):
+        for part in folder.glob(".*.part"):
+            number = re.fullmatch(r"\..+\.(\d+)\.part", part.name)
+            if number and not _alive(int(number[1])):
+                part.unlink()
+
+
+def _numbered(folder: Path, name: str = r"step-\d+\.pt") -> list[Path]:
+    """The checkpoints in a folder, newest first; none where there is no folder."""
+    try:
+        files = list(folder.iterdir())  # unlike a glob it raises OSError for an unreadable folder
+    except FileNotFoundError:
+        return []
+    return sorted((f for f in files if re.fullmatch(name, f.name)), key=_step, reverse=True)
+
+
+def _notes(folder: Path) -> list[Path]:
+    """What lies beside the states, for people and tables: recipe.json, history.csv and the like."""
+    return [path for path in folder.iterdir() if path.suffix in (".json", ".csv")]
+
+
+def _step(path: Path) -> int:
+    return int(re.findall(r"\d+", path.name)[0])
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as content, weights.whole_archive(target) as file:
+        shutil.copyfileobj(content, file)
+
+
+def _room(folder: Path, state: dict) -> str:
+    needed = sum(len(piece) for piece in weights.pieces(state)) / 1e6
+    try:
+        free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB"
+    except OSError:
+        free = "nothing"
+    return f"{free} free, {needed:.0f} MB needed in {folder}"
+
+
+def _alive(process: int) -> bool:
+    """Whether it is another process that runs here; on Windows one cannot ask harmlessly."""
+    if process == os.getpid() or os.name == "nt":
+        return False  # this process saves nothing while it loads, and holds the folder
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # not ours to signal
+        return True
+    return True

@@ -1,0 +1,208 @@
+"""What to train and how, as plain data: TOML files in recipes/ or of the student's own."""
+
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from facekit.common.errors import RecipeError
+from facekit.data.transforms import Augment
+
+FOLDER = Path(__file__).parent / "recipes"
+LIMITS = {  # both ends included
+    "learning_rate": (0, 1000),
+    "weight_decay": (0, 1000),
+    "warmup_epochs": (0, 100_000),
+    "label_smoothing": (0, 1),
+    "extra_weight": (0, 1000),
+    "images_per_class": (0, 1000),
+    "patience": (0, 100_000),
+    "momentum": (0, 0.9999),
+    "restart_epochs": (0, 100_000),
+    "plateau_epochs": (0, 100_000),
+    "clip_norm": (0, 1e9),
+    "average": (0, 0.99999),
+    "margin_epochs": (0, 100_000),
+    "augment.crop_scale": (0.01, 1),
+    "augment.flip": (0, 1),
+    "augment.rotation": (0, 180),
+    "augment.jitter": (0, 10),
+    "augment.grey": (0, 1),
+    "augment.erasing": (0, 1),
+    "augment.shift": (0, 1),
+    "augment.shear": (0, 60),
+    "augment.random_steps": (0, 10),
+    "augment.random_strength": (0, 1),
+    "augment.blur": (0, 1),
+    "augment.mixup": (0, 100),
+    "augment.cutmix": (0, 100),
+}
+
+
+CHOICES = {
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "restarts", "plateau", "onecycle", "constant"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
+    "compile": ("auto", "yes", "no"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. Every setting can be given in the TOML file or as `--set key=value`."""
+
+    name: str
+    network: str | dict = "small"  # a name in zoo.NETWORKS, or a spec's settings
+    head: str | dict = ""  # a name in heads.HEADS, or a table with options; "": the network's own
+    extra_loss: str | dict = ""  # a name in losses.LOSSES, or a table, beside the cross-entropy
+    extra_weight: float = 1.0
+    images_per_class: int = 0  # in a batch, as losses on pairs need; 0: batches at random
+    image_size: int = 64  # pixels; pictures are resized to it
+    epochs: int = 30
+    batch_size: int = 64
+    parts: int = 1  # a batch is sent through in so many parts where memory is short
+    optimizer: str = "adamw"  # or "sgd" (nesterov)
+    momentum: float = 0.9  # of sgd
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"  # or "restarts", "plateau", "onecycle", "constant"
+    restart_epochs: int = 20  # of "restarts": epochs of one cosine
+    plateau_epochs: int = 5  # of "plateau": epochs without a better dev accuracy before a cut
+    weight_decay: float = 0.05
+    warmup_epochs: float = 2.0
+    clip_norm: float = 0.0  # the greatest length of the gradient; 0: any
+    label_smoothing: float = 0.1
+    average: float = 0.0  # decay of the weights' running average, which is judged; 0: none
+    margin_head: str | dict = ""  # takes over from the class means for the last `margin_epochs`
+    margin_epochs: int = 0
+    patience: int = 0  # stop after so many epochs without a better dev accuracy; 0: never
+    watch: bool = True  # stop a run that learns nothing, with the reason
+    precision: str = "auto"  # or "float32", "bfloat16", "float16": of the network's products
+    compile: str = "auto"  # or "yes", "no"
+    seed: int = 0
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]*\w", self.name):
+            raise RecipeError(f"recipe {self.name!r}: a name is letters, digits, and . _ - between")
+        for key in ("image_size", "epochs", "batch_size", "learning_rate"):
+            if getattr(self, key) <= 0:
+                raise RecipeError(f"recipe {self.name}: {key} must be over 0")
+        for key, (low, high) in LIMITS.items():
+            value = attrgetter(key)(self)
+            if not low <= value <= high:  # true for NaN, too
+                raise RecipeError(
+                    f"recipe {self.name}: {key} must be from {low} to {high}, not {value}"
+                )
+        if self.batch_size < 2:
+            raise RecipeError(f"recipe {self.name}: batch norm needs a batch_size of at least 2")
+        if self.images_per_class and self.batch_size % self.images_per_class:
+            raise RecipeError(
+                f"recipe {self.name}: a batch_size of {self.batch_size} cannot be dealt out "
+                f"by {self.images_per_class} images_per_class"
+            )
+        if self.parts < 1:
+            raise RecipeError(f"recipe {self.name}: parts must be at least 1")
+        for key, known in CHOICES.items():
+            if getattr(self, key) not in known:
+                raise RecipeError(f"recipe {self.name}: {key} is one of: {', '.join(known)}")
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        """Raise RecipeError unless the special epochs fit into the run and do not contradict."""
+        where = f"recipe {self.name}"
+        if self.margin_epochs > self.epochs:
+            raise RecipeError(f"{where}: margin_epochs are more than its {self.epochs} epochs")
+        if bool(self.margin_head) != bool(self.margin_epochs):
+            raise RecipeError(f"{where}: margin_head and margin_epochs go together")
+        if self.extra_loss and (self.augment.mixup or self.augment.cutmix):
+            raise RecipeError(f"{where}: a mixed picture has two labels; an extra_loss needs one")
+
+    def as_dict(self) -> dict:
+        """Plain types, for a checkpoint and for comparison."""
+        return dataclasses.asdict(self)
+
+
+def names() -> list[str]:
+    """The recipes that come with the kit; those of the profiles bear their names."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(recipe: str | Path | Recipe, changes: Iterable[str] = ()) -> Recipe:
+    """A recipe by name, from a TOML file, or as it is; `changes` are "key=value" texts.
+
+    Values are read as TOML ("0.1", "true", "[32, 64]"), else taken as a string; "augment.flip=0"
+    reaches into a table. Raises RecipeError that names the file or setting.
+    """
+    settings = recipe.as_dict() if isinstance(recipe, Recipe) else _read(recipe)
+    for change in changes:
+        _apply(settings, change)
+    return _recipe(settings)
+
+
+def _read(recipe: str | Path) -> dict:
+    path = Path(recipe)
+    if path.suffix not in (".toml", ".json"):
+        path = FOLDER / f"{recipe}.toml"
+        if str(recipe) not in names():
+            raise RecipeError(
+                f"no recipe {str(recipe)!r}; choose one of: {', '.join(names())}, or a .toml file"
+            )
+    try:
+        read = tomllib.loads if path.suffix == ".toml" else json.loads  # a run's recipe.json
+        settings = read(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: no such recipe file") from error
+    except ValueError as error:  # both decoders' errors, and Unicode's
+        raise RecipeError(f"{path}: not a {path.suffix[1:].upper()} file ({error})") from error
+    if not isinstance(settings, dict):
+        raise RecipeError(f"{path}: a recipe is a table of settings")
+    return {"name": path.stem} | settings
+
+
+def _apply(settings: dict, change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {change}: write key=value, such as epochs=20")
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        settings = settings.setdefault(table, {})
+        if not isinstance(settings, dict):
+            raise RecipeError(f"--set {change}: {table} is a value, not a table")
+    settings[last] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _recipe(settings: Mapping) -> Recipe:
+    name = settings.get("name", "recipe")
+    augment = settings.get("augment", {})
+    if not isinstance(augment, Mapping):
+        raise RecipeError(f"recipe {name}: augment is a table of settings")
+    typed = _typed(Recipe, settings, f"recipe {name}")
+    return Recipe(**typed | {"augment": Augment(**_typed(Augment, augment, f"{name}, augment"))})
+
+
+def _typed(kind: type, settings: Mapping, where: str) -> dict:
+    """Settings with each value of its field's type; whole numbers may stand for decimals."""
+    types = {f.name: f.type for f in fields(kind)}
+    result = {}
+    for key, value in settings.items():
+        if key not in types:
+            raise RecipeError(f"{where}: no setting {key!r}; there are: {', '.join(types)}")
+        wanted = types[key]
+        if wanted is float and type(value) is int:
+            value = float(value)
+        if wanted in (int, float, str, bool) and type(value) is not wanted:
+            raise RecipeError(f"{where}: {key} must be of type {wanted.__name__}, not {value!r}")
+        result[key] = value
+    return result

@@ -1,0 +1,273 @@
+"""Every choice the kit makes by itself is a value and a reason; the environment decides first."""
+
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+import torch
+
+from facekit.common import machine
+from facekit.common.machine import Choice
+from facekit.course import doctor
+
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch) -> None:
+    for name in ("FACEKIT_PROFILE", "FACEKIT_HOME", "FACEKIT_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def gpu(monkeypatch) -> None:
+    """A machine that says it has an NVIDIA GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *a: "Big GPU")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEKIT_HOME", "")
+    monkeypatch.chdir(tmp_path)
+    assert machine.workspace().value == tmp_path
+
+
+def test_the_environment_decides_the_workspace_and_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEKIT_HOME", str(tmp_path / "home"))
+    assert machine.workspace() == Choice(tmp_path / "home", "FACEKIT_HOME")
+    assert machine.runs().value == tmp_path / "home" / "runs"
+
+
+def test_the_environment_decides_the_folder_of_the_runs_and_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEKIT_RUNS", str(tmp_path / "drive"))
+    assert machine.runs() == Choice(tmp_path / "drive", "FACEKIT_RUNS")
+
+
+def test_the_workspace_is_the_current_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert machine.workspace() == Choice(tmp_path, "the current folder")
+
+
+def test_the_workspace_of_a_notebook_is_the_folder_above(monkeypatch, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert machine.workspace() == Choice(tmp_path, "the folder above notebooks/")
+
+
+def test_the_device_is_the_one_asked_for(gpu):
+    assert machine.device("cpu") == Choice(CPU, "asked for")
+
+
+def test_the_device_is_a_gpu_where_there_is_one(gpu):
+    assert machine.device() == Choice(CUDA, "Big GPU")
+
+
+def test_the_device_is_apples_gpu_where_there_is_one(no_gpu, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert machine.device().value == torch.device("mps")
+    assert "Apple" in machine.device().reason
+
+
+def test_the_device_is_the_processor_where_there_is_no_gpu(no_gpu):
+    value, reason = machine.device()
+    assert value == CPU
+    assert "no GPU" in reason
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "word"),
+    [
+        ((6, 1), torch.float32, "no tensor cores"),
+        ((7, 0), torch.float16, "gradients are scaled"),
+        ((7, 5), torch.float16, "gradients are scaled"),
+        ((8, 0), torch.bfloat16, "natively"),
+        ((9, 0), torch.bfloat16, "natively"),
+        ((10, 0), torch.bfloat16, "natively"),
+    ],
+)
+def test_a_gpu_multiplies_what_its_generation_is_best_at(monkeypatch, capability, dtype, word):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *a: capability)
+    assert machine.precision(CUDA).value == dtype
+    assert word in machine.precision(CUDA).reason
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ("avx2 avx512f avx512_bf16 vnni", torch.bfloat16),
+        ("avx2 amx_bf16", torch.bfloat16),
+        ("avx2 avx512f avx512_vnni", torch.float32),  # oneDNN would take it, and be slow
+        ("avx2", torch.float32),
+    ],
+)
+def test_a_processor_multiplies_bfloat16_where_it_has_the_instructions(
+    monkeypatch, tmp_path, flags, dtype
+):
+    (tmp_path / "cpuinfo").write_text(f"model name\t: X\nflags\t\t: fpu {flags} sse\n")
+    monkeypatch.setattr(machine, "CPU_INFO", tmp_path / "cpuinfo")
+    assert machine.precision(CPU).value == dtype
+
+
+@pytest.mark.parametrize("where", ["cpu", "mps"])
+def test_elsewhere_arithmetic_is_plain(monkeypatch, tmp_path, where):
+    monkeypatch.setattr(machine, "CPU_INFO", tmp_path / "missing")  # as on macOS and Windows
+    value, reason = machine.precision(torch.device(where))
+    assert value == torch.float32
+    assert where in reason
+
+
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("where", ["cpu", "mps", "cuda"])
+def test_a_number_format_asked_for_is_taken(where, wanted):
+    found = machine.precision(torch.device(where), wanted)
+    assert found == Choice(getattr(torch, wanted), "asked for")
+
+
+@pytest.fixture
+def compilers(monkeypatch) -> None:
+    """One thread, a C++ compiler and triton."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(machine.shutil, "which", lambda name: name == "g++")
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: name == "triton")
+
+
+# 6 FLOP x 50 million x images / 10 GFLOP/s = 0.03 s an image, a twentieth of which is saved;
+# 3 x 120 s are repaid by 240,000 images. On CUDA 15 microseconds, a quarter: 48 million.
+@pytest.mark.parametrize(("where", "images"), [("cpu", 240_000), ("cuda", 48_000_000)])
+def test_compiling_has_to_repay_its_cost_three_times(compilers, where, images):
+    device = torch.device(where)
+    before = machine.compiling(device, 50e6, images * 0.99)
+    after = machine.compiling(device, 50e6, images * 1.01)
+    assert (before.value, after.value) == (False, True)
+    for _, reason in (before, after):
+        assert "s to gain" in reason
+        assert f"{machine.COMPILING[where][1]} s to compile" in reason
+
+
+def test_more_threads_have_less_to_gain(compilers, monkeypatch):
+    assert machine.compiling(CPU, 50e6, 500_000).value
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert not machine.compiling(CPU, 50e6, 500_000).value
+
+
+def test_nothing_is_compiled_without_a_compiler_or_on_apples_gpu(compilers, monkeypatch):
+    assert not machine.compiling(torch.device("mps"), 1e12, 1e12).value
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    for device, word in ((CPU, "no C++ compiler"), (CUDA, "no triton")):
+        value, reason = machine.compiling(device, 1e12, 1e12)
+        assert not value
+        assert word in reason
+
+
+@pytest.mark.parametrize(("wanted", "value"), [("yes", True), ("no", False)])
+def test_compiling_is_as_asked_for(wanted, value):
+    assert machine.compiling(CPU, 1.0, 1.0, wanted) == Choice(value, "asked for")
+
+
+def test_a_gpu_that_cannot_train_depthwise_convolutions_is_found_out():
+    def fail(where: torch.device) -> None:
+        raise RuntimeError("GET was unable to find an engine\nto execute this computation")
+
+    assert machine.depthwise(CUDA, fail) == Choice(False, "GET was unable to find an engine")
+    tried = []
+    assert machine.depthwise(CUDA, tried.append).value
+    assert tried == [CUDA]
+
+
+def test_depthwise_convolutions_are_not_tried_without_cudnn():
+    assert machine.depthwise(CPU, lambda where: 1 / 0).value
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_depthwise_convolutions_on_this_gpu():
+    assert machine.depthwise(CUDA) == Choice(True, "tried one forward and backward")
+
+
+def test_the_trial_trains_a_depthwise_convolution(monkeypatch):
+    """The same lines, on the processor."""
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda where: None)
+    real = torch.nn.functional.conv2d
+    groups = []
+
+    def conv2d(*arguments, **options):
+        groups.append(options["groups"])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", conv2d)
+    machine._train_depthwise(CPU)
+    assert groups == [8]
+
+
+def test_the_doctor_gives_a_value_and_a_reason_for_everything(course):
+    findings = doctor.examine(course.root)
+    for name in ("facekit", "python", "torch", "device", "precision", "profile", "data", "cache"):
+        assert name in findings
+    for value, reason in findings.values():
+        assert str(value)
+        assert reason
+    assert str(torch.__version__).startswith(findings["torch"].value)
+    assert findings["device"] == machine.device()
+    assert findings["data"].value == "6 classes"
+    for count in ("train 36", "dev 12", "test 12", "known 9", "unknown_dev 9", "unknown_test 18"):
+        assert count in findings["data"].reason
+
+
+def test_the_doctor_names_the_variable_that_decided(monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEKIT_PROFILE", "smoke")
+    monkeypatch.setenv("FACEKIT_HOME", str(tmp_path))
+    findings = doctor.examine()
+    assert findings["profile"] == ("smoke", "FACEKIT_PROFILE")
+    assert findings["workspace"] == (Path(tmp_path), "FACEKIT_HOME")
+    assert findings["data"].value == "not usable"
+    assert str(tmp_path / "data") in findings["data"].reason
+
+
+def test_the_doctor_notices_half_a_data_folder(copy_of_course):
+    for image in (copy_of_course / "11-785-f23-hw2p2-verification" / "unknown_test").iterdir():
+        image.unlink()
+    value, reason = doctor.examine(copy_of_course)["data"]
+    assert value == "not usable"
+    assert "unknown_test" in reason
+
+
+def test_a_missing_package_is_no_error_for_the_doctor(monkeypatch):
+    monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
+    assert doctor.examine()["no-such-package"] == ("none", "not installed")
+
+
+@pytest.mark.parametrize(
+    ("installed", "old"), [("2.10.1+cu126", True), ("2.9", True), ("2.11.0", False), ("3.0", False)]
+)
+def test_the_doctor_names_a_package_that_is_too_old(monkeypatch, installed, old):
+    monkeypatch.setattr(doctor, "requires", lambda name: ["torch>=2.11", "pillow>=11.3"])
+    monkeypatch.setattr(doctor, "version", lambda name: installed)
+    value, reason = doctor.examine()["torch"]
+    assert value == installed
+    assert (reason == "installed") != old
+    assert ("asks for 2.11 or later; pip install -U torch" in reason) == old
+
+
+def test_without_an_installed_facekit_no_package_is_too_old(monkeypatch):
+    def nowhere(name):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(doctor, "requires", nowhere)
+    assert doctor.examine()["torch"].reason == "installed"
+
+
+def test_the_command_prints_every_finding_with_its_reason(run_cli, course):
+    status, said, _ = run_cli("doctor", "--data", course.root)
+    assert status == 0
+    lines = said.splitlines()
+    for name in doctor.examine(course.root):
+        (line,) = [line for line in lines if line.split()[0] == name]
+        assert line.endswith(")")
+        assert " (" in line

@@ -1,0 +1,515 @@
+"""Where a notebook runs and what follows from it, on faked hosts; a real kill, a fresh machine."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import types
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from facekit import training
+from facekit.common import machine as runtime
+from facekit.common.errors import FacekitError
+from facekit.course import host
+from facekit.data import layout
+from facekit.data.layout import CourseData
+from facekit.models.weights import digest
+from facekit.sources import make
+from facekit.submission import pipeline
+from facekit.training.checkpoint import Checkpoints
+
+REPOSITORY = Path(__file__).parents[2]
+VARIABLES = (
+    "FACEKIT_PROFILE FACEKIT_HOME FACEKIT_RUNS FACEKIT_MIRROR KAGGLE_KERNEL_RUN_TYPE VSCODE_PID"
+).split()
+SHORT = ["epochs=3", "image_size=32", "precision=float32"]
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch):
+    """A folder to work in, an environment that the test may change, no host's signs."""
+    (tmp_path / "machine").mkdir()
+    monkeypatch.chdir(tmp_path / "machine")
+    with mock.patch.dict(os.environ):
+        for name in VARIABLES:
+            os.environ.pop(name, None)
+        monkeypatch.setitem(sys.modules, "IPython", None)
+        del sys.modules["IPython"]
+        yield tmp_path / "machine"
+
+
+def started(capsys, **options) -> list[str]:
+    capsys.readouterr()
+    host.start(**options)
+    return capsys.readouterr().out.splitlines()
+
+
+# --- where are we?
+
+
+@pytest.fixture
+def kernel(monkeypatch) -> types.SimpleNamespace:
+    """IPython with a notebook's kernel."""
+    shell = types.SimpleNamespace(kernel=object(), user_ns={})
+    fake = types.SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", fake)
+    return shell
+
+
+def test_plain_python_is_told_from_a_notebook(kernel, monkeypatch):
+    assert host.find().value == "JupyterLab"
+    del kernel.kernel  # a terminal's IPython
+    assert host.find().value == "plain Python"
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert host.find().value == "plain Python"
+
+
+def test_vs_code_is_known_by_its_kernel(kernel):
+    os.environ["VSCODE_PID"] = "7"
+    assert host.find().value == "VS Code"
+    del os.environ["VSCODE_PID"]
+    kernel.user_ns["__vsc_ipynb_file__"] = "/some/where.ipynb"
+    assert host.find().value == "VS Code"
+
+
+def test_kaggle_is_no_colab_though_its_image_is_made_from_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    assert host.find().value == "Colab"
+    os.environ["KAGGLE_KERNEL_RUN_TYPE"] = "Interactive"
+    assert host.find().value == "Kaggle"
+
+
+def test_three_lines_say_what_follows_each_with_its_reason(capsys, machine):
+    os.environ["FACEKIT_PROFILE"] = "smoke"
+    os.environ["FACEKIT_RUNS"] = str(machine.parent / "elsewhere")
+    first, data, runs = started(capsys)
+    device, why = runtime.device()
+    assert first == (
+        "plain Python (no notebook's kernel): profile smoke (FACEKIT_PROFILE), "
+        f"device {device} ({why})"
+    )
+    assert data == "data in data (the current folder)"
+    assert runs == "runs in ../elsewhere (FACEKIT_RUNS)"
+
+
+@pytest.mark.parametrize("form", ["", "exercises", "solutions"])
+def test_every_form_of_a_notebook_works_in_one_workspace(capsys, machine, monkeypatch, form):
+    folder = machine / "notebooks" / form
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert runtime.workspace().value == machine
+    up = "../.." if form else ".."
+    assert started(capsys)[1:] == [
+        f"data in {up}/data (the folder above notebooks/)",
+        f"runs in {up}/runs (the folder above notebooks/)",
+    ]
+
+
+def test_a_folder_of_that_name_elsewhere_is_a_workspace_itself(machine, monkeypatch):
+    (machine / "exercises").mkdir()
+    monkeypatch.chdir(machine / "exercises")
+    assert runtime.workspace().value == machine / "exercises"
+
+
+def test_the_drive_is_colabs_alone(capsys):
+    assert started(capsys, drive=True)[2] == "runs in runs (the current folder)"
+    assert "FACEKIT_MIRROR" not in os.environ
+
+
+# --- Colab
+
+COLAB = """
+import sys, types
+from pathlib import Path
+from facekit.course import host
+
+drive = types.SimpleNamespace(mount=lambda place: Path(place, "MyDrive").mkdir(exist_ok=True))
+sys.modules["google.colab"] = types.SimpleNamespace(drive=drive)
+sys.modules.setdefault("google", types.SimpleNamespace()).colab = sys.modules["google.colab"]
+host.DRIVE = Path({drive!r})
+"""
+
+
+@pytest.fixture
+def colab(monkeypatch, tmp_path) -> types.SimpleNamespace:
+    """A machine with google.colab, whose Drive is a folder; what was mounted is in `mounted`."""
+    drive = tmp_path / "drive"
+    monkeypatch.setattr(host, "DRIVE", drive)
+    fake = types.SimpleNamespace(mounted=[], mount=lambda place: None)
+
+    def mount(place: str) -> None:
+        fake.mounted.append(place)
+        Path(place, "MyDrive").mkdir(parents=True, exist_ok=True)
+
+    fake.mount = mount
+    module = types.SimpleNamespace(drive=fake)
+    monkeypatch.setitem(sys.modules, "google", types.SimpleNamespace(colab=module))
+    monkeypatch.setitem(sys.modules, "google.colab", module)
+    return fake
+
+
+def test_the_drive_is_mounted_only_for_those_who_ask(capsys, colab):
+    told = started(capsys)
+    assert colab.mounted == []
+    assert len(told) == 3 and told[0].startswith("Colab (google.colab is loaded): profile ")
+    assert "host.start(drive=True)" in told[2]
+    assert runtime.mirror().value is None
+
+
+def test_the_drive_gets_the_copies_and_the_local_disk_the_runs(capsys, colab, machine, tmp_path):
+    os.environ["FACEKIT_PROFILE"] = "smoke"
+    told = started(capsys, drive=True)
+    copies = tmp_path / "drive" / "MyDrive" / "facekit-runs" / "smoke"
+    assert copies.is_dir() and str(copies) in told[2] and len(told) == 3
+    assert runtime.runs().value == machine / "runs"
+    assert runtime.copy_of(pipeline.course_run()) == copies / "course"
+
+
+def test_trials_below_a_folder_of_runs_are_not_copied(machine):
+    os.environ["FACEKIT_MIRROR"] = str(machine / "drive")
+    assert runtime.copy_of(machine / "runs" / "killed" / "a") is None
+    assert runtime.copy_of(machine / "elsewhere" / "course") is None
+    assert runtime.copy_of("runs/course") == machine / "drive" / "course"
+
+
+def test_a_folder_of_ones_own_for_the_copies_stays(capsys, colab, tmp_path):
+    os.environ["FACEKIT_MIRROR"] = str(tmp_path / "mine")
+    assert str(tmp_path / "mine") in started(capsys, drive=True)[2]
+    assert runtime.mirror().value == tmp_path / "mine"
+
+
+def test_a_refused_drive_is_an_error_that_says_what_to_do(colab):
+    def refuse(place: str) -> None:
+        raise ValueError("mount failed")
+
+    colab.mount = refuse
+    with pytest.raises(FacekitError, match=r"not mounted \(mount failed\); run this cell again"):
+        host.start(drive=True)
+    assert "FACEKIT_MIRROR" not in os.environ
+
+
+def test_a_drive_that_does_not_come_is_an_error(colab):
+    colab.mount = lambda place: None
+    with pytest.raises(FacekitError, match="holds no MyDrive"):
+        host.start(drive=True)
+
+
+def session(folder: Path, drive: Path, course: CourseData) -> subprocess.Popen:
+    """A Colab session in a process of its own that trains the course's run."""
+    folder.mkdir()
+    code = (
+        COLAB.format(drive=str(drive))
+        + f"""
+from facekit import training
+from facekit.submission import pipeline
+from facekit.training import recipe as recipes
+from facekit.common.errors import FacekitError
+host.start(drive=True)
+recipe = recipes.load("smoke", {SHORT!r})
+training.fit(recipe, {str(course.root)!r}, pipeline.course_run(), device="cpu", progress=False)
+"""
+    )
+    settings = {"FACEKIT_PROFILE": "smoke", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_lost_session_goes_on_from_the_drive_on_a_fresh_machine(tmp_path, course, trained):
+    drive = tmp_path / "drive"
+    drive.mkdir()
+    copies = drive / "MyDrive" / "facekit-runs" / "smoke" / "course"
+    first = session(tmp_path / "first", drive, course)
+    while first.poll() is None and not list(copies.glob("step-*.pt")):
+        time.sleep(0.002)
+    first.kill()
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL, "it was over before it could be killed"
+    shutil.rmtree(tmp_path / "first")  # and its disk with it
+    reached = Checkpoints(copies).load_latest()["progress"]
+    assert 0 < reached["epoch"] < 3
+
+    second = session(tmp_path / "second", drive, course)
+    said, errors = second.communicate()
+    assert second.returncode == 0, errors
+    assert re.search(rf"has no intact checkpoint; using {re.escape(str(copies))}", said)
+    folder = tmp_path / "second" / "runs" / "course"
+    ends = [Checkpoints(each).load_latest()["net"] for each in (folder, copies, trained)]
+    assert len({digest(net) for net in ends}) == 1, "the run that an undisturbed one gives"
+    for name in ("history.csv", "recipe.json", "best.pt"):
+        assert (copies / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_what_was_decided_about_a_run_comes_back_with_it(
+    capsys, colab, machine, course, trained_recipe
+):
+    os.environ["FACEKIT_PROFILE"] = "smoke"
+    host.start(drive=True)
+    fit = lambda: training.fit(  # noqa: E731
+        trained_recipe, course, pipeline.course_run(), device="cpu", progress=False
+    )
+    fit()
+    run = types.SimpleNamespace(folder=pipeline.course_run())
+    pipeline.keep_decision(run, "threshold", 0.25)
+    shutil.rmtree(machine / "runs")
+    (machine / "runs").mkdir()
+    fit()
+    assert pipeline.kept_decision(run) == pipeline.Decision("threshold", 0.25)
+
+
+# --- Kaggle
+
+
+@pytest.fixture
+def kaggle(monkeypatch, tmp_path) -> Path:
+    """A machine with Kaggle's folders; /kaggle of the test."""
+    os.environ["KAGGLE_KERNEL_RUN_TYPE"] = "Batch"
+    monkeypatch.setattr(host, "KAGGLE", tmp_path / "kaggle")
+    for name in ("input", "working"):
+        (tmp_path / "kaggle" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "kaggle" / "working")
+    return tmp_path / "kaggle"
+
+
+def test_on_kaggle_one_works_in_its_folder(capsys, kaggle):
+    told = started(capsys)
+    assert len(told) == 3 and told[0].startswith("Kaggle (KAGGLE_KERNEL_RUN_TYPE is set)")
+    assert runtime.data().value == kaggle / "working" / "data"
+    assert runtime.runs().value == kaggle / "working" / "runs"
+    assert "Save Version" in told[2]
+
+
+def interrupted(folder: Path, course: CourseData, recipe) -> Path:
+    """A run that stopped after an epoch."""
+
+    def stop(history: training.History) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(recipe, course, folder, device="cpu", progress=False, on_epoch=stop)
+    return folder
+
+
+@pytest.mark.parametrize("above", ["facekit-course", "notebooks/me/facekit-course"])
+def test_an_earlier_versions_run_goes_on(capsys, kaggle, course, trained, trained_recipe, above):
+    earlier = kaggle / "input" / above / "runs"
+    interrupted(earlier / "course", course, trained_recipe)
+    for path in [*earlier.rglob("*"), earlier]:
+        path.chmod(0o555 if path.is_dir() else 0o444)  # as inputs are
+    assert "copied from input: course" in started(capsys)[2]
+    before = Checkpoints(pipeline.course_run()).newest().name
+    out = pipeline.course_run()
+    history = training.fit(trained_recipe, course, out, device="cpu", progress=False)
+    assert before == Checkpoints(earlier / "course").newest().name
+    assert len(history.rows) == 3
+    nets = [Checkpoints(f).load_latest()["net"] for f in (pipeline.course_run(), trained)]
+    assert digest(nets[0]) == digest(nets[1])
+    newest = Checkpoints(pipeline.course_run()).newest()
+    assert "course" not in started(capsys)[2], "copied once"
+    assert Checkpoints(pipeline.course_run()).newest() == newest
+
+
+def test_of_two_earlier_versions_the_one_that_got_further_counts(capsys, kaggle):
+    for version, step in {"a": 300, "b": 1000, "c": 20}.items():
+        run = kaggle / "input" / version / "runs" / "course"
+        run.mkdir(parents=True)
+        (run / f"step-{step:08}.pt").write_text(version)
+    host.start()
+    assert (kaggle / "working/runs/course/step-00001000.pt").read_text() == "b"
+    assert len(list((kaggle / "working/runs/course").iterdir())) == 1
+
+
+def test_an_interrupted_copy_is_no_run(kaggle, monkeypatch):
+    run = kaggle / "input" / "one" / "runs" / "course"
+    run.mkdir(parents=True)
+    for step in (1, 2):
+        (run / f"step-{step:08}.pt").write_text(str(step))
+    copyfile, copied = shutil.copyfile, []
+
+    def once(source, target):
+        if copied:
+            raise KeyboardInterrupt
+        copied.append(copyfile(source, target))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copyfile", once)
+        host.start()
+    assert copied and not (kaggle / "working" / "runs" / "course").exists()
+    host.start()
+    assert [p.name for p in (kaggle / "working" / "runs").iterdir()] == ["course"]
+    assert len(list((kaggle / "working" / "runs" / "course").iterdir())) == 2
+
+
+@pytest.fixture(params=["", "competitions/"], ids=["by slug", "by competition"])
+def competition(request, kaggle, course) -> dict[str, Path]:
+    """Both competitions' data, attached; name of the folder -> where it is."""
+    found = {}
+    for folder in (course.classification, course.verification):
+        place = kaggle / "input" / f"{request.param}{folder.name}" / folder.name
+        place.parent.mkdir(parents=True)
+        found[folder.name] = shutil.copytree(folder, place)
+    return found
+
+
+def test_attached_competitions_are_the_data_without_a_copy(capsys, kaggle, competition, course):
+    assert "the attached data" in started(capsys)[1]
+    data = make.open_course()
+    assert data.root == kaggle / "working" / "data"
+    assert data.classes == course.classes and data.unknown_dev.labels == course.unknown_dev.labels
+    assert data.answers is None
+    for name, place in competition.items():
+        assert (data.root / name).resolve() == place.resolve()
+    assert "the attached data" in started(capsys)[1], "and again"
+
+
+def test_one_competition_alone_is_named_and_nothing_is_linked(capsys, kaggle, competition, course):
+    shutil.rmtree(competition[course.verification.name])
+    assert f"only {course.classification.name} is attached" in started(capsys)[1]
+    assert not (kaggle / "working" / "data").exists()
+
+
+def test_data_that_is_there_is_not_replaced(capsys, kaggle, competition):
+    (kaggle / "working" / "data" / "mine").mkdir(parents=True)
+    assert "made before" in started(capsys)[1]
+    assert [p.name for p in (kaggle / "working" / "data").iterdir()] == ["mine"]
+
+
+def test_an_input_that_is_no_longer_attached_is_forgotten(capsys, kaggle, competition):
+    host.start()
+    shutil.rmtree(kaggle / "input")
+    host.start()
+    assert list((kaggle / "working" / "data").iterdir()) == []
+
+
+def test_a_term_whose_slugs_are_not_its_folders_is_found(capsys, kaggle, course):
+    term = layout.TERMS["S24"]
+    slugs = {term.classification_slug: course.classification}
+    slugs |= {term.verification_slug: course.verification}
+    for slug, folder in slugs.items():
+        shutil.copytree(folder, kaggle / "input" / slug)
+    host.start()
+    assert make.open_course().term is term
+
+
+# --- what a host lacks
+
+
+def test_nothing_is_installed_where_nothing_is_missing(colab, monkeypatch):
+    assert host.missing() == []
+    monkeypatch.setattr(subprocess, "run", mock.Mock(side_effect=AssertionError))
+    host.start()
+
+
+def test_only_what_is_missing_is_installed_and_without_what_it_asks_for(colab, monkeypatch):
+    asked = []
+    monkeypatch.setattr(host, "SMALL", host.SMALL | {"tqdm": "no_such_module"})
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: asked.append(command) or mock.Mock(returncode=0)
+    )
+    host.start()
+    (bound,) = [r for r in project()["dependencies"] if r.startswith("tqdm")]
+    assert asked == [[sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", bound]]
+
+
+def test_without_a_network_it_is_said_what_to_do(monkeypatch, tmp_path):
+    os.environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": ""}
+    os.environ["PIP_CONFIG_FILE"] = os.devnull
+    with pytest.raises(FacekitError, match=r"cannot install no-such-package .*Internet on"):
+        host.fetch(["no-such-package"])
+
+
+def test_nothing_is_installed_on_ones_own_machine(monkeypatch):
+    monkeypatch.setattr(host, "missing", mock.Mock(side_effect=AssertionError))
+    host.start()
+
+
+def test_what_is_added_are_dependencies_that_hosts_do_not_build_on():
+    names = {re.match(r"[\w-]+", r)[0] for r in project()["dependencies"]}
+    assert set(host.SMALL) < names
+    assert names - set(host.SMALL) == {
+        *("torch", "torchvision", "numpy", "pandas", "matplotlib", "pillow")
+    }
+
+
+def project() -> dict:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+# --- the first cell, on a machine without the kit
+
+
+@pytest.fixture
+def address(tmp_path) -> dict[str, str]:
+    """The course's address, which git finds in a folder: what to add to the environment."""
+    kit = tmp_path / "published"
+    shutil.copytree(REPOSITORY / "facekit", kit / "facekit")
+    shutil.copy(REPOSITORY / "pyproject.toml", kit)
+    about = tomllib.loads((kit / "pyproject.toml").read_text())["tool"]["facekit"]
+    git = ["git", "-C", str(kit), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    past = ["commit", "-qm", "past", "--allow-empty"]
+    for words in (
+        ["init", "-q", "-b", about["branch"]],
+        past,
+        ["add", "."],
+        ["commit", "-qm", "kit"],
+    ):
+        subprocess.run([*git, *words], check=True)
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{kit}.insteadOf",
+        "GIT_CONFIG_VALUE_0": about["repository"],
+    }
+
+
+FIRST_CELL = """
+import sys
+from pathlib import Path
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+
+sys.path[:] = [p for p in sys.path if p and not Path(p, "facekit").is_dir()]
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f)]
+shell = TerminalInteractiveShell.instance()
+shell.run_cell({cell!r}).raise_error()
+shell.run_cell({cell!r}).raise_error()
+import facekit
+print("kit", facekit.__file__)
+print("child", shell.getoutput("cd / && {python} -c 'import facekit; print(facekit.__file__)'"))
+"""
+
+
+def test_the_first_cell_fetches_the_kit_where_there_is_none(
+    tmp_path, address, load_build: Callable
+):
+    cell = load_build().first_cell()
+    assert cell.count("\n") < 14
+    (tmp_path / "content").mkdir()
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | address
+    environment |= {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "FACEKIT_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CELL.format(cell=cell, python=shlex.quote(sys.executable))],
+        cwd=tmp_path / "content",
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    kit = tmp_path / "content" / "facekit-kit" / "facekit" / "__init__.py"
+    assert f"kit {kit}" in done.stdout
+    assert f"child ['{kit}']" in done.stdout, "commands of a cell find it, too"
+    assert done.stdout.count("Kaggle (") == 2
+    shallow = ["git", "-C", str(kit.parent), "rev-parse", "--is-shallow-repository"]
+    assert subprocess.run(shallow, capture_output=True, text=True).stdout == "true\n"

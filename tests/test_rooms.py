@@ -1,0 +1,119 @@
+"""The package's rooms: which may import which, and that each has a front door."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = REPOSITORY / "facekit"
+# A room may import those before it; those of one line do not know each other.
+FLOORS = (
+    ("common",),
+    ("models", "data", "faces"),
+    ("sources",),
+    ("evaluation",),
+    ("training",),
+    ("submission",),
+    ("course",),
+    ("cli",),
+)
+HEIGHTS = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+ROOMS = [room for room in HEIGHTS if room != "cli"]
+FILES = sorted(PACKAGE.rglob("*.py"))
+# What still points the wrong way: (module, module that it imports).
+EXCEPTIONS: set[tuple[str, str]] = set()
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imported_names(tree: ast.AST) -> list[str]:
+    """The dotted names that a file imports anywhere in it; `from a import b` gives a.b."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return [name for name in found if name.startswith("facekit.")]
+
+
+def imports(module: str) -> set[str]:
+    """The modules of facekit that a module imports."""
+    found = set()
+    for name in imported_names(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        found.add(name if name in MODULES else name.rpartition(".")[0])
+    return found - {"facekit", module}
+
+
+IMPORTS = {module: imports(module) for module in MODULES}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_every_file_stands_in_a_room():
+    outside = {path.stem for path in PACKAGE.glob("*.py")}
+    assert outside == {"__init__", "__main__", "cli"}
+    assert sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")) == sorted(ROOMS)
+
+
+@pytest.mark.parametrize("room", HEIGHTS)
+def test_a_room_imports_only_what_stands_below_it(room):
+    wrong = set()
+    for module in MODULES:
+        if not module.startswith(f"facekit.{room}"):
+            continue
+        for other in IMPORTS[module]:
+            if room_of(other) != room and HEIGHTS[room_of(other)] >= HEIGHTS[room]:
+                wrong.add((module, other))
+    assert wrong <= EXCEPTIONS
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_in_a_room_no_import_leads_back(room):
+    """Imports of a module lead to an end: those that import nothing more are taken out first."""
+    inside = {module for module in MODULES if module.startswith(f"facekit.{room}.")}
+    left = {module: IMPORTS[module] & inside for module in inside}
+    while left:
+        ready = {module for module, needs in left.items() if not needs & set(left)}
+        assert ready, f"these import each other: {sorted(left)}"
+        left = {module: needs for module, needs in left.items() if module not in ready}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_modules_do_not_use_their_own_front_door(room):
+    """It imports them; what faces/sheet draws is what everybody gets of faces."""
+    door = f"facekit.{room}"
+    inside = {module for module in MODULES if module.startswith(f"{door}.")}
+    users = {module for module in inside if door in IMPORTS[module]}
+    assert users <= {"facekit.faces.sheet"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_front_door_says_what_the_room_is_for_and_imports_from_it_alone(room):
+    door = f"facekit.{room}"
+    tree = ast.parse(MODULES[door].read_text(encoding="utf-8"))
+    assert len(ast.get_docstring(tree).splitlines()) >= 3
+    if room != "faces":  # which has its functions there
+        assert {room_of(other) for other in IMPORTS[door]} <= {room}
+        assert not [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+
+
+def test_the_readme_names_every_room_and_every_file():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## The package\n")[1].split("\n## ")[0]
+    rows = {row.split("`")[1]: row for row in section.splitlines() if row.startswith("| `")}
+    assert set(rows) == set(HEIGHTS)
+    for room in ROOMS:
+        named = set(rows[room].rpartition(" | ")[2].removesuffix(" |").split(", "))
+        files = {path.stem for path in (PACKAGE / room).glob("*.py")}
+        folders = {path.parent.name for path in (PACKAGE / room).glob("*/__init__.py")}
+        assert named == (files | folders) - {"__init__"}, room

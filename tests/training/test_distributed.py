@@ -1,0 +1,143 @@
+"""Two processes are one: the same losses, each image judged once, stopped and resumed together."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facekit import training
+from facekit.models.weights import digest
+from facekit.training import recipe as recipes
+from facekit.training.checkpoint import Checkpoints
+from facekit.training.distributed import ALONE, World, slices
+
+SETTINGS = [
+    "epochs=10", "batch_size=8", "image_size=32", "precision=float32", "watch=false",
+]  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as open_socket:
+        open_socket.bind(("127.0.0.1", 0))
+        return open_socket.getsockname()[1]
+
+
+def start(course, out: Path, *options: str) -> subprocess.Popen:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    launcher += [f"--master-port={free_port()}"]
+    command = ["-m", "facekit", "train", "smoke", "--data", str(course.root), "--out", str(out)]
+    sets = [word for change in SETTINGS for word in ("--set", change)]
+    return subprocess.Popen(
+        [*launcher, *command, *sets, "--device=cpu", *options],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_and_see_a_state(course, out: Path) -> subprocess.Popen:
+    process = start(course, out, "--save-minutes=0")
+    deadline = time.monotonic() + 240
+    while not Checkpoints(out).paths():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def last(out: Path) -> dict:
+    return Checkpoints(out).load_latest()
+
+
+@pytest.fixture(scope="module")
+def pair(course, tmp_path_factory) -> Path:
+    """A run of two processes that nobody disturbed: fifty steps."""
+    out = tmp_path_factory.mktemp("pair") / "run"
+    process = start(course, out)
+    said, complaints = process.communicate(timeout=300)
+    assert process.returncode == 0, complaints
+    assert said.count("best dev accuracy") == 1  # of two processes one speaks
+    return out
+
+
+def test_two_processes_follow_the_curve_of_one_with_the_same_batches(course, pair, tmp_path):
+    """Fifty steps: one process sends its batches through in two parts, as the two divide them."""
+    recipe = recipes.load("smoke", [*SETTINGS, "parts=2"])
+    rows = training.fit(recipe, course, tmp_path / "one", device="cpu", progress=False).rows
+    assert len(rows) * 5 == 50
+    for mine, theirs in zip(rows, last(pair)["progress"]["rows"], strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-5)
+        assert mine["train_accuracy"] == theirs["train_accuracy"]
+
+
+@pytest.mark.long
+def test_two_processes_stopped_save_once_and_go_on_to_the_same_end(course, pair, tmp_path):
+    out = tmp_path / "run"
+    process = start_and_see_a_state(course, out)
+    process.send_signal(signal.SIGTERM)  # torchrun passes it on to both
+    _, complaints = process.communicate(timeout=240)
+    assert process.returncode != 0
+    assert "saved in" in complaints
+    assert not last(out)["progress"]["done"]
+    again = start(course, out)
+    _, complaints = again.communicate(timeout=300)
+    assert again.returncode == 0, complaints
+    for key in ("net", "optimizer"):
+        assert digest(last(out)[key]) == digest(last(pair)[key])
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_one_process_killed_ends_all_and_the_same_call_goes_on(course, pair, tmp_path):
+    out = tmp_path / "run"
+    process = start_and_see_a_state(course, out)
+    os.kill(children(process.pid)[1], signal.SIGKILL)
+    process.communicate(timeout=300)
+    assert process.returncode != 0  # nobody waits for ever
+    again = start(course, out)
+    _, complaints = again.communicate(timeout=300)
+    assert again.returncode == 0, complaints
+    assert digest(last(out)["net"]) == digest(last(pair)["net"])
+
+
+# ------------------------------------------------------------------ the parts of a batch
+
+
+@given(st.integers(1, 300), st.integers(1, 16))
+@settings(deadline=None, derandomize=True)
+def test_parts_are_even_runs_that_hold_everything_once(count, wanted):
+    found = slices(count, wanted)
+    assert len(found) == wanted
+    indices = [list(range(count))[part] for part in found]
+    assert list(chain(*indices)) == list(range(count))
+    sizes = [len(each) for each in indices if each]
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= 2 or count == 1  # batch norm cannot train on one
+
+
+@given(st.integers(0, 100), st.integers(1, 8))
+@settings(deadline=None, derandomize=True)
+def test_every_item_is_in_exactly_one_share(count, size):
+    shares = [list(World(rank, size).share(range(count))) for rank in range(size)]
+    assert sorted(chain(*shares)) == list(range(count))
+
+
+def test_alone_there_is_nothing_to_agree_on():
+    assert ALONE.all_reduce_max(True, 0) == [True, 0]
+    assert ALONE.is_main
+    values = torch.tensor([1.0, 2.0])
+    assert torch.equal(ALONE.all_reduce(values.clone()), values)

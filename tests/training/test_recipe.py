@@ -1,0 +1,185 @@
+"""Recipes: by name, from a file, with changes; every fault names the setting and what there is."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from facekit import models
+from facekit.common.errors import RecipeError
+from facekit.data.transforms import Augment
+from facekit.models import specs, summary, zoo
+from facekit.sources.profiles import PROFILES
+from facekit.training import recipe as recipes
+from facekit.training.recipe import Recipe
+from facekit.training.run import build_objective
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_shipped_recipe_loads_builds_and_bears_the_name_of_its_file(name):
+    recipe = recipes.load(name)
+    assert recipe.name == name
+    assert models.build(recipe.network, 16).num_classes == 16
+    assert recipe.warmup_epochs < recipe.epochs
+
+
+def test_every_profile_has_its_recipe():
+    assert set(PROFILES) <= set(recipes.names())
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_recipe_of_a_profile_fits_its_pictures_and_the_limit(name):
+    recipe, profile = recipes.load(name), PROFILES[name]
+    assert recipe.image_size <= profile.pixels
+    summary.check_limit(models.build(recipe.network, profile.classes), 21_000_000)
+
+
+def test_a_file_is_named_after_itself_and_the_rest_is_the_default(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("epochs = 7\nlearning_rate = 1\n[augment]\nflip = 0\n")
+    recipe = recipes.load(path)
+    assert recipe == Recipe("mine", epochs=7, learning_rate=1.0, augment=Augment(flip=0.0))
+    assert recipes.load(str(path)) == recipe
+    assert type(recipe.learning_rate) is type(recipe.augment.flip) is float
+
+
+def test_a_files_own_name_wins(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "yours"\n')
+    assert recipes.load(path).name == "yours"
+
+
+def test_a_network_may_be_a_table(tmp_path):
+    path = tmp_path / "mine.toml"
+    stages = '[[network.stages]]\nblock = "inverted"\nchannels = 16\nse = 4\n'
+    path.write_text(f'[network]\nhead = "cosface"\nstem = {{channels = 8, pool = true}}\n{stages}')
+    spec = zoo.as_spec(recipes.load(path).network)
+    stem, stage = specs.Stem(8, pool=True), specs.Stage("inverted", 16, options={"se": 4})
+    assert spec == specs.NetworkSpec(stem, (stage,), head="cosface")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("epochs=9", {"epochs": 9}),
+        ("epochs = 9", {"epochs": 9}),
+        ("learning_rate=1e-4", {"learning_rate": 1e-4}),
+        ("learning_rate=1", {"learning_rate": 1.0}),
+        ("optimizer=sgd", {"optimizer": "sgd"}),
+        ('optimizer="sgd"', {"optimizer": "sgd"}),
+        ("network=medium", {"network": "medium"}),
+        (
+            "network={base='small', embedding=64}",
+            {"network": {"base": "small", "embedding": 64}},
+        ),
+        ("augment.flip=0", {"augment": Augment(0.7, 0.0, jitter=0.2, erasing=0.1)}),
+    ],
+)
+def test_a_change_sets_one_setting_and_no_other(change, expected):
+    plain = recipes.load("smoke")
+    changed = recipes.load("smoke", [change])
+    assert changed == dataclasses.replace(plain, **expected)
+    assert changed != plain
+    assert recipes.load(plain, [change]) == changed
+    assert recipes.load("smoke") == plain
+
+
+def test_the_last_of_several_changes_wins():
+    assert recipes.load("smoke", ["epochs=3", "seed=1", "epochs=4"]).epochs == 4
+
+
+def test_a_recipe_is_taken_as_it_is_and_survives_a_dictionary():
+    recipe = recipes.load("laptop", ["seed=3"])
+    assert recipes.load(recipe) == recipe
+    settings = recipe.as_dict()
+    assert Recipe(**settings | {"augment": Augment(**settings["augment"])}) == recipe
+    assert set(settings) == {field.name for field in dataclasses.fields(Recipe)}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("epoch=3", r"no setting 'epoch'; there are: .*epochs"),
+        ("augment.turn=3", r"no setting 'turn'; there are: .*rotation"),
+        ("epochs=many", "epochs must be of type int, not 'many'"),
+        ("epochs=1.5", "epochs must be of type int"),
+        ("epochs=true", "epochs must be of type int"),
+        ("augment.flip=no", "flip must be of type float"),
+        ("name=3", "name must be of type str"),
+        ("augment=3", "augment is a table"),
+        ("epochs.first=3", "epochs is a value, not a table"),
+        ("epochs", "write key=value"),
+        ("epochs=0", "epochs must be over 0"),
+        ("image_size=-1", "image_size must be over 0"),
+        ("learning_rate=0", "learning_rate"),
+        ("learning_rate=nan", "learning_rate"),
+        ("learning_rate=inf", "learning_rate"),
+        ("batch_size=1", "at least 2"),
+        ("optimizer=adam", "adamw, sgd"),
+        ("weight_decay=-1", "weight_decay"),
+        ("warmup_epochs=-1", "warmup_epochs"),
+        ("label_smoothing=1.5", "label_smoothing"),
+        ("label_smoothing=-0.1", "label_smoothing"),
+        ("patience=-1", "patience"),
+        ("augment.flip=2", "flip"),
+        ("augment.grey=-1", "grey"),
+        ("augment.erasing=1.1", "erasing"),
+        ("augment.crop_scale=2", "crop_scale"),
+        ("augment.rotation=-5", "rotation"),
+        ("augment.jitter=-1", "jitter"),
+    ],
+)
+def test_a_bad_change_is_refused_with_its_name(change, words):
+    with pytest.raises(RecipeError, match=words):
+        recipes.load("smoke", [change])
+
+
+def test_an_unknown_name_lists_the_names_there_are():
+    with pytest.raises(RecipeError) as error:
+        recipes.load("huge")
+    assert "'huge'" in str(error.value)
+    assert all(name in str(error.value) for name in recipes.names())
+
+
+@pytest.mark.parametrize("name", ["../recipes/smoke", "", "./smoke"])
+def test_a_path_is_no_name(name):
+    with pytest.raises(RecipeError, match="no recipe"):
+        recipes.load(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"epochs = ", "not a TOML file"),
+        (b"epochs = 3\nepochs = 4\n", "not a TOML file"),
+        (b"\xff\xfe", "not a TOML file"),
+        (b"speed = 3\n", "no setting 'speed'"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_name(tmp_path, content, words):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=words) as error:
+        recipes.load(path)
+    assert "mine" in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(RecipeError, match=r"none\.toml: no such recipe file"):
+        recipes.load(tmp_path / "none.toml")
+
+
+def test_the_recipe_in_the_readme_can_be_trained(tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    text = re.search(r"```toml\n(# mine\.toml.*?)```", readme, re.S)[1]
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    recipe = recipes.load(path)
+    objective = build_objective(recipe, 10, torch.float32)
+    labels = torch.arange(8) // 2
+    loss, logits = objective(torch.randn(8, 3, 32, 32), labels)
+    assert logits.shape == (8, 10) and loss.isfinite()
+    assert type(objective.auxiliary_loss).__name__ == "TripletLoss"
+    assert type(objective.network.head).__name__ == "ArcFace"
