@@ -12,8 +12,8 @@ from torch.nn import functional as nn_functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from facekit.common.keyed_random import random_numbers
 from facekit.data import transforms_cpu, transforms_gpu
-from facekit.data.samplers import random_numbers
 from facekit.data.transform_params import TransformParams, sample_params
 from facekit.data.transforms import (
     GREY_LEVEL,
