@@ -37,11 +37,11 @@ RECIPE = Recipe(
     name="faces",
     network=specs.spec_as_dict(zoo.residual((16, 32, 64, 128, 256), (1,) * 5, dropout=0.2)),
     image_size=64,
-    extra_loss={"name": "triplet", "margin": 0.3},  # half of what is measured is verification
+    auxiliary_loss={"name": "triplet", "margin": 0.3},  # half of what is measured is verification
     images_per_class=4,
     epochs=100,
     batch_size=32,
-    learning_rate=3e-3,
+    lr=3e-3,
     warmup_epochs=3.0,
     augment=Augment(crop_scale=0.6, erasing=0.5),
 )
@@ -49,7 +49,7 @@ MANY = 200  # from so many people on, fewer epochs; and the hardest triplets of 
 FOR_MANY = (  # taught it that one point for all costs no more than the margin
     "epochs=45",
     "batch_size=64",
-    'extra_loss={name="triplet", margin=0.3, mining="semi_hard"}',
+    'auxiliary_loss={name="triplet", margin=0.3, mining="semi_hard"}',
 )
 STANDARD = 100  # people for whom there are bars of classification
 STRANGERS = 50  # people whom the network has never seen

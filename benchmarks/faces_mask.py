@@ -37,7 +37,7 @@ STILL = {
 HABITS = re.compile("hair|style|fringe|beard|^glasses|makeup")
 SPLIT = {"train": range(20), "dev": range(20, 25), "test": range(25, 35)}
 RECIPE = Recipe(
-    "masked", network="tiny", epochs=20, learning_rate=3e-3, augment=NOTHING, weight_decay=0.05
+    "masked", network="tiny", epochs=20, lr=3e-3, augment=NOTHING, weight_decay=0.05
 )
 
 

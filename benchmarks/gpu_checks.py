@@ -148,7 +148,7 @@ def precisions(job: Job) -> list[Row]:
     rows: list[Row] = []
     reference: list[float] = []
     for precision in ("float32", "bfloat16", "float16"):
-        run = prepared(job, f"precision={precision}", "learning_rate=0.0005")
+        run = prepared(job, f"precision={precision}", "lr=0.0005")
         losses = some_losses(run)
         reference = reference or losses
         weights = sum(float(p.detach().abs().sum()) for p in run.objective.parameters())
@@ -256,7 +256,7 @@ def resumed_rows(job: Job, how: str, exact: bool) -> list[Row]:
 
 def fit(job: Job, out: Path, on_epoch=None) -> None:
     """The smallest of trainings; what it prints is not wanted."""
-    recipe = recipes.load("smoke", [*SETTINGS, "learning_rate=0.0005"])
+    recipe = recipes.load("smoke", [*SETTINGS, "lr=0.0005"])
     training.fit(recipe, job.course(), out, str(job.device), progress=False, on_epoch=on_epoch)
 
 

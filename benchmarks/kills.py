@@ -33,7 +33,7 @@ from facekit.training import recipe as recipes
 from facekit.training.checkpoint import Checkpoints
 
 COURSE = Profile("kills", 6, 6, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
-SETTINGS = ["epochs=2", "batch_size=8", "image_size=32", "warmup_epochs=1", "average=0.9"]
+SETTINGS = ["epochs=2", "batch_size=8", "image_size=32", "warmup_epochs=1", "ema_decay=0.9"]
 STARTS = 200  # of one run; more means that it does not get on
 
 

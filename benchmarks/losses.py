@@ -34,20 +34,20 @@ RECIPE = Recipe(
     image_size=48,
     epochs=30,
     batch_size=64,
-    learning_rate=2e-3,
+    lr=2e-3,
     warmup_epochs=3.0,
 )
 PAIRS = "images_per_class=4"
 ROWS = {
     "cross-entropy": [],
-    "+ center": ["extra_loss=center", "extra_weight=0.003"],
+    "+ center": ["auxiliary_loss=center", "auxiliary_weight=0.003"],
     "L-Softmax": ["head=lsoftmax"],
     "ArcFace": ["head=arcface", "label_smoothing=0"],
     "CosFace": ["head=cosface", "label_smoothing=0"],
     "L-GM": ["head=lgm", "label_smoothing=0"],
     "cross-entropy, 16 x 4": [PAIRS],
-    "+ triplet, 16 x 4": ["extra_loss=triplet", PAIRS],
-    "+ contrastive, 16 x 4": ["extra_loss=contrastive", PAIRS],
+    "+ triplet, 16 x 4": ["auxiliary_loss=triplet", PAIRS],
+    "+ contrastive, 16 x 4": ["auxiliary_loss=contrastive", PAIRS],
 }
 
 

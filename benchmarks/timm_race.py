@@ -28,7 +28,7 @@ from facekit.data.layout import CourseData
 from facekit.data.transforms import MEAN, STD
 
 CHANGES = ["rotation=0", "grey=0", "erasing=0", "crop_scale=0.6", "jitter=0.3", "flip=0.5"]
-SETTINGS = ["network=resnet18", "optimizer=adamw", "learning_rate=0.001", "label_smoothing=0.1"]
+SETTINGS = ["network=resnet18", "optimizer=adamw", "lr=0.001", "label_smoothing=0.1"]
 PLAIN, BEST = "timm, float32", "timm, bfloat16, channels_last"
 
 

@@ -9,7 +9,7 @@ Each folder is a room; its front door says what is in it. A room may import thos
 import os
 import sys
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 # A thread of torch that waits for others sleeps: spinning, it would keep a core from whoever it
 # waits for, and on busy cores a step would take several times as long. OpenMP reads this when

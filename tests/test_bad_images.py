@@ -81,7 +81,7 @@ def state(out: Path) -> dict[str, str]:
         (),
         ("images_per_class=4",),
         ("margin_head=arcface", "margin_epochs=1"),
-        ("augment.mixup=1", "average=0.9"),
+        ("augment.mixup=1", "ema_decay=0.9"),
     ],
     ids=["shuffled", "by class", "two stages", "mixed"],
 )

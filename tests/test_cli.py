@@ -140,7 +140,7 @@ def test_train_leaves_a_run_and_a_second_call_only_reads_it(
 def test_train_takes_settings_from_the_command_line(
     course: CourseData, run_cli, tmp_path: Path
 ) -> None:
-    settings = "--set", "augment.flip=0", "--set", "optimizer=sgd", "--set", "learning_rate=1"
+    settings = "--set", "augment.flip=0", "--set", "optimizer=sgd", "--set", "lr=1"
     out = tmp_path / "run"
     outcome = run_cli("train", "smoke", "--data", course.root, "--out", out, *SHORT, *settings)
     assert outcome.status == 0, outcome.stderr
@@ -154,11 +154,11 @@ def test_train_takes_settings_from_the_command_line(
                 "image_size=32",
                 "augment.flip=0.0",
                 'optimizer="sgd"',
-                "learning_rate=1.0",
+                "lr=1.0",
             ],
         ).as_dict()
     )
-    assert (recipe["augment"]["flip"], recipe["optimizer"], recipe["learning_rate"]) == (
+    assert (recipe["augment"]["flip"], recipe["optimizer"], recipe["lr"]) == (
         0,
         "sgd",
         1,

@@ -21,7 +21,7 @@ from facekit.training.history import HISTORY
 from facekit.training.recipe import Recipe
 
 CURVES = HISTORY[1:]
-SETTINGS = ["optimizer", "learning_rate", "schedule", "restart_epochs", "seed"]
+SETTINGS = ["optimizer", "lr", "schedule", "restart_epochs", "seed"]
 
 
 class Published(NamedTuple):
@@ -34,7 +34,7 @@ class Published(NamedTuple):
     schedule: str
     restart_epochs: int
     optimizer: str
-    learning_rate: float
+    lr: float
     train_accuracy: float
     dev_accuracy: float
 
@@ -103,7 +103,7 @@ def recipe(row: str, scale: Scale, changes: Iterable[str] = ()) -> Recipe:
         batch_size=scale.batch_size,
         optimizer=of.optimizer,
         momentum=0.99,  # in the published code
-        learning_rate=of.learning_rate,
+        lr=of.lr,
         schedule=of.schedule,
         restart_epochs=max(1, round(of.restart_epochs * scale.epochs)),
         weight_decay=5e-4,

@@ -22,7 +22,7 @@ from facekit.data.layout import CourseData
 from facekit.data.transform_params import sample_params
 from facekit.data.transforms import NOTHING, Augment, Preprocess, only
 from facekit.models import blocks, heads, summary
-from facekit.training import optim
+from facekit.training import schedules
 from facekit.training.recipe import CHOICES, Recipe
 
 
@@ -168,13 +168,13 @@ def schedule_lr(
 ) -> list[float]:
     """The learning rate of each step of a run by a schedule of recipe.CHOICES.
 
-    `settings` of the recipe: learning_rate, warmup_epochs, restart_epochs, plateau_epochs. For
+    `settings` of the recipe: lr, warmup_epochs, restart_epochs, plateau_epochs. For
     "plateau", the dev accuracy of the imagined run rises for a third of the epochs, no longer.
     """
     recipe = Recipe(name="imagined", epochs=epochs, schedule=schedule, **settings)
     judged = [min(epoch, epochs // 3) for epoch in range(epochs)]
     return [
-        optim.rate(recipe, step, steps_per_epoch, judged[: step // steps_per_epoch])
+        schedules.lr_at(recipe, step, steps_per_epoch, judged[: step // steps_per_epoch])
         for step in range(epochs * steps_per_epoch)
     ]
 

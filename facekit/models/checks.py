@@ -130,7 +130,7 @@ def check_finite(what: str, rows: torch.Tensor) -> None:
         row, column = (~rows.isfinite()).nonzero()[0].tolist()
         raise BatchError(
             f"{what} {row} holds {rows[row, column].item()}: the network has diverged, or its "
-            "images or weights are not finite; lower learning_rate"
+            "images or weights are not finite; lower lr"
         )
 
 

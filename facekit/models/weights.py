@@ -17,7 +17,7 @@ import torch
 
 from facekit.common.errors import RunError
 
-FORMAT = 3  # of a run's state
+FORMAT = 4  # of a run's state
 PLAIN = (str, int, float, bool, type(None))  # of bytes, torch refuses empty ones
 TENSORS = (torch.Tensor, torch.nn.Parameter)
 
@@ -137,7 +137,10 @@ def load_run(path: Path) -> dict:
 def check_version(path: Path, state: Any) -> dict:
     """The state itself. Raises RunError where it is none of this version of the kit."""
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise RunError(f"{path}: no run of this version of the kit; train into another folder")
+        raise RunError(
+            f"{path}: no run of this version of the kit, whose recipes have other words since 0.4; "
+            "train into another folder"
+        )
     return state
 
 

@@ -19,7 +19,7 @@ def check_loss(value: float, step: int, rate: float, precision: str) -> None:
     other = " or precision=float32" if precision == "float16" else ""
     raise RunError(
         f"the loss is {name} at step {step} (learning rate {rate:g}, {precision}); the run is as "
-        f"last saved, and goes on from there with a lower learning_rate or clip_norm=1{other}"
+        f"last saved, and goes on from there with a lower lr or grad_clip=1{other}"
     )
 
 
@@ -66,13 +66,13 @@ class LearningGuard:
         lowest = min(row["train_loss"] for row in rows)
         return (
             f"the train loss was {lowest:.3f} at best in {len(rows)} epochs, and {untrained:.3f} "
-            f"before the first step: lower learning_rate ({self.recipe.learning_rate:g}), weaken "
+            f"before the first step: lower lr ({self.recipe.lr:g}), weaken "
             f"augmentation or the head's margin{GO_ON}"
         )
 
     def _flat_accuracy(self, rows: Sequence[Mapping]) -> str:
         best, own = (max(row[key] for row in rows) for key in ("dev_accuracy", "train_accuracy"))
-        advice = f"try learning_rate={self.recipe.learning_rate / 10:g} or ten times more"
+        advice = f"try lr={self.recipe.lr / 10:g} or ten times more"
         if own > 2 * self.limit:
             advice = "compare the images of a class in train and dev, and augment more"
         return (

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-HISTORY = ["epoch", "learning_rate", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy"]
+HISTORY = ["epoch", "lr", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy"]
 
 
 @dataclass

@@ -13,7 +13,7 @@ from facekit.evaluation.inference import evaluate
 from facekit.training.callbacks import Callbacks
 from facekit.training.distributed import slices
 from facekit.training.memory import halve_until_it_fits
-from facekit.training.optim import set_learning_rate
+from facekit.training.optim import set_lr
 from facekit.training.run import Run, keyed_dropout
 
 
@@ -32,7 +32,7 @@ def train_epoch(run: Run, callbacks: Callbacks) -> None:
     """One epoch, or what is left of it after an interruption."""
     run.objective.train()
     for batch, batch_size in run.batches():
-        set_learning_rate(run.optimizer, run.lr_at(run.step))
+        set_lr(run.optimizer, run.lr_at(run.step))
         run.totals += train_step(run, batch, batch_size)
         run.progress.step += 1
         callbacks.after_step(run)
@@ -46,12 +46,12 @@ def train_step(run: Run, batch: Batch, batch_size: int) -> torch.Tensor:
     totals = halve_until_it_fits(forward_backward, run, batch, batch_size)
     run.world.all_reduce_gradients(run.objective)
     run.scaler.unscale_(run.optimizer)
-    if run.recipe.clip_norm:
-        nn.utils.clip_grad_norm_(run.objective.parameters(), run.recipe.clip_norm)
+    if run.recipe.grad_clip:
+        nn.utils.clip_grad_norm_(run.objective.parameters(), run.recipe.grad_clip)
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    if run.average:
-        run.average.update(run.net)
+    if run.ema:
+        run.ema.update(run.net)
     return totals
 
 
@@ -63,7 +63,7 @@ def forward_backward(run: Run, batch: Batch, batch_size: int) -> torch.Tensor:
     """
     run.optimizer.zero_grad(set_to_none=True)
     totals = torch.zeros_like(run.totals)
-    for number, rows in enumerate(slices(len(batch.labels), run.progress.parts)):
+    for number, rows in enumerate(slices(len(batch.labels), run.progress.micro_batches)):
         images, labels, targets_b, lam = batch.rows(rows)  # (b, 3, H, W), (b,), (b,), (b,)
         if len(labels) == 0:  # a short last batch has no part for every process
             continue

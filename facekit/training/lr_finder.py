@@ -13,7 +13,7 @@ from torch import nn
 
 from facekit.common.errors import BatchError, RunError
 from facekit.data.transforms import NOTHING
-from facekit.training.optim import set_learning_rate
+from facekit.training.optim import set_lr
 
 
 class _Trial:
@@ -95,7 +95,7 @@ def _climb(trial: _Trial, batches: Iterable, rates: list[float]) -> Iterator[dic
     next: it lags four steps behind, which is a quarter of a power of ten in 100 steps."""
     total = weights = 0.0
     for rate, batch in zip(rates, batches, strict=False):
-        set_learning_rate(trial.optimizer, rate)
+        set_lr(trial.optimizer, rate)
         try:
             loss, _ = trial.step(batch)
         except BatchError:  # on a CPU heads look for numbers that are none

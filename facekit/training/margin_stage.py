@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from facekit.data.transforms import NOTHING
 from facekit.models import heads
 from facekit.training.callbacks import Callback
-from facekit.training.optim import Average
+from facekit.training.optim import EMA
 from facekit.training.run import Run
 
 
@@ -34,8 +34,8 @@ def begin(run: Run) -> None:
     kept = {key: value for key, value in trained.items() if not key.startswith("head.")}
     run.net.load_state_dict(kept, strict=False)
     run.net.head.start_from_means(means)
-    if run.average:
-        run.average = Average(run.net, run.recipe.average)
+    if run.ema:
+        run.ema = EMA(run.net, run.recipe.ema_decay)
     run.progress.margin_stage = True
     run.progress.best_accuracy = -1.0
     run.progress.untrained_loss = math.inf

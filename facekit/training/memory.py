@@ -38,14 +38,15 @@ def halve_until_it_fits(
 
 
 def _halve(run: Run, images: int) -> None:
-    if run.progress.parts * 2 > max(1, images // 2):
-        fewest = -(-images // run.progress.parts)
+    if run.progress.micro_batches * 2 > max(1, images // 2):
+        fewest = -(-images // run.progress.micro_batches)
         raise RunError(
             f"{run.out}: even {fewest} images do not fit into memory; lower image_size or choose "
             "a smaller network"
         )
-    run.progress.parts *= 2
+    run.progress.micro_batches *= 2
     if run.device.type == "cuda":
         torch.cuda.empty_cache()
     if run.world.is_main:
-        tqdm.write(f"out of memory: batches now go through in {run.progress.parts} parts")
+        count = run.progress.micro_batches
+        tqdm.write(f"out of memory: batches now go through in {count} micro-batches")

@@ -1,8 +1,6 @@
-"""The optimiser, its learning rate, and the running average of weights. Built in notebook 04."""
+"""The optimiser, and the running average of weights. Built in notebook 04."""
 
 import copy
-import math
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -19,7 +17,7 @@ def build_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     decayed = [p for p in module.parameters() if p.ndim > 1]
     rest = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
-    settings = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    settings = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     # One kernel over all parameters. Elsewhere torch has none, or we have not tried it.
     settings["fused"] = all(p.device.type in ("cpu", "cuda") for p in module.parameters())
     if recipe.optimizer == "adamw":
@@ -48,64 +46,12 @@ def _lay_out(optimizer: torch.optim.Optimizer) -> None:
                 state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
-def rate(
-    recipe: Recipe, step: int, steps_per_epoch: int, dev_accuracies: Sequence[float] = ()
-) -> float:
-    """The learning rate of a step, counted over the whole run, by the recipe's schedule.
-
-    `dev_accuracies` are those of the epochs done, which "plateau" looks at. A function of its
-    arguments alone: there is no scheduler to save and to restore.
-    """
-    steps, peak = recipe.epochs * steps_per_epoch, recipe.learning_rate
-    warmup = round(recipe.warmup_epochs * steps_per_epoch)
-    if recipe.schedule == "onecycle":
-        return one_cycle(step, steps, peak)  # climbs by itself
-    if recipe.schedule == "cosine" or step < warmup:
-        return learning_rate(step, steps, warmup, peak)
-    if recipe.schedule == "restarts":
-        length = max(1, recipe.restart_epochs) * steps_per_epoch
-        return learning_rate((step - warmup) % length, length, 0, peak)
-    if recipe.schedule == "plateau":
-        return peak * 0.5 ** plateaus(dev_accuracies, recipe.plateau_epochs)
-    return peak
-
-
-def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
-    """The rate of step 0 ... steps - 1: a straight climb to `peak`, then half a cosine to zero."""
-    if step < warmup:
-        return peak * ((step + 1) / warmup)  # exactly the peak at the end of the climb
-    done = (step - warmup) / max(1, steps - warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def one_cycle(step: int, steps: int, peak: float) -> float:
-    """From peak / 25 up to it in 30 % of the steps, and down to peak / 250,000, by half cosines
-    (Smith and Topin 2018, arXiv 1708.07120)."""
-    top, last = 0.3 * steps - 1, steps - 1
-    if step <= top:
-        start, end, done = peak / 25, peak, step / top
-    else:
-        start, end, done = peak, peak / 250_000, (step - top) / (last - top)
-    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def plateaus(accuracies: Sequence[float], patience: int) -> int:
-    """How often more than `patience` epochs in a row brought no better accuracy."""
-    best, waited, count = -math.inf, 0, 0
-    for accuracy in accuracies:
-        waited = 0 if accuracy > best else waited + 1
-        best = max(best, accuracy)
-        if waited > patience:
-            waited, count = 0, count + 1
-    return count
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = lr
 
 
-class Average:
+class EMA:
     """A running average of a module's weights, which often judges better than the last of them
     (Tarvainen and Valpola 2017, arXiv 1703.01780).
 

@@ -15,18 +15,18 @@ from facekit.data.transforms import Augment
 
 FOLDER = Path(__file__).parent / "recipes"
 LIMITS = {  # both ends included
-    "learning_rate": (0, 1000),
+    "lr": (0, 1000),
     "weight_decay": (0, 1000),
     "warmup_epochs": (0, 100_000),
     "label_smoothing": (0, 1),
-    "extra_weight": (0, 1000),
+    "auxiliary_weight": (0, 1000),
     "images_per_class": (0, 1000),
     "patience": (0, 100_000),
     "momentum": (0, 0.9999),
     "restart_epochs": (0, 100_000),
     "plateau_epochs": (0, 100_000),
-    "clip_norm": (0, 1e9),
-    "average": (0, 0.99999),
+    "grad_clip": (0, 1e9),
+    "ema_decay": (0, 0.99999),
     "margin_epochs": (0, 100_000),
     "augment.crop_scale": (0.01, 1),
     "augment.flip": (0, 1),
@@ -44,6 +44,14 @@ LIMITS = {  # both ends included
 }
 
 
+RENAMED = {  # settings of version 0.3
+    "learning_rate": "lr",
+    "parts": "micro_batches",
+    "clip_norm": "grad_clip",
+    "average": "ema_decay",
+    "extra_loss": "auxiliary_loss",
+    "extra_weight": "auxiliary_weight",
+}
 CHOICES = {
     "optimizer": ("adamw", "sgd"),
     "schedule": ("cosine", "restarts", "plateau", "onecycle", "constant"),
@@ -59,24 +67,24 @@ class Recipe:
     name: str
     network: str | dict = "small"  # a name in zoo.NETWORKS, or a spec's settings
     head: str | dict = ""  # a name in heads.HEADS, or a table with options; "": the network's own
-    extra_loss: str | dict = ""  # a name in losses.LOSSES, or a table, beside the cross-entropy
-    extra_weight: float = 1.0
+    auxiliary_loss: str | dict = ""  # a name in losses.LOSSES, or a table, beside the cross-entropy
+    auxiliary_weight: float = 1.0
     images_per_class: int = 0  # in a batch, as losses on pairs need; 0: batches at random
     image_size: int = 64  # pixels; pictures are resized to it
     epochs: int = 30
     batch_size: int = 64
-    parts: int = 1  # a batch is sent through in so many parts where memory is short
+    micro_batches: int = 1  # a batch is sent through in so many parts where memory is short
     optimizer: str = "adamw"  # or "sgd" (nesterov)
     momentum: float = 0.9  # of sgd
-    learning_rate: float = 2e-3
+    lr: float = 2e-3
     schedule: str = "cosine"  # or "restarts", "plateau", "onecycle", "constant"
     restart_epochs: int = 20  # of "restarts": epochs of one cosine
     plateau_epochs: int = 5  # of "plateau": epochs without a better dev accuracy before a cut
     weight_decay: float = 0.05
     warmup_epochs: float = 2.0
-    clip_norm: float = 0.0  # the greatest length of the gradient; 0: any
+    grad_clip: float = 0.0  # the greatest length of the gradient; 0: any
     label_smoothing: float = 0.1
-    average: float = 0.0  # decay of the weights' running average, which is judged; 0: none
+    ema_decay: float = 0.0  # decay of the weights' running average, which is judged; 0: none
     margin_head: str | dict = ""  # takes over from the class means for the last `margin_epochs`
     margin_epochs: int = 0
     patience: int = 0  # stop after so many epochs without a better dev accuracy; 0: never
@@ -89,7 +97,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]*\w", self.name):
             raise RecipeError(f"recipe {self.name!r}: a name is letters, digits, and . _ - between")
-        for key in ("image_size", "epochs", "batch_size", "learning_rate"):
+        for key in ("image_size", "epochs", "batch_size", "lr"):
             if getattr(self, key) <= 0:
                 raise RecipeError(f"recipe {self.name}: {key} must be over 0")
         for key, (low, high) in LIMITS.items():
@@ -105,8 +113,8 @@ class Recipe:
                 f"recipe {self.name}: a batch_size of {self.batch_size} cannot be dealt out "
                 f"by {self.images_per_class} images_per_class"
             )
-        if self.parts < 1:
-            raise RecipeError(f"recipe {self.name}: parts must be at least 1")
+        if self.micro_batches < 1:
+            raise RecipeError(f"recipe {self.name}: micro_batches must be at least 1")
         for key, known in CHOICES.items():
             if getattr(self, key) not in known:
                 raise RecipeError(f"recipe {self.name}: {key} is one of: {', '.join(known)}")
@@ -119,8 +127,8 @@ class Recipe:
             raise RecipeError(f"{where}: margin_epochs are more than its {self.epochs} epochs")
         if bool(self.margin_head) != bool(self.margin_epochs):
             raise RecipeError(f"{where}: margin_head and margin_epochs go together")
-        if self.extra_loss and (self.augment.mixup or self.augment.cutmix):
-            raise RecipeError(f"{where}: a mixed picture has two labels; an extra_loss needs one")
+        if self.auxiliary_loss and (self.augment.mixup or self.augment.cutmix):
+            raise RecipeError(f"{where}: a mixed image has two labels; auxiliary_loss needs one")
 
     def as_dict(self) -> dict:
         """Plain types, for a checkpoint and for comparison."""
@@ -197,6 +205,9 @@ def _typed(kind: type, settings: Mapping, where: str) -> dict:
     types = {f.name: f.type for f in fields(kind)}
     result = {}
     for key, value in settings.items():
+        if key in RENAMED and kind is Recipe:
+            new = RENAMED[key]
+            raise RecipeError(f"{where}: {key} is called {new} since version 0.4; rename it")
         if key not in types:
             raise RecipeError(f"{where}: no setting {key!r}; there are: {', '.join(types)}")
         wanted = types[key]

@@ -27,8 +27,9 @@ from facekit.models.summary import check_limit, count_multiply_adds
 from facekit.training import distributed
 from facekit.training.distributed import ALONE, World
 from facekit.training.history import HISTORY
-from facekit.training.optim import Average, build_optimizer, rate
+from facekit.training.optim import EMA, build_optimizer
 from facekit.training.recipe import Recipe
+from facekit.training.schedules import lr_at
 
 MAX_BAD_FRACTION = 0.01  # of the training images may be unreadable; more are no accident
 
@@ -45,7 +46,7 @@ class Progress:
     best_epoch: int = 0
     untrained_loss: float = math.inf  # of the first batch: the level of chance
     margin_stage: bool = False
-    parts: int = 1  # of each batch, to fit into memory
+    micro_batches: int = 1  # of each batch, to fit into memory
     changes: list[str] = field(default_factory=list)  # of settings, on the way
     done: bool = False
 
@@ -78,7 +79,7 @@ class Run:
         self.steps = len(self.sampler(0))  # of an epoch
         if self.steps == 0:
             raise DataError(f"{data.train.folder}: {len(data.train)} images are too few to train")
-        self.progress = Progress(parts=recipe.parts)
+        self.progress = Progress(micro_batches=recipe.micro_batches)
         self.totals = self._on_device(self.progress.totals)
         self.build(recipe.head)
         check_limit(self.net, data.term.max_parameters)
@@ -96,7 +97,7 @@ class Run:
         self.objective = objective.to(self.device, memory_format=torch.channels_last)
         self.net: net.FaceNet = self.objective.network
         self.optimizer = build_optimizer(self.objective, recipe)
-        self.average = Average(self.net, recipe.average) if recipe.average else None
+        self.ema = EMA(self.net, recipe.ema_decay) if recipe.ema_decay else None
         needs_scaling = self.precision.value == torch.float16  # its smallest numbers become 0
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
         self.forward = self.objective  # images, labels -> loss, logits; compiled by `compile`
@@ -206,7 +207,7 @@ class Run:
     def lr_at(self, step: int) -> float:
         """The learning rate of a step of the running epoch, counted over the whole run."""
         dev_accuracies = [row["dev_accuracy"] for row in self.progress.rows]
-        return rate(self.recipe, step, self.steps, dev_accuracies)
+        return lr_at(self.recipe, step, self.steps, dev_accuracies)
 
     def end_epoch(self, dev_loss: float, dev_accuracy: float) -> dict:
         """Count the epoch as done, and note whether it was the best and the last; its row."""
@@ -238,7 +239,7 @@ class Run:
     @property
     def eval_model(self) -> net.FaceNet:
         """The network that is evaluated and kept: the running average, where there is one."""
-        return self.average.module if self.average else self.net
+        return self.ema.module if self.ema else self.net
 
     @property
     def choices(self) -> dict[str, Choice]:
@@ -269,17 +270,17 @@ def build_objective(
         spec = dataclasses.replace(spec, head=head)
     network = net.build(spec, classes)
     auxiliary_loss = None
-    if recipe.extra_loss:
-        auxiliary_loss = losses.build(recipe.extra_loss, network.dim, classes)
+    if recipe.auxiliary_loss:
+        auxiliary_loss = losses.build(recipe.auxiliary_loss, network.dim, classes)
     return losses.Objective(
-        network, auxiliary_loss, recipe.extra_weight, recipe.label_smoothing, precision
+        network, auxiliary_loss, recipe.auxiliary_weight, recipe.label_smoothing, precision
     )
 
 
 @contextmanager
 def keyed_dropout(run: Run, part: int) -> Iterator[None]:
     """Inside, dropout depends on the run's seed, the step and the part of the batch alone."""
-    number = run.world.rank * run.progress.parts + part
+    number = run.world.rank * run.progress.micro_batches + part
     key = (run.recipe.seed, run.step, -1 - number)
     if run.device.type == "cuda":
         torch.cuda.manual_seed(stream(*key))

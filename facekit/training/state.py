@@ -15,7 +15,7 @@ from facekit.training.guards import check_loss
 from facekit.training.history import HISTORY
 from facekit.training.run import Progress, Run
 
-CHANGEABLE = ("learning_rate", "clip_norm", "patience", "parts", "watch")  # while a run goes on
+CHANGEABLE = ("lr", "grad_clip", "patience", "micro_batches", "watch")  # while a run goes on
 
 
 # ------------------------------------------------------------------ to disk
@@ -41,7 +41,7 @@ def state_of(run: Run) -> dict:
     state["net"] = run.net.state_dict()
     auxiliary_loss = run.objective.auxiliary_loss
     state["auxiliary_loss"] = auxiliary_loss.state_dict() if auxiliary_loss else {}
-    state["average"] = run.average.state_dict() if run.average else {}
+    state["ema"] = run.ema.state_dict() if run.ema else {}
     state["optimizer"] = run.optimizer.state_dict()
     state["scaler"] = run.scaler.state_dict()
     state["content"] = content_of(run)
@@ -112,8 +112,8 @@ def resume(run: Run, saved: dict) -> None:
     run.net.load_state_dict(saved["net"])
     if run.objective.auxiliary_loss:
         run.objective.auxiliary_loss.load_state_dict(saved["auxiliary_loss"])
-    if run.average:
-        run.average.load_state_dict(saved["average"])
+    if run.ema:
+        run.ema.load_state_dict(saved["ema"])
     run.optimizer.load_state_dict(saved["optimizer"])
     run.scaler.load_state_dict(saved["scaler"])
 
@@ -161,5 +161,5 @@ def _note_changes(run: Run, saved: dict) -> None:
     for key, before, now in pairs:
         if before != now:
             run.progress.changes.append(f"from step {run.step} on: {key} {now}, before {before}")
-    if run.recipe.parts != saved["recipe"]["parts"]:
-        run.progress.parts = run.recipe.parts
+    if run.recipe.micro_batches != saved["recipe"]["micro_batches"]:
+        run.progress.micro_batches = run.recipe.micro_batches

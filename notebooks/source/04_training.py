@@ -101,7 +101,7 @@ test = lr_finder.range_test(
 peak = lr_finder.suggest(test)
 plots.lines(test.set_index("rate")[["loss", "smoothed"]],
             "Range test", "loss",
-            {"suggested": peak, "recipe": recipe.learning_rate}, log=True);
+            {"suggested": peak, "recipe": recipe.lr}, log=True);
 
 # %% [markdown]
 # Hardly any change at first, then a fall, then a floor that shakes or a climb.
@@ -318,7 +318,7 @@ exercises.exercise("when_to_stop", when_to_stop)
 # high? After how many epochs would you give up on a run that only guesses?*
 
 # %%
-wild = recipes.load("smoke", ["optimizer=sgd", "learning_rate=1000",
+wild = recipes.load("smoke", ["optimizer=sgd", "lr=1000",
                               "warmup_epochs=0"])
 said = [refusal(training.fit, wild, course, pipeline.fresh_run("too-hot"),
                 progress=False)]
@@ -373,7 +373,7 @@ assert rates["cosine"][-1] < 1e-5 < rates["plateau"][-1]
 assert best["dev_accuracy"] > 5 * chance, "far better than chance"
 assert history.rows[-1]["train_loss"] < history.rows[0]["train_loss"]
 assert stops["dev_accuracy"].is_monotonic_increasing, "who waits finds more"
-assert all("learning_rate" in text for text in said), "both say what to do"
+assert all("lr" in text for text in said), "both say what to do"
 assert process.returncode != 0, "it was killed before it was done"
 if run.device.type == "cpu":
     assert resumed.rows == straight.rows and nets[0] == nets[1]

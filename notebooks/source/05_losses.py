@@ -410,5 +410,5 @@ host.took()
 
 # %% [markdown]
 # **To train with one of these:** `facekit train laptop --set head=cosface`, or
-# `--set extra_loss=triplet --set images_per_class=4`.
+# `--set auxiliary_loss=triplet --set images_per_class=4`.
 # Next: [06, who is it?](06_verification.ipynb).

@@ -22,7 +22,7 @@ from facekit.evaluation.embed import classify, load_run
 from facekit.models import specs
 from facekit.sources import profiles
 from facekit.sources.make import open_course
-from facekit.training import optim
+from facekit.training import schedules
 from facekit.training.lr_finder import plain_batches, range_test
 from facekit.training.run import Run
 
@@ -101,7 +101,7 @@ exercises.exercise("one_change", one_change)
 # many epochs. *Before you look: how often did rows 9, 10 and 11 restart?*
 
 # %% alt="Learning rates: rows 5, 8 and 12 jump up again and again, 9 and 11 never"
-rates = {row: [optim.rate(published[row], step, 4)
+rates = {row: [schedules.lr_at(published[row], step, 4)
                for step in range(4 * published[row].epochs)]
          for row in ("row05", "row08", "row09", "row11", "row12")}
 plots.schedules(rates, 4);
@@ -218,7 +218,7 @@ plots.lines(first, "The first steps", "smoothed loss");
 # your guess of the order before you run it.**
 
 # %%
-more = {"row06": ["learning_rate=0.01", "momentum=0.9"], "row11": ["seed=1"]}
+more = {"row06": ["lr=0.01", "momentum=0.9"], "row11": ["seed=1"]}
 plan = {row: ablations.recipe(row, scale) for row in scale.rows}
 plan |= {f"{row}-{change}": ablations.recipe(row, scale, [change])
          for row, changes in more.items() for change in changes}

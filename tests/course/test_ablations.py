@@ -30,7 +30,7 @@ def test_in_full_a_row_is_trained_as_published(row):
     made, of = ablations.recipe(row, FULL), PUBLISHED[row]
     assert zoo.as_spec(made.network) == models.TABLE[row]
     assert (made.epochs, made.schedule, made.optimizer) == (of.epochs, of.schedule, of.optimizer)
-    assert (made.learning_rate, made.momentum, made.weight_decay) == (of.learning_rate, 0.99, 5e-4)
+    assert (made.lr, made.momentum, made.weight_decay) == (of.lr, 0.99, 5e-4)
     assert (made.image_size, made.batch_size, made.warmup_epochs) == (224, 128, 0)
     if of.schedule == "restarts":
         assert made.restart_epochs == of.restart_epochs
@@ -58,8 +58,8 @@ def test_the_stand_in_has_squeeze_excite_where_the_row_has_it(row, squeezed):
 
 
 def test_changes_are_those_of_recipes():
-    made = ablations.recipe("row06", SCALES["smoke"], ["learning_rate=0.01", "seed=4"])
-    assert (made.learning_rate, made.seed) == (0.01, 4)
+    made = ablations.recipe("row06", SCALES["smoke"], ["lr=0.01", "seed=4"])
+    assert (made.lr, made.seed) == (0.01, 4)
     with pytest.raises(RecipeError, match="learning_rat"):
         ablations.recipe("row06", SCALES["smoke"], ["learning_rat=0.01"])
 
@@ -71,8 +71,8 @@ def test_an_unknown_row_is_refused():
 
 def test_differences_name_the_settings_with_both_values():
     one = recipe.load("smoke")
-    two = dataclasses.replace(one, name="other", learning_rate=1.0, seed=3)
-    expected = {"learning_rate": (one.learning_rate, 1.0), "seed": (0, 3)}
+    two = dataclasses.replace(one, name="other", lr=1.0, seed=3)
+    expected = {"lr": (one.lr, 1.0), "seed": (0, 3)}
     assert ablations.differences(one, two) == expected
     assert ablations.differences(one, dataclasses.replace(one, name="b")) == {}
 

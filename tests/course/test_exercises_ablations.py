@@ -14,7 +14,7 @@ from facekit.course.exercises.ablations import (
     standard_error,
 )
 from facekit.evaluation import statistics
-from facekit.training import optim
+from facekit.training import schedules
 from facekit.training.recipe import Recipe
 
 KNOWN = exercises.exercises()
@@ -54,7 +54,7 @@ def test_a_restart_is_a_jump_of_the_rate(epochs, between):
     recipe = Recipe(
         name="r", epochs=epochs, schedule="restarts", restart_epochs=between, warmup_epochs=0
     )
-    rates = [optim.rate(recipe, step, 4) for step in range(4 * epochs)]
+    rates = [schedules.lr_at(recipe, step, 4) for step in range(4 * epochs)]
     assert restarts_seen(epochs, between) == sum(
         new > old for old, new in itertools.pairwise(rates)
     )

@@ -8,7 +8,7 @@ import torch
 
 from facekit.course import exercises
 from facekit.course.exercises.training import accuracy, scheduled_rate, sgd_step, when_to_stop
-from facekit.training import optim
+from facekit.training import schedules
 from facekit.training.recipe import Recipe
 
 KNOWN = exercises.exercises()
@@ -30,9 +30,9 @@ def test_the_rate_is_torchs_linear_climb_and_cosine(warmup):
 
 
 def test_the_rate_is_that_of_a_run():
-    recipe = Recipe(name="r", epochs=9, warmup_epochs=2.0, learning_rate=0.3)
+    recipe = Recipe(name="r", epochs=9, warmup_epochs=2.0, lr=0.3)
     for step in range(9 * 5):
-        wanted = optim.rate(recipe, step, steps_per_epoch=5)
+        wanted = schedules.lr_at(recipe, step, steps_per_epoch=5)
         assert scheduled_rate(step, 9 * 5, 2 * 5, 0.3) == wanted
 
 

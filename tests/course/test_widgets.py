@@ -217,7 +217,7 @@ def test_the_imagined_plateau_is_cut_from_a_third_on():
 
 @pytest.mark.parametrize("name", CHOICES["schedule"])
 def test_every_schedule_is_shown_with_its_settings(name):
-    settings = {"learning_rate": 0.5, "warmup_epochs": 2, "restart_epochs": 5}
+    settings = {"lr": 0.5, "warmup_epochs": 2, "restart_epochs": 5}
     lrs = widgets.schedule_lr(name, 12, 4, **settings)
     assert len(lrs) == 48
     assert max(lrs) == pytest.approx(0.5, rel=0.1)
@@ -281,7 +281,7 @@ def test_a_folder_without_runs_can_be_looked_at(tmp_path, capsys):
 
 
 ROWS = [
-    dict(zip(("epoch", "learning_rate", "train_loss", "train_accuracy", "dev_loss",
+    dict(zip(("epoch", "lr", "train_loss", "train_accuracy", "dev_loss",
               "dev_accuracy"), row, strict=True))
     for row in ((1, 0.1, 2.0, 0.2, 2.1, 0.1), (2, 0.2, 1.0, 0.6, 1.5, 0.4))
 ]  # fmt: skip

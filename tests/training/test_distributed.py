@@ -72,7 +72,7 @@ def pair(course, tmp_path_factory) -> Path:
 
 def test_two_processes_follow_the_curve_of_one_with_the_same_batches(course, pair, tmp_path):
     """Fifty steps: one process sends its batches through in two parts, as the two divide them."""
-    recipe = recipes.load("smoke", [*SETTINGS, "parts=2"])
+    recipe = recipes.load("smoke", [*SETTINGS, "micro_batches=2"])
     rows = training.fit(recipe, course, tmp_path / "one", device="cpu", progress=False).rows
     assert len(rows) * 5 == 50
     for mine, theirs in zip(rows, last(pair)["progress"]["rows"], strict=True):

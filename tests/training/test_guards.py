@@ -29,7 +29,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(value, name):
     with pytest.raises(RunError) as error:
         check_loss(value, 812, 0.1, "float16")
     text = str(error.value)
-    for word in (name, "step 812", "0.1", "float16", "learning_rate", "clip_norm=1", "float32"):
+    for word in (name, "step 812", "0.1", "float16", "lr", "grad_clip=1", "float32"):
         assert word in text
     assert "\n" not in text
 
@@ -49,7 +49,7 @@ def test_a_loss_never_below_the_start_stops_the_run_after_ten_epochs():
     with pytest.raises(RunError) as error:
         watch().check(rows, UNTRAINED)
     text = str(error.value)
-    for word in (f"{UNTRAINED:.3f}", "10 epochs", "learning_rate", "watch=false"):
+    for word in (f"{UNTRAINED:.3f}", "10 epochs", "lr", "watch=false"):
         assert word in text
 
 
@@ -64,10 +64,10 @@ def test_a_long_warm_up_gets_more_time(warmup, epochs):
 def test_accuracy_at_chance_stops_the_run_and_says_what_chance_is():
     rows = [row(epoch, dev=0.012, train=0.011) for epoch in range(10)]
     with pytest.raises(RunError) as error:
-        watch(learning_rate=0.5).check(rows, UNTRAINED)
+        watch(lr=0.5).check(rows, UNTRAINED)
     text = str(error.value)
     # Three standard errors of 1 % in 500 pictures: 3 sqrt(0.01 * 0.99 / 500) = 1.33 %.
-    for word in ("1.20%", "1.00%", "2.33%", "100 classes", "learning_rate=0.05", "watch=false"):
+    for word in ("1.20%", "1.00%", "2.33%", "100 classes", "lr=0.05", "watch=false"):
         assert word in text
 
 

@@ -38,7 +38,7 @@ def begin(optimizer: str = "adamw", dropout: float = 0.0, precision=None, **sett
     torch.manual_seed(0)
     net = models.build({"base": "tiny", "dropout": dropout}, 4)
     objective = losses.Objective(net, precision=precision)
-    settings = {"optimizer": optimizer, "learning_rate": 0.003, "weight_decay": 0.0} | settings
+    settings = {"optimizer": optimizer, "lr": 0.003, "weight_decay": 0.0} | settings
     return objective, build_optimizer(objective, Recipe("r", **settings))
 
 
@@ -208,7 +208,7 @@ def test_the_suggested_rate_trains_better_than_ones_far_from_it(optimizer):
     rate = suggest(range_test(objective, made, batches(50), high=10.0, steps=50))
     mean = {}  # over the steps: a network that was thrown far off may know eight pictures at last
     for factor in (1e-3, 1, 1e3):
-        trial = begin(optimizer, learning_rate=rate * factor)
+        trial = begin(optimizer, lr=rate * factor)
         mean[factor] = overfit_one_batch(*trial, batches(1)[0], steps=10)["loss"].mean()
     assert mean[1] < mean[1e-3]
     assert not mean[1] >= mean[1e3]
@@ -220,5 +220,5 @@ def test_one_batch_is_learned_by_heart_and_a_rate_of_nothing_learns_nothing():
     assert len(results) == 60
     assert results["accuracy"].iloc[-1] == 1.0
     assert results["loss"].iloc[-1] < 0.05 * results["loss"][0]
-    idle = overfit_one_batch(*begin(learning_rate=1e-12), batches(1)[0], steps=5)["loss"]
+    idle = overfit_one_batch(*begin(lr=1e-12), batches(1)[0], steps=5)["loss"]
     assert idle[4] == pytest.approx(idle[0], rel=1e-3)

@@ -19,14 +19,9 @@ from torch.optim.lr_scheduler import (
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from facekit import models
-from facekit.training.optim import (
-    Average,
-    build_optimizer,
-    learning_rate,
-    rate,
-    set_learning_rate,
-)
+from facekit.training.optim import EMA, build_optimizer, set_lr
 from facekit.training.recipe import Recipe
+from facekit.training.schedules import lr_at, warmup_cosine
 
 KINDS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LAST = torch.channels_last
@@ -38,7 +33,7 @@ def net() -> nn.Module:
 
 
 def recipe(optimizer: str) -> Recipe:
-    return Recipe("r", optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)
+    return Recipe("r", optimizer=optimizer, lr=0.1, weight_decay=0.5)
 
 
 @pytest.mark.parametrize("optimizer", KINDS)
@@ -75,7 +70,7 @@ def test_a_step_without_gradients_shrinks_the_weights_alone(net, optimizer, shri
 def test_sgd_is_nesterov_with_momentum():
     layer = nn.Linear(1, 1, bias=False)
     nn.init.ones_(layer.weight)
-    made = build_optimizer(layer, Recipe("r", optimizer="sgd", learning_rate=0.1, weight_decay=0.0))
+    made = build_optimizer(layer, Recipe("r", optimizer="sgd", lr=0.1, weight_decay=0.0))
     weight = velocity = 0.0
     for gradient in (1.0, 2.0, -1.0):
         layer.weight.grad = torch.full((1, 1), gradient)
@@ -88,7 +83,7 @@ def test_sgd_is_nesterov_with_momentum():
 @pytest.mark.parametrize("optimizer", KINDS)
 def test_the_rate_reaches_every_group(net, optimizer):
     made = build_optimizer(net, recipe(optimizer))
-    set_learning_rate(made, 0.25)
+    set_lr(made, 0.25)
     assert {group["lr"] for group in made.param_groups} == {0.25}
 
 
@@ -108,7 +103,7 @@ def test_the_schedule_is_torchs_linear_climb_and_half_a_cosine(steps, warmup):
         rates.append(cosine_sgd.param_groups[0]["lr"])
         cosine_sgd.step()
         cosine.step()
-    mine = [learning_rate(step, steps, warmup, 0.3) for step in range(steps)]
+    mine = [warmup_cosine(step, steps, warmup, 0.3) for step in range(steps)]
     assert mine == pytest.approx(rates, rel=1e-9)
 
 
@@ -122,7 +117,7 @@ def schedules(draw) -> tuple[int, int, float]:
 @settings(deadline=None, derandomize=True)
 def test_the_rate_climbs_to_its_peak_and_falls_to_almost_nothing(schedule):
     steps, warmup, peak = schedule
-    rates = [learning_rate(step, steps, warmup, peak) for step in range(steps)]
+    rates = [warmup_cosine(step, steps, warmup, peak) for step in range(steps)]
     climb, fall = rates[:warmup], rates[warmup:]
     assert max(rates) == pytest.approx(peak, rel=1e-12)
     assert fall[0] == peak
@@ -139,18 +134,18 @@ def test_the_rate_climbs_to_its_peak_and_falls_to_almost_nothing(schedule):
 def test_a_climb_is_straight_and_a_fall_is_symmetric_about_half_the_peak(schedule):
     steps, warmup, peak = schedule
     for step in range(warmup):
-        assert learning_rate(step, steps, warmup, peak) * warmup == pytest.approx(peak * (step + 1))
+        assert warmup_cosine(step, steps, warmup, peak) * warmup == pytest.approx(peak * (step + 1))
     length = steps - warmup
     for step in range(length):
-        there = learning_rate(warmup + step, steps, warmup, peak)
-        back = learning_rate(warmup + length - step, steps, warmup, peak)
+        there = warmup_cosine(warmup + step, steps, warmup, peak)
+        back = warmup_cosine(warmup + length - step, steps, warmup, peak)
         assert there + back == pytest.approx(peak)
 
 
 def test_a_warmup_longer_than_the_run_never_divides_by_zero():
-    rates = [learning_rate(step, 4, 8, 1.0) for step in range(4)]
+    rates = [warmup_cosine(step, 4, 8, 1.0) for step in range(4)]
     assert rates == [0.125, 0.25, 0.375, 0.5]
-    assert learning_rate(4, 4, 4, 1.0) == 1.0
+    assert warmup_cosine(4, 4, 4, 1.0) == 1.0
 
 
 def train(net, optimizer, steps, first=0) -> None:
@@ -232,7 +227,7 @@ def test_a_first_step_of_infinite_gradients_is_skipped_without_a_trace(optimizer
 def test_sgd_without_momentum_is_the_gradient(net):
     layer = nn.Linear(2, 1, bias=False)
     before = layer.weight.detach().clone()
-    settings = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1, "weight_decay": 0.0}
+    settings = {"optimizer": "sgd", "momentum": 0.0, "lr": 0.1, "weight_decay": 0.0}
     made = build_optimizer(layer, Recipe("r", **settings))
     for _ in range(2):
         layer.weight.grad = torch.ones(1, 2)
@@ -241,7 +236,7 @@ def test_sgd_without_momentum_is_the_gradient(net):
 
 
 def plan(schedule: str, **settings) -> Recipe:
-    settings = {"warmup_epochs": 0.0, "learning_rate": 0.3} | settings
+    settings = {"warmup_epochs": 0.0, "lr": 0.3} | settings
     return Recipe("r", schedule=schedule, **settings)
 
 
@@ -258,11 +253,11 @@ def torchs(scheduler, steps: int, **settings) -> list[float]:
 @pytest.mark.parametrize(("epochs", "restart", "each"), [(7, 2, 5), (3, 5, 4), (4, 1, 3)])
 def test_restarts_are_torchs(epochs, restart, each):
     recipe = plan("restarts", epochs=epochs, restart_epochs=restart)
-    mine = [rate(recipe, step, each) for step in range(epochs * each)]
+    mine = [lr_at(recipe, step, each) for step in range(epochs * each)]
     theirs = torchs(CosineAnnealingWarmRestarts, epochs * each, T_0=restart * each)
     assert mine == pytest.approx(theirs, rel=1e-9)
     late = plan("restarts", epochs=epochs + 1, restart_epochs=restart, warmup_epochs=1.0)
-    assert [rate(late, each + step, each) for step in range(epochs * each)] == mine
+    assert [lr_at(late, each + step, each) for step in range(epochs * each)] == mine
 
 
 @pytest.mark.parametrize(("epochs", "each"), [(10, 7), (1, 5), (3, 1), (2, 1), (20, 5)])
@@ -271,13 +266,13 @@ def test_one_cycle_is_torchs(epochs, each):
     settings = {"max_lr": 0.3, "total_steps": epochs * each, "cycle_momentum": False}
     # One step fewer asked of torch, which refuses to go beyond the last.
     theirs = torchs(OneCycleLR, epochs * each - 1, **settings)
-    mine = [rate(recipe, step, each) for step in range(epochs * each)]
+    mine = [lr_at(recipe, step, each) for step in range(epochs * each)]
     assert mine[:-1] == pytest.approx(theirs, rel=1e-9)
     assert mine[-1] == pytest.approx(0.3 / 25 / 1e4)
 
 
 def test_one_cycle_of_a_single_step_is_defined():
-    assert rate(plan("onecycle", epochs=1), 0, 1) == pytest.approx(0.3 / 25 / 1e4)
+    assert lr_at(plan("onecycle", epochs=1), 0, 1) == pytest.approx(0.3 / 25 / 1e4)
 
 
 @given(
@@ -294,7 +289,7 @@ def test_the_rate_after_plateaus_is_torchs(accuracies, patience, each):
     for done in range(len(accuracies) + 1):
         seen = accuracies[:done]
         for step in range(done * each, (done + 1) * each):
-            assert rate(recipe, step, each, seen) == sgd.param_groups[0]["lr"]
+            assert lr_at(recipe, step, each, seen) == sgd.param_groups[0]["lr"]
         if done < len(accuracies):
             oracle.step(accuracies[done])
 
@@ -302,16 +297,16 @@ def test_the_rate_after_plateaus_is_torchs(accuracies, patience, each):
 @pytest.mark.parametrize("schedule", ["cosine", "restarts", "plateau", "constant"])
 def test_every_schedule_but_one_cycle_climbs_first(schedule):
     recipe = plan(schedule, epochs=6, warmup_epochs=1.5)
-    rates = [rate(recipe, step, 4, [0.1] * 20) for step in range(7)]
+    rates = [lr_at(recipe, step, 4, [0.1] * 20) for step in range(7)]
     assert rates[:6] == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.25, 0.3])
     assert rates[6] == (0.3 * 0.5**3 if schedule == "plateau" else 0.3)
 
 
 def test_the_cosine_and_the_constant_rate():
     cosine = plan("cosine", epochs=5, warmup_epochs=1.0)
-    mine = [rate(cosine, step, 4) for step in range(20)]
-    assert mine == [learning_rate(step, 20, 4, 0.3) for step in range(20)]
-    assert {rate(plan("constant", epochs=5), step, 4) for step in range(20)} == {0.3}
+    mine = [lr_at(cosine, step, 4) for step in range(20)]
+    assert mine == [warmup_cosine(step, 20, 4, 0.3) for step in range(20)]
+    assert {lr_at(plan("constant", epochs=5), step, 4) for step in range(20)} == {0.3}
 
 
 def norm_net() -> nn.Module:
@@ -321,7 +316,7 @@ def norm_net() -> nn.Module:
 @pytest.mark.parametrize("decay", [0.05, 0.5, 0.999])
 def test_the_average_is_torchs_with_a_warm_up(decay):
     net = norm_net()
-    average = Average(net, decay)
+    average = EMA(net, decay)
 
     def average_like(mine, new, count):
         kept = min(decay, count.item() / (9 + count.item()))  # torch's first update is its copy
@@ -344,12 +339,12 @@ def test_the_average_is_torchs_with_a_warm_up(decay):
 
 def test_an_average_goes_on_from_its_state_and_can_be_taken_over():
     nets = [norm_net() for _ in range(6)]
-    whole, half = Average(nets[0], 0.9), Average(nets[0], 0.9)
+    whole, half = EMA(nets[0], 0.9), EMA(nets[0], 0.9)
     for net in nets[1:]:
         whole.update(net)
     for net in nets[1:3]:
         half.update(net)
-    resumed = Average(nets[5], 0.9)
+    resumed = EMA(nets[5], 0.9)
     resumed.load_state_dict(torch.load(save(half.state_dict()), weights_only=True))
     for net in nets[3:]:
         resumed.update(net)

@@ -13,7 +13,7 @@ from facekit.data.transforms import Augment
 from facekit.models import specs, summary, zoo
 from facekit.sources.profiles import PROFILES
 from facekit.training import recipe as recipes
-from facekit.training.recipe import Recipe
+from facekit.training.recipe import RENAMED, Recipe
 from facekit.training.run import build_objective
 
 
@@ -38,11 +38,11 @@ def test_the_recipe_of_a_profile_fits_its_pictures_and_the_limit(name):
 
 def test_a_file_is_named_after_itself_and_the_rest_is_the_default(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text("epochs = 7\nlearning_rate = 1\n[augment]\nflip = 0\n")
+    path.write_text("epochs = 7\nlr = 1\n[augment]\nflip = 0\n")
     recipe = recipes.load(path)
-    assert recipe == Recipe("mine", epochs=7, learning_rate=1.0, augment=Augment(flip=0.0))
+    assert recipe == Recipe("mine", epochs=7, lr=1.0, augment=Augment(flip=0.0))
     assert recipes.load(str(path)) == recipe
-    assert type(recipe.learning_rate) is type(recipe.augment.flip) is float
+    assert type(recipe.lr) is type(recipe.augment.flip) is float
 
 
 def test_a_files_own_name_wins(tmp_path):
@@ -65,8 +65,8 @@ def test_a_network_may_be_a_table(tmp_path):
     [
         ("epochs=9", {"epochs": 9}),
         ("epochs = 9", {"epochs": 9}),
-        ("learning_rate=1e-4", {"learning_rate": 1e-4}),
-        ("learning_rate=1", {"learning_rate": 1.0}),
+        ("lr=1e-4", {"lr": 1e-4}),
+        ("lr=1", {"lr": 1.0}),
         ("optimizer=sgd", {"optimizer": "sgd"}),
         ('optimizer="sgd"', {"optimizer": "sgd"}),
         ("network=medium", {"network": "medium"}),
@@ -113,9 +113,9 @@ def test_a_recipe_is_taken_as_it_is_and_survives_a_dictionary():
         ("epochs", "write key=value"),
         ("epochs=0", "epochs must be over 0"),
         ("image_size=-1", "image_size must be over 0"),
-        ("learning_rate=0", "learning_rate"),
-        ("learning_rate=nan", "learning_rate"),
-        ("learning_rate=inf", "learning_rate"),
+        ("lr=0", "lr"),
+        ("lr=nan", "lr"),
+        ("lr=inf", "lr"),
         ("batch_size=1", "at least 2"),
         ("optimizer=adam", "adamw, sgd"),
         ("weight_decay=-1", "weight_decay"),
@@ -183,3 +183,10 @@ def test_the_recipe_in_the_readme_can_be_trained(tmp_path):
     assert logits.shape == (8, 10) and loss.isfinite()
     assert type(objective.auxiliary_loss).__name__ == "TripletLoss"
     assert type(objective.network.head).__name__ == "ArcFace"
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_setting_of_version_0_3_is_refused_with_its_name_of_today(old, new):
+    assert hasattr(Recipe("r"), new)
+    with pytest.raises(RecipeError, match=f"{old} is called {new} since version 0.4; rename it"):
+        recipes.load("smoke", [f"{old}=1"])

@@ -106,20 +106,20 @@ def test_after_nan_a_lower_rate_goes_on_from_the_last_good_state(
         with pytest.raises(RunError):
             fit(small(), course, tmp_path / "run")
     monkeypatch.undo()
-    fit(small("learning_rate=0.0001", "clip_norm=1"), course, tmp_path / "run")
+    fit(small("lr=0.0001", "grad_clip=1"), course, tmp_path / "run")
     state = last(tmp_path / "run")
     assert state["progress"]["done"]
-    assert "from step 5 on: learning_rate 0.0001, before 0.004" in state["progress"]["changes"]
-    assert "from step 5 on: clip_norm 1.0, before 0.0" in state["progress"]["changes"]
+    assert "from step 5 on: lr 0.0001, before 0.004" in state["progress"]["changes"]
+    assert "from step 5 on: grad_clip 1.0, before 0.0" in state["progress"]["changes"]
 
 
 def test_a_finished_run_asked_for_another_rate_is_refused(course, reference, unchanged):
-    with unchanged(reference), pytest.raises(RunError, match=r"learning_rate = 0\.004, .* 0\.1"):
-        fit(small("learning_rate=0.1"), course, reference)
+    with unchanged(reference), pytest.raises(RunError, match=r"lr = 0\.004, .* 0\.1"):
+        fit(small("lr=0.1"), course, reference)
 
 
 def test_a_run_that_learns_nothing_is_stopped_with_the_reason(course, tmp_path):
-    recipe = small("learning_rate=1e-12", "epochs=40", "batch_size=36", "warmup_epochs=0")
+    recipe = small("lr=1e-12", "epochs=40", "batch_size=36", "warmup_epochs=0")
     with pytest.raises(RunError, match=r"(?s)watch"):
         fit(recipe, course, tmp_path / "run")
     assert last(tmp_path / "run")["progress"]["epoch"] < 20
@@ -147,7 +147,7 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(course):
     batch, whole = next(run.batches())
     loss, _, pictures = loop.train_step(run, batch, whole).tolist()
     assert memory.seen == [8, 4, 2, 2, 2, 2]
-    assert run.progress.parts == 4
+    assert run.progress.micro_batches == 4
     assert (pictures, loss > 0) == (8, True)
 
 
@@ -163,7 +163,7 @@ def test_when_another_process_is_out_of_memory_this_one_takes_the_step_again(cou
     run.forward = memory = SmallMemory(run.forward, room=8)
     before = digest(run.net.state_dict())
     loop.train_step(run, *next(run.batches()))
-    assert (memory.seen, run.progress.parts, answers) == ([8, 4, 4], 2, [])
+    assert (memory.seen, run.progress.micro_batches, answers) == ([8, 4, 4], 2, [])
     assert digest(run.net.state_dict()) != before
 
 
@@ -172,7 +172,7 @@ def test_the_gradient_of_parts_is_that_of_the_batch_where_pictures_do_not_meet(c
     network = "network={stem={channels=8}, stages=[{block='convnext', channels=8}], embedding=8}"
     gradients = []
     for parts in (1, 4):
-        run = prepared(small(network, f"parts={parts}", "label_smoothing=0"), course)
+        run = prepared(small(network, f"micro_batches={parts}", "label_smoothing=0"), course)
         run.objective.train()
         batch, whole = next(run.batches())
         for module in run.net.modules():
@@ -255,9 +255,9 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(course, monkeypatch):
 # ------------------------------------------------------------------ what recipes can ask for
 
 ENGINES = {
-    "average": ("average=0.9",),
-    "parts": ("parts=3",),
-    "clipped": ("clip_norm=0.5",),
+    "ema": ("ema_decay=0.9",),
+    "micro-batches": ("micro_batches=3",),
+    "clipped": ("grad_clip=0.5",),
     "bfloat16": ("precision=bfloat16",),
     "float16, with scaled gradients": ("precision=float16",),
     "sgd": ("optimizer=sgd", "momentum=0.99"),
@@ -265,7 +265,7 @@ ENGINES = {
     "plateau": ("schedule=plateau", "plateau_epochs=1"),
     "mixed": ("augment.mixup=0.4", "augment.cutmix=1"),
     "strong": ("augment.random_steps=2", "augment.blur=0.5", "augment.shear=5"),
-    "two stages": ("margin_head=arcface", "margin_epochs=1", "average=0.5"),
+    "two stages": ("margin_head=arcface", "margin_epochs=1", "ema_decay=0.5"),
 }
 
 
@@ -287,14 +287,14 @@ def test_a_run_of_any_kind_stopped_in_either_epoch_resumes_to_the_same_bits(
         assert not last(tmp_path / "run")["progress"]["done"]
     fit(recipe, course, tmp_path / "run", save_minutes=0)
     states = [last(tmp_path / name) for name in ("whole", "run")]
-    keys = "net", "auxiliary_loss", "average", "optimizer", "scaler", "progress", "spec"
+    keys = "net", "auxiliary_loss", "ema", "optimizer", "scaler", "progress", "spec"
     for key in keys:
         assert digest(states[0][key]) == digest(states[1][key]), key
     assert all(row["train_loss"] > 0 for row in states[0]["progress"]["rows"])
 
 
 def test_the_running_average_is_what_is_judged_and_kept(course, tmp_path):
-    fit(small("average=0.9", "epochs=1"), course, tmp_path)
+    fit(small("ema_decay=0.9", "epochs=1"), course, tmp_path)
     state, best = last(tmp_path), weights.load(tmp_path / "best.pt")
     assert digest(best["net"]) != digest(state["net"])
     run = prepared(small(), course)
@@ -306,7 +306,7 @@ def test_the_running_average_is_what_is_judged_and_kept(course, tmp_path):
 def test_clipping_bounds_the_gradient(course, monkeypatch):
     lengths = []
     for limit in (0.0, 0.01):
-        run = prepared(small(f"clip_norm={limit}"), course)
+        run = prepared(small(f"grad_clip={limit}"), course)
         run.objective.train()
         loop.train_step(run, *next(run.batches()))
         squares = sum(p.grad.square().sum() for p in run.objective.parameters())
@@ -359,10 +359,10 @@ def test_mixed_pictures_are_learned_with_both_labels(course):
         (("schedule=steps",), "schedule is one of: cosine"),
         (("precision=int8",), "precision is one of"),
         (("compile=true",), "compile must be of type str"),
-        (("parts=0",), "parts must be at least 1"),
+        (("micro_batches=0",), "micro_batches must be at least 1"),
         (("margin_head=arcface",), "margin_head and margin_epochs go together"),
         (("margin_head=arcface", "margin_epochs=9"), "margin_epochs are more than its 2 epochs"),
-        (("augment.mixup=1", "extra_loss=center"), "two labels"),
+        (("augment.mixup=1", "auxiliary_loss=center"), "two labels"),
         (("watch=1",), "watch must be of type bool"),
     ],
 )

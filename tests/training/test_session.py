@@ -26,9 +26,9 @@ from facekit.training import loop
 from facekit.training import recipe as recipes
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.history import HISTORY
-from facekit.training.optim import learning_rate
 from facekit.training.recipe import Recipe
 from facekit.training.run import Run, build_objective
+from facekit.training.schedules import warmup_cosine
 from facekit.training.stopping import Interrupted
 
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def last(out: Path) -> dict:
 def fingerprint(out: Path) -> str:
     """All that a run has learned and noted: networks, optimiser, curves and tables."""
     best, state = weights.load(out / "best.pt"), last(out)
-    tensors = [state[key] for key in ("net", "auxiliary_loss", "average", "optimizer", "progress")]
+    tensors = [state[key] for key in ("net", "auxiliary_loss", "ema", "optimizer", "progress")]
     tables = [(out / name).read_text() for name in ("history.csv", "recipe.json")]
     return digest([best["net"], best["progress"], *tensors, *tables])
 
@@ -211,7 +211,7 @@ def test_a_run_in_another_thread_needs_no_signals_and_is_the_same(course, tmp_pa
 
 # ------------------------------------------------------------------ interruptions, from outside
 
-LONG = ["epochs=12", "batch_size=2", "image_size=48", "learning_rate=0.002", "watch=false"]
+LONG = ["epochs=12", "batch_size=2", "image_size=48", "lr=0.002", "watch=false"]
 
 
 @pytest.fixture(scope="module")
@@ -303,12 +303,12 @@ def test_another_seed_gives_another_run(course, tmp_path, reference):
     assert digest(mine["net"]) != digest(other["net"])
 
 
-PAIRS = ("images_per_class=2", "extra_loss={name='triplet', mining='semi_hard'}")
+PAIRS = ("images_per_class=2", "auxiliary_loss={name='triplet', mining='semi_hard'}")
 OBJECTIVES = {
     "arcface": ("head={name='arcface', margin=0.1}",),
     "lsoftmax, which counts its steps": ("head=lsoftmax",),
     "gaussian": ("head={name='lgm', margin=0.2}",),
-    "center, which keeps its centres": ("extra_loss=center", "extra_weight=0.1"),
+    "center, which keeps its centres": ("auxiliary_loss=center", "auxiliary_weight=0.1"),
     "pairs in batches by class": PAIRS,
 }
 
@@ -420,7 +420,7 @@ def epoch_by_hand(course: CourseData, recipe: Recipe) -> tuple[float, float, int
     losses, right = [], []
     for step, ((images, labels, *_), _) in enumerate(run.batches()):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * (step + 1) / 5  # the first epoch warms up
+            group["lr"] = recipe.lr * (step + 1) / 5  # the first epoch warms up
         log = net(images).log_softmax(1)
         own = log[torch.arange(len(labels)), labels]
         smooth = recipe.label_smoothing
@@ -463,9 +463,9 @@ def test_every_step_has_the_rate_of_the_schedule(course, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "train_step", noting)
     rows = fit(small(), course, tmp_path).rows
-    expected = [learning_rate(n, 10, 5, small().learning_rate) for n in range(10)]
+    expected = [warmup_cosine(n, 10, 5, small().lr) for n in range(10)]
     assert rates == [[rate, rate] for rate in expected]
-    assert [row["learning_rate"] for row in rows] == [expected[0], expected[5]]
+    assert [row["lr"] for row in rows] == [expected[0], expected[5]]
 
 
 def test_every_epoch_shows_every_image_once_in_a_new_order(course):

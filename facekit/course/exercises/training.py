@@ -10,7 +10,7 @@ from torch import Tensor
 
 from facekit.course.exercises import Cases, add_exercise, tensor
 from facekit.training import History
-from facekit.training.optim import learning_rate
+from facekit.training.schedules import warmup_cosine
 
 
 def _places(rng: Generator) -> Cases:
@@ -25,7 +25,7 @@ def _places(rng: Generator) -> Cases:
 
 def scheduled_rate(step: int, steps: int, warmup: int, peak: float) -> float:
     """The rate of step 0 ... steps - 1: a straight climb to the peak, then half a cosine to 0."""
-    return learning_rate(step, steps, warmup, peak)
+    return warmup_cosine(step, steps, warmup, peak)
 
 
 def _from_nothing(step, steps, warmup, peak):
