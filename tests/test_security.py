@@ -47,7 +47,7 @@ ALLOWED = {
     ("tests/browser.py", "bind"): "asks for a free port of this machine, by a name for 127.0.0.1",
     ("tests/test_docs.py", "exec"): "of the page's own examples",
     ("tests/course/test_exercises.py", "exec"): "of cells of the kit's own lessons",
-    ("tests/test_networks.py", "eval"): "of the repr of a spec that the test has just made",
+    ("tests/models/test_specs.py", "eval"): "of the repr of a spec that the test has just made",
     ("tests/sources/test_make.py", "tarfile.open"): "writes the archive that a fetch would bring",
     ("tests/test_security.py", "an address of all the world"): "the words that are looked for",
 }

@@ -117,8 +117,8 @@ class Saving(Callback):
 
     def _leave(self, run: Run) -> None:
         steps = run.recipe.epochs * run.steps
-        text = f"after step {run.step} of {steps}; saved in {run.out}; "
-        text += "the same call goes on from there"
+        text = f"after step {run.step} of {steps}; saved in {run.out}"
+        text += "; the same call goes on from there"
         if self.stop.max_hours is not None and not self.stop.reason:
             raise HoursAreUp(f"the {self.stop.max_hours:g} hours are up {text}")
         raise Interrupted(f"stopped {text}")

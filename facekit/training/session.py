@@ -59,9 +59,8 @@ def fit(
     with distributed.together() as world:
         if device is None and world.size > 1 and torch.cuda.is_available():
             device = f"cuda:{world.local_rank}"
-        run = Run(
-            recipes.load(recipe), data, Path(out), machine.device(device).value, world, workers
-        )
+        where = machine.device(device).value
+        run = Run(recipes.load(recipe), data, Path(out), where, world, workers)
         checkpoints = Checkpoints(run.out, mirror=_copies(run.out, mirror))
         if _is_done(run, checkpoints):
             return History(run.progress.rows)
@@ -69,21 +68,28 @@ def fit(
         run.prepare(shown)
         with _own_folder(run), stopping.watching(max_hours, not world.is_main) as stop:
             _begin(run, checkpoints, shown)
-            callbacks: list[Callback] = [
-                Guards(run),
-                MarginStage(),
-                Saving(checkpoints, stop, save_minutes),
-            ]
-            if shown:
-                callbacks.append(ProgressBar(run))
-            if world.is_main and track:
-                callbacks.append(Tracker(run.out, run.out.name, track, run.recipe.as_dict()))
-            if world.is_main and on_epoch:
-                callbacks.append(OnEpoch(on_epoch))
-            return _train(run, Callbacks(callbacks))
+            saving = Saving(checkpoints, stop, save_minutes)
+            shows = _who_shows(run, shown, track, on_epoch)
+            return _train(run, [Guards(run), MarginStage(), saving, *shows])
 
 
-def _train(run: Run, callbacks: Callbacks) -> History:
+def _who_shows(
+    run: Run, bar: bool, track: Sequence[str], on_epoch: Callable[[History], None] | None
+) -> list[Callback]:
+    """The callbacks that tell how it goes; in the first process alone."""
+    callbacks: list[Callback] = []
+    if bar:
+        callbacks.append(ProgressBar(run))
+    if run.world.is_main and track:
+        callbacks.append(Tracker(run.out, run.out.name, track, run.recipe.as_dict()))
+    if run.world.is_main and on_epoch:
+        callbacks.append(OnEpoch(on_epoch))
+    return callbacks
+
+
+def _train(run: Run, in_order: list[Callback]) -> History:
+    """The loop with its callbacks, to the end or to where it stopped."""
+    callbacks = Callbacks(in_order)
     stopped = ""
     try:
         loop.train(run, callbacks)
