@@ -57,10 +57,7 @@ def fit(
     """
     data = data if isinstance(data, CourseData) else CourseData(data)
     with distributed.together() as world:
-        if device is None and world.size > 1 and torch.cuda.is_available():
-            device = f"cuda:{world.local_rank}"
-        where = machine.device(device).value
-        run = Run(recipes.load(recipe), data, Path(out), where, world, workers)
+        run = Run(recipes.load(recipe), data, Path(out), _device(device, world), world, workers)
         checkpoints = Checkpoints(run.out, mirror=_copies(run.out, mirror))
         if _is_done(run, checkpoints):
             return History(run.progress.rows)
@@ -71,6 +68,13 @@ def fit(
             saving = Saving(checkpoints, stop, save_minutes)
             shows = _who_shows(run, shown, track, on_epoch)
             return _train(run, [Guards(run), MarginStage(), saving, *shows])
+
+
+def _device(device: str | None, world: distributed.World) -> torch.device:
+    """The one asked for; of several processes on GPUs, each has its own."""
+    if device is None and world.size > 1 and torch.cuda.is_available():
+        device = f"cuda:{world.local_rank}"
+    return machine.device(device).value
 
 
 def _who_shows(
