@@ -205,7 +205,7 @@ def test_no_two_exercises_share_a_name():
         return 0
 
     with pytest.raises(ValueError, match="two exercises are called output_side"):
-        exercises.add_exercise(output_side, _pairs, {})
+        exercises.add_exercise(output_side, _pairs)
 
 
 # --- the builder

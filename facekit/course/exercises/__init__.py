@@ -105,18 +105,19 @@ def _alike(one: Callable, other: Callable, arguments: tuple) -> bool:
 
 
 def add_exercise(
-    reference: Callable, draw: Callable[[Generator], Cases], mistakes: Mapping[str, Callable]
+    reference: Callable, draw: Callable[[Generator], Cases], *mistakes: str | Callable
 ) -> None:
     """Make an exercise of a reference, which is named as the student's function.
 
-    `draw` gives arguments to try from a random generator. `mistakes`: wrong answers that many
-    give, each by the hint that it earns; of several that fit the first counts. Raises ValueError
-    for a name that another module's exercise has.
+    `draw` gives arguments to try from a random generator. `mistakes`: a hint and the wrong answer
+    that earns it, in turn; of several that fit the first counts. Raises ValueError for a name that
+    another module's exercise has.
     """
     name = reference.__name__
     if name in _known and _known[name].reference.__module__ != reference.__module__:
         raise ValueError(f"two exercises are called {name}")
-    _known[name] = Exercise(name, reference, draw, mistakes)
+    hints, answers = mistakes[::2], mistakes[1::2]
+    _known[name] = Exercise(name, reference, draw, dict(zip(hints, answers, strict=True)))
 
 
 def tensor(values: np.ndarray) -> torch.Tensor:

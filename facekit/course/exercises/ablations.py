@@ -46,20 +46,14 @@ def _pairs(rows: Rows, wanted: Callable[[int], bool]) -> list[tuple[str, str]]:
 add_exercise(
     one_change,
     _tables,
-    {
-        "Each pair is there twice, and once is enough: the earlier row first.": (
-            lambda rows: sorted(one_change(rows) + [(two, one) for one, two in one_change(rows)])
-        ),
-        "Two rows that differ in nothing compare nothing but luck.": (
-            lambda rows: _pairs(rows, lambda different: different <= 1)
-        ),
-        "Compare every row with all the later ones, not with the next alone.": (
-            lambda rows: [pair for pair in one_change(rows) if pair in pairwise(rows)]
-        ),
-        "Count the settings that differ: with two of them you cannot tell which one it was.": (
-            lambda rows: _pairs(rows, lambda different: different >= 1)
-        ),
-    },
+    "Each pair is there twice, and once is enough: the earlier row first.",
+    lambda rows: sorted(one_change(rows) + [(two, one) for one, two in one_change(rows)]),
+    "Two rows that differ in nothing compare nothing but luck.",
+    lambda rows: _pairs(rows, lambda different: different <= 1),
+    "Compare every row with all the later ones, not with the next alone.",
+    lambda rows: [pair for pair in one_change(rows) if pair in pairwise(rows)],
+    "Count the settings that differ: with two of them you cannot tell which one it was.",
+    lambda rows: _pairs(rows, lambda different: different >= 1),
 )
 
 
@@ -80,17 +74,12 @@ def restarts_seen(epochs: int, restart_epochs: int) -> int:
 add_exercise(
     restarts_seen,
     _runs,
-    {
-        "A run of 60 epochs that restarts every 20 is over when the third restart would come.": (
-            lambda epochs, restart_epochs: epochs // restart_epochs
-        ),
-        "You count the cosines. The first of them begins the run, and restarts nothing.": (
-            lambda epochs, restart_epochs: math.ceil(epochs / restart_epochs)
-        ),
-        "After 95 of 100 epochs the rate has not jumped yet: nearly does not count.": (
-            lambda epochs, restart_epochs: round(epochs / restart_epochs)
-        ),
-    },
+    "A run of 60 epochs that restarts every 20 is over when the third restart would come.",
+    lambda epochs, restart_epochs: epochs // restart_epochs,
+    "You count the cosines. The first of them begins the run, and restarts nothing.",
+    lambda epochs, restart_epochs: math.ceil(epochs / restart_epochs),
+    "After 95 of 100 epochs the rate has not jumped yet: nearly does not count.",
+    lambda epochs, restart_epochs: round(epochs / restart_epochs),
 )
 
 
@@ -108,20 +97,14 @@ def standard_error(accuracy: float, images: int) -> float:
 add_exercise(
     standard_error,
     _accuracies,
-    {
-        "That is the variance, the square of the error: it has the wrong unit.": (
-            lambda accuracy, images: accuracy * (1 - accuracy) / images
-        ),
-        "An accuracy is a share here, from 0 to 1, and so is its error: no per cent.": (
-            lambda accuracy, images: 100 * standard_error(accuracy, images)
-        ),
-        "A network that is always right has no luck: with an accuracy of 1 the error is 0.": (
-            lambda accuracy, images: math.sqrt(accuracy / images)
-        ),
-        "Four times the images should halve the error; yours is a quarter.": (
-            lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy)) / images
-        ),
-    },
+    "That is the variance, the square of the error: it has the wrong unit.",
+    lambda accuracy, images: accuracy * (1 - accuracy) / images,
+    "An accuracy is a share here, from 0 to 1, and so is its error: no per cent.",
+    lambda accuracy, images: 100 * standard_error(accuracy, images),
+    "A network that is always right has no luck: with an accuracy of 1 the error is 0.",
+    lambda accuracy, images: math.sqrt(accuracy / images),
+    "Four times the images should halve the error; yours is a quarter.",
+    lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy)) / images,
 )
 
 
@@ -145,22 +128,15 @@ def _error(right: np.ndarray) -> float:
 add_exercise(
     difference_error,
     _judged,
-    {
-        "So it would be on different images. Both were judged on the same: what is hard for one "
-        "is hard for the other. Look at the difference image by image.": (
-            lambda first, second: math.hypot(_error(first), _error(second))
-        ),
-        "Errors do not add up: now and then the luck of one takes away that of the other.": (
-            lambda first, second: _error(first) + _error(second)
-        ),
-        "That is how much one image's difference varies; yours is the mean of many of them.": (
-            lambda first, second: (first - second).std()
-        ),
-        "That is the square of the error: it has the wrong unit.": (
-            lambda first, second: (first - second).var() / len(first)
-        ),
-        "Nearly. Divide by all images everywhere, as p (1 - p) / n does, and not by one less.": (
-            lambda first, second: (first - second).std(ddof=1) / math.sqrt(len(first))
-        ),
-    },
+    "So it would be on different images. Both were judged on the same: what is hard for one is "
+    "hard for the other. Look at the difference image by image.",
+    lambda first, second: math.hypot(_error(first), _error(second)),
+    "Errors do not add up: now and then the luck of one takes away that of the other.",
+    lambda first, second: _error(first) + _error(second),
+    "That is how much one image's difference varies; yours is the mean of many of them.",
+    lambda first, second: (first - second).std(),
+    "That is the square of the error: it has the wrong unit.",
+    lambda first, second: (first - second).var() / len(first),
+    "Nearly. Divide by all images everywhere, as p (1 - p) / n does, and not by one less.",
+    lambda first, second: (first - second).std(ddof=1) / math.sqrt(len(first)),
 )
