@@ -215,12 +215,6 @@ def regions(
     return fig
 
 
-def own_logits(curves: dict[str, np.ndarray], degrees: np.ndarray) -> Figure:
-    """What several heads make of the angle between an embedding and its own class vector."""
-    angle = pd.Index(degrees, name="angle to the class vector, degrees")
-    return lines(pd.DataFrame(curves, angle), "The own class's logit", "logit")
-
-
 def bars(
     counts: Mapping[str, float] | pd.DataFrame,
     title: str,

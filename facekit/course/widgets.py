@@ -332,7 +332,9 @@ def margin() -> ipywidgets.VBox:
     """Sliders over margin and scale: the own logit over the angle, and a plane's regions."""
 
     def draw(share: float, scale: float) -> None:
-        plots.own_logits(own_logits(share, scale), DEGREES)
+        angle = pd.Index(DEGREES, name="angle to the class vector, degrees")
+        curves = pd.DataFrame(own_logits(share, scale), angle)
+        plots.lines(curves, "The own class's logit", "logit")
         plots.regions(margin_regions(share, scale), class_vectors(), REACH)
 
     return _over(

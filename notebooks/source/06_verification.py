@@ -394,7 +394,8 @@ decision
 # %% alt="The kept rule's scores by kind of probe, and its rates at every threshold"
 pipeline.keep_decision(run, *decision.choice)
 print(pipeline.kept_decision(run))
-score_plots.trade_off(judged[decision.rule], truth, decision.value);
+rule, value = decision.choice
+score_plots.trade_off(judged[rule], truth, value);
 
 # %% [markdown]
 # The picture is of what you decided: the rule's own scores, whose range need not

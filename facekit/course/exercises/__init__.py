@@ -150,22 +150,17 @@ def exercise(name: str, answer: Callable) -> None:
 def difference(found: Any, wanted: Any) -> str:
     """How two results differ, in words that do not give away what was wanted; "" if they agree.
 
-    Numbers, arrays and tensors agree within TOLERANCE, whatever holds them; tuples, lists and
-    dicts part by part; all else by equality.
+    Numbers, arrays and tensors agree within TOLERANCE, whatever holds them; tuples and lists part
+    by part; all else by equality.
     """
-    if isinstance(wanted, dict):
-        if not isinstance(found, dict) or set(found) != set(wanted):
-            return f"your result is {_kind(found)}, wanted is a dict with {len(wanted)} other keys"
-        pairs = [(found[key], wanted[key]) for key in wanted]
-    elif isinstance(wanted, tuple | list) and not _numeric(wanted):
-        if not isinstance(found, tuple | list) or len(found) != len(wanted):
-            return f"your result is {_kind(found)}, wanted are {len(wanted)} values"
-        pairs = list(zip(found, wanted, strict=True))
-    elif _numeric(wanted):
+    if _numeric(wanted):
         return _numeric_difference(found, wanted)
-    else:
+    if not isinstance(wanted, tuple | list):
         return "" if type(found) is type(wanted) and found == wanted else "your result is another"
-    return next((told for told in (difference(*pair) for pair in pairs) if told), "")
+    if not isinstance(found, tuple | list) or len(found) != len(wanted):
+        return f"your result is {_kind(found)}, wanted are {len(wanted)} values"
+    parts = (difference(*pair) for pair in zip(found, wanted, strict=True))
+    return next(filter(None, parts), "")
 
 
 def _numeric(value: Any) -> bool:
@@ -185,14 +180,14 @@ def _numeric_difference(found: Any, wanted: Any) -> str:
     found, wanted = np.asarray(_plain(found)), np.asarray(_plain(wanted))
     if found.shape != wanted.shape:
         return f"your result has the shape {found.shape}, wanted is {wanted.shape}"
-    if np.isclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True).all():
+    far = ~np.isclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+    if not far.any():
         return ""
     if np.isnan(found).any() and not np.isnan(wanted).any():
         return "your result holds NaN"
     apart = np.abs(found.astype(float) - wanted.astype(float))
     if not apart.ndim:
         return f"your result is {'too large' if found > wanted else 'too small'}"
-    far = ~np.isclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
     return f"{far.sum()} of {far.size} values differ, by up to {np.nanmax(apart):.3g}"
 
 

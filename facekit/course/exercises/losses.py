@@ -1,6 +1,7 @@
 """The exercises of notebook 05: cosines, a margin, centres, triplets. Built in notebook 05."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -112,24 +113,15 @@ add_exercise(
     "Taken off the cosine, the margin is CosFace's. ArcFace adds it to the angle.",
     _margin_on_the_cosine,
     "Your own class got easier: is the angle larger or smaller than before?",
-    lambda embedding, vectors, labels, scale, margin: arcface_logits(
-        embedding, vectors, labels, scale, -margin
-    ),
+    lambda *given: arcface_logits(*given[:4], -given[4]),
     "Between -1 and 1 even the best logits leave the cross-entropy unsure: what is `scale` for?",
-    lambda embedding, vectors, labels, scale, margin: arcface_logits(
-        embedding, vectors, labels, 1.0, margin
-    ),
+    lambda *given: arcface_logits(*given[:3], 1.0, given[4]),
     "The own class lost its scale: all logits have the same.",
     _own_unscaled,
     "A class with a long vector has an advantage. What has no length in ArcFace?",
-    lambda embedding, vectors, labels, scale, margin: (
-        arcface_logits(embedding, vectors, labels, scale, margin) * vectors.norm(dim=1)
-    ),
+    lambda *given: arcface_logits(*given) * given[1].norm(dim=1),
     "A face with a long embedding has louder logits. What has no length in ArcFace?",
-    lambda embedding, vectors, labels, scale, margin: (
-        arcface_logits(embedding, vectors, labels, scale, margin)
-        * embedding.norm(dim=1, keepdim=True)
-    ),
+    lambda *given: arcface_logits(*given) * given[0].norm(dim=1)[:, None],
 )
 
 
@@ -205,27 +197,21 @@ def batch_hard(distance: Tensor, labels: Tensor, margin: float) -> Tensor:
     return (_hardest(distance, labels) + margin).relu().mean()
 
 
-def _easiest(distance, labels, margin):
-    positive = _positive(labels)
-    gap = _nearest(distance, positive) - _furthest(distance, ~_of_one_person(labels))
-    return (gap + margin).relu()[positive.any(1)].mean()
-
-
-def _nearest_positive(distance, labels, margin):
-    positive = _positive(labels)
-    gap = _nearest(distance, positive) - _nearest(distance, ~_of_one_person(labels))
-    return (gap + margin).relu()[positive.any(1)].mean()
-
-
 def _itself_positive(distance, labels, margin):
     same = _of_one_person(labels)
     return (_furthest(distance, same) - _nearest(distance, ~same) + margin).relu().mean()
 
 
-def _itself_negative(distance, labels, margin):
-    positive = _positive(labels)
-    gap = _furthest(distance, positive) - _nearest(distance, ~positive)
-    return (gap + margin).relu()[positive.any(1)].mean()
+def _triplets(own: Callable, strangers: Callable, itself: bool = False) -> Callable:
+    """A wrong answer that takes other faces; `itself`: each face may be its own stranger."""
+
+    def loss(distance, labels, margin):
+        positive = _positive(labels)
+        negative = ~positive if itself else ~_of_one_person(labels)
+        gap = own(distance, positive) - strangers(distance, negative)
+        return (gap + margin).relu()[positive.any(1)].mean()
+
+    return loss
 
 
 def _only_those_that_hurt(distance, labels, margin):
@@ -237,13 +223,13 @@ add_exercise(
     batch_hard,
     _batches,
     "Those are the easiest triplets. Which of the own faces, which stranger is hardest?",
-    _easiest,
+    _triplets(_nearest, _furthest),
     "The stranger is the hardest one. And the own face: the nearest or the furthest?",
-    _nearest_positive,
+    _triplets(_nearest, _nearest),
     "A face that is alone is no pair with itself, and no part of the mean.",
     _itself_positive,
     "Nobody is nearer than oneself: who may be a stranger, and who may not?",
-    _itself_negative,
+    _triplets(_furthest, _nearest, itself=True),
     "Nearer by a hair is not enough: by how much should the own face be nearer?",
     lambda distance, labels, margin: batch_hard(distance, labels, 0.0),
     "A larger margin should ask for more. What does it do to your loss?",

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.random import Generator
@@ -171,37 +171,27 @@ def _reached(accuracy: float, cutoffs: dict[str, float]) -> str:
     return next((name for name, least in cutoffs.items() if accuracy >= least), "below LOW")
 
 
-def _only_above(right, count, cutoffs):
-    accuracy, error, _ = grade(right, count, cutoffs)
-    return accuracy, error, _reached(math.nextafter(accuracy, 0), cutoffs)
+def _graded(seen: Callable = float, error: Callable = lambda error, count: error) -> Callable:
+    """A wrong answer with the grade of `seen` of the accuracy, and `error` of the error."""
 
+    def answer(right, count, cutoffs):
+        accuracy, usual, _ = grade(right, count, cutoffs)
+        return accuracy, error(usual, count), _reached(seen(accuracy), cutoffs)
 
-def _rounded_first(right, count, cutoffs):
-    accuracy, error, _ = grade(right, count, cutoffs)
-    return accuracy, error, _reached(round(accuracy, 2), cutoffs)
-
-
-def _variance(right, count, cutoffs):
-    accuracy, error, reached = grade(right, count, cutoffs)
-    return accuracy, error**2, reached
-
-
-def _of_one_image(right, count, cutoffs):
-    accuracy, error, reached = grade(right, count, cutoffs)
-    return accuracy, error * math.sqrt(count), reached
+    return answer
 
 
 add_exercise(
     grade,
     _results,
     "Whoever reaches a cut-off exactly has earned the grade.",
-    _only_above,
+    _graded(lambda accuracy: math.nextafter(accuracy, 0)),
     "89.6 % is not 90 %: the grade goes by what was reached, not by what is printed.",
-    _rounded_first,
+    _graded(lambda accuracy: round(accuracy, 2)),
     "You have the variance. In what unit is it? The error is in that of the accuracy.",
-    _variance,
+    _graded(error=lambda error, count: error**2),
     "That is how far one image strays; the mean of many strays less.",
-    _of_one_image,
+    _graded(error=lambda error, count: error * math.sqrt(count)),
     "Whoever reaches HIGH reaches LOW as well: which do you ask for first?",
     lambda right, count, cutoffs: grade(right, count, dict(reversed(cutoffs.items()))),
 )

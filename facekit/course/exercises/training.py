@@ -95,16 +95,12 @@ add_exercise(
     "That is plain momentum. Nesterov's goes on from where the momentum will have led.",
     _no_look_ahead,
     "Without a gradient, too, the weights should shrink a little: where is `decay`?",
-    lambda weight, gradient, velocity, lr, momentum, decay: sgd_step(
-        weight, gradient, velocity, lr, momentum, 0.0
-    ),
+    lambda *given: sgd_step(*given[:5], 0.0),
     "You shrink the weights beside the step, as AdamW does; here decay is part of the gradient, "
     "and momentum remembers it.",
     _decay_apart,
     "The gradient points to where the loss grows.",
-    lambda weight, gradient, velocity, lr, momentum, decay: sgd_step(
-        weight, gradient, velocity, -lr, momentum, decay
-    ),
+    lambda weight, gradient, velocity, lr, *rest: sgd_step(weight, gradient, velocity, -lr, *rest),
 )
 
 

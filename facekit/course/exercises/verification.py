@@ -136,9 +136,7 @@ add_exercise(
     both_rates,
     _judged,
     "What is said of a score that is equal to the threshold?",
-    lambda similarity, truth, threshold: both_rates(
-        similarity, truth, np.nextafter(threshold, np.inf)
-    ),
+    lambda *given: both_rates(*given[:2], np.nextafter(given[2], np.inf)),
     "A probe whose own face passes, while another's is ahead of it, is named wrong.",
     _own_score,
     "Each rate is a share of its own kind of probe: of the known, and of the strangers.",
