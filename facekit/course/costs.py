@@ -1,6 +1,7 @@
 """What a change of an image costs, by each way of carrying it out. Built in notebook 02."""
 
 import time
+import timeit
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
@@ -19,12 +20,7 @@ ROUNDS = 3  # the first time is slow, the quickest counts
 
 def milliseconds(work: Callable[[], object]) -> float:
     """What one call costs of a core, on however many it runs."""
-    took = []
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        work()
-        took.append(time.process_time() - began)
-    return 1000 * min(took)
+    return 1000 * min(timeit.repeat(work, timer=time.process_time, repeat=ROUNDS, number=1))
 
 
 def ways(

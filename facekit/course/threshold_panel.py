@@ -93,20 +93,11 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-class Example(NamedTuple):
-    """A probe and the identity of the gallery that is most like it."""
-
-    probe: int
-    answer: int
-    score: float
-    right: bool
-
-
 class View(NamedTuple):
     """What the panel shows at a threshold; words, table and faces are HTML."""
 
     counts: Counts
-    examples: dict[str, list[Example]]  # of each kind of error, the nearest to the threshold first
+    examples: dict[str, list[int]]  # probes of each kind of error, nearest to the threshold first
     line: float  # where the threshold lies in the slider's range, 0 ... 1
     words: str
     table: str
@@ -210,23 +201,15 @@ def view(state: State, rule: str, threshold: float) -> View:
         line=float(np.clip(line, 0, 1)),
         words=f'<div style="{PAPER}" aria-live="polite">{escape(_words(counts, threshold))}</div>',
         table=_table(counts),
-        faces="" if state.probes is None else _faces(state, counts, examples),
+        faces="" if state.probes is None else _faces(state, decisions, counts, examples),
     )
 
 
-def _nearest(decisions: Decisions, rows: np.ndarray, threshold: float) -> list[Example]:
+def _nearest(decisions: Decisions, rows: np.ndarray, threshold: float) -> list[int]:
     """The probes of `rows` whose best scores are closest to the threshold."""
     rows = np.flatnonzero(rows)
     far = np.abs(decisions.best[rows] - np.clip(threshold, decisions.low, decisions.high))
-    return [
-        Example(
-            int(row),
-            int(decisions.answer[row]),
-            float(decisions.best[row]),
-            bool(decisions.right[row]),
-        )
-        for row in rows[np.argsort(far, kind="stable")[:EXAMPLES]]
-    ]
+    return rows[np.argsort(far, kind="stable")[:EXAMPLES]].tolist()
 
 
 def describe_threshold(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> str:
@@ -264,13 +247,15 @@ def _table(counts: Counts) -> str:
     )
 
 
-def _faces(state: State, counts: Counts, examples: Mapping[str, list[Example]]) -> str:
+def _faces(
+    state: State, decisions: Decisions, counts: Counts, examples: Mapping[str, list[int]]
+) -> str:
     """A row of pairs for each kind of error: the probe, and whom it is most like."""
     rows = []
-    for kind, pairs in examples.items():
+    for kind, probes in examples.items():
         count = getattr(counts, kind)
-        of = f"{len(pairs)} of {count}, nearest to the threshold" if count else "none"
-        cells = "".join(_pair(state, pair, kind == "refused") for pair in pairs)
+        of = f"{len(probes)} of {count}, nearest to the threshold" if count else "none"
+        cells = "".join(_pair(state, decisions, probe, kind == "refused") for probe in probes)
         rows.append(
             f'<div style="border-left:8px solid {INK[kind].colour};padding-left:8px;margin:4px 0">'
             f"<b>{INK[kind].words}</b> ({of})<br>{cells}</div>"
@@ -279,15 +264,15 @@ def _faces(state: State, counts: Counts, examples: Mapping[str, list[Example]]) 
     return f'<div style="{PAPER}">{note}{"".join(rows)}</div>'
 
 
-def _pair(state: State, pair: Example, refused: bool) -> str:
-    hint = ""
+def _pair(state: State, decisions: Decisions, probe: int, refused: bool) -> str:
+    answer, hint = decisions.answer[probe], ""
     if refused:
-        hint = ", would be right" if pair.right else ", would be wrong"
+        hint = ", would be right" if decisions.right[probe] else ", would be wrong"
     return (
         '<figure style="display:inline-block;margin:2px 12px 2px 0;text-align:center">'
-        f"{_image(state.probes[pair.probe], f'probe {pair.probe}')}"
-        f"{_image(state.gallery[pair.answer], f'gallery face {pair.answer}')}"
-        f"<figcaption>{pair.score:.3f}{hint}</figcaption></figure>"
+        f"{_image(state.probes[probe], f'probe {probe}')}"
+        f"{_image(state.gallery[answer], f'gallery face {answer}')}"
+        f"<figcaption>{decisions.best[probe]:.3f}{hint}</figcaption></figure>"
     )
 
 

@@ -7,9 +7,9 @@ from itertools import combinations, pairwise
 import numpy as np
 from numpy.random import Generator
 
-from facekit.course import ablations
+from facekit.course.ablations import one_change, restarts_seen
 from facekit.course.exercises import Cases, add_exercise
-from facekit.evaluation import statistics
+from facekit.evaluation.statistics import difference_error, standard_error
 
 Rows = Mapping[str, Mapping]  # settings of runs by their names
 
@@ -27,11 +27,6 @@ def _tables(rng: Generator) -> Cases:
         }
     again = rows["b"] | {"epochs": 500}  # the same but for this
     yield (rows | {"x": again, "y": dict(again)},)
-
-
-def one_change(rows: Rows) -> list[tuple[str, str]]:
-    """The pairs of rows that differ in exactly one setting, the earlier row first."""
-    return ablations.one_change(rows)
 
 
 def _pairs(rows: Rows, wanted: Callable[[int], bool]) -> list[tuple[str, str]]:
@@ -66,11 +61,6 @@ def _runs(rng: Generator) -> Cases:
     yield int(rng.integers(2, 6)) * between, between
 
 
-def restarts_seen(epochs: int, restart_epochs: int) -> int:
-    """How often the rate jumps up again before an epoch of the run."""
-    return ablations.restarts_seen(epochs, restart_epochs)
-
-
 add_exercise(
     restarts_seen,
     _runs,
@@ -87,11 +77,6 @@ def _accuracies(rng: Generator) -> Cases:
     """An accuracy, and the images that it was found on."""
     yield 0.5, 100
     yield round(float(rng.uniform(0.1, 0.9)), 2), int(rng.integers(20, 500))
-
-
-def standard_error(accuracy: float, images: int) -> float:
-    """How far an accuracy on so many images lies from the true one, usually."""
-    return statistics.standard_error(accuracy, images)
 
 
 add_exercise(
@@ -113,11 +98,6 @@ def _judged(rng: Generator) -> Cases:
     first = (rng.random(int(rng.integers(40, 200))) < 0.6).astype(float)
     flipped = rng.random(len(first)) < 0.2
     yield first, np.where(flipped, 1 - first, first)
-
-
-def difference_error(first: np.ndarray, second: np.ndarray) -> float:
-    """The standard error of the difference of two runs' accuracies on the same images."""
-    return statistics.difference_error(first, second)
 
 
 def _error(right: np.ndarray) -> float:

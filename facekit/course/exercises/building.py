@@ -1,7 +1,9 @@
 """The exercises of notebook 03: shapes, parameters, a block of one's own. Built in notebook 03."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from operator import mul
 
 import torch
 from numpy.random import Generator
@@ -148,20 +150,9 @@ def receptive_field(layers: list[tuple[int, int]]) -> int:
     return sees
 
 
-def _own_stride_counts(layers):
-    sees, step = 1, 1
-    for window, stride in layers:
-        step *= stride
-        sees += (window - 1) * step
-    return sees
-
-
-def _last_stride_alone(layers):
-    sees, step = 1, 1
-    for window, stride in layers:
-        sees += (window - 1) * step
-        step = stride
-    return sees
+def _sees(layers: list[tuple[int, int]], steps: Iterable[int]) -> int:
+    """The same, but with these distances in pixels from place to place of each layer's input."""
+    return 1 + sum((window - 1) * step for (window, _), step in zip(layers, steps, strict=False))
 
 
 add_exercise(
@@ -170,11 +161,11 @@ add_exercise(
     "Two windows of 3 see 5 pixels, not 6: they share one.",
     lambda layers: sum(window for window, _ in layers),
     "After a stride of 2, the next window's places are two pixels apart.",
-    lambda layers: 1 + sum(window - 1 for window, _ in layers),
+    lambda layers: _sees(layers, [1] * len(layers)),
     "A layer's stride moves the windows of the layers after it, not its own.",
-    _own_stride_counts,
+    lambda layers: _sees(layers, accumulate((stride for _, stride in layers), mul)),
     "Two strides of 2, one after the other, put places four pixels apart.",
-    _last_stride_alone,
+    lambda layers: _sees(layers, [1, *(stride for _, stride in layers)]),
     "The first layer of the list is the one next to the image.",
     lambda layers: receptive_field(layers[::-1]),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from facekit.course import baselines
+from facekit.course.baselines import nearest_other
 from facekit.course.exercises import Cases, add_exercise
 from facekit.data.layout import NO_MATCH
 
@@ -112,11 +112,6 @@ def _vectors(rng: Generator) -> Cases:
 def _of_others(scores: np.ndarray) -> np.ndarray:
     """The column with the highest score of each row, but never the row's own."""
     return np.where(np.eye(len(scores), dtype=bool), -np.inf, scores).argmax(1)
-
-
-def nearest_other(vectors: np.ndarray) -> np.ndarray:
-    """For each vector of (N, D), the place of the other at the smallest angle."""
-    return baselines.nearest_other(vectors)
 
 
 add_exercise(
