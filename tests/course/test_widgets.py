@@ -470,7 +470,7 @@ SCALES = (1.0, 16.0, 64.0)
 
 def test_the_margins_sliders_go_over_their_whole_range(monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "own_logits", lambda *_: None)
+    monkeypatch.setattr(plots, "lines", lambda *_: None)
     monkeypatch.setattr(plots, "regions", lambda maps, *_: drawn.append(maps))
     drive(widgets.margin(), 2)
     assert len(drawn) >= 5

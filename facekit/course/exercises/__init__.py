@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,37 +57,36 @@ class Exercise:
     draw: Callable[[Generator], Cases]
     mistakes: Mapping[str, Callable]  # a hint, and the wrong answer that earns it
 
-    def cases(self, seed: int = 0, rounds: int = ROUNDS) -> list[tuple]:
+    def cases(self, seed: int = 0) -> list[tuple]:
         """Arguments to try; the same every time."""
         rng = np.random.default_rng(seed)
-        return [case for _ in range(rounds) for case in self.draw(rng)]
+        return [case for _ in range(ROUNDS) for case in self.draw(rng)]
 
     def judge(self, answer: Callable) -> Verdict:
         """Compare `answer` with the reference on drawn arguments; the same every time."""
         cases = self.cases()
         for arguments in cases:
             fault = self._fault(answer, arguments)
-            if fault == "None" and self.reference(*copy.deepcopy(arguments)) is not None:
+            if fault is None:
                 return Verdict("not begun")
             if fault:
                 return Verdict("not yet", self._hint(answer, cases) or fault)
         return Verdict("right")
 
-    def _fault(self, answer: Callable, arguments: tuple) -> str:
-        """What is wrong with the answer to these arguments; "" where nothing is."""
-        wanted = self.reference(*copy.deepcopy(arguments))
+    def _fault(self, answer: Callable, arguments: tuple) -> str | None:
+        """What is wrong with the answer to these arguments, "" for nothing; None: it gives none."""
         given = copy.deepcopy(arguments)
         try:
             found = answer(*given)
         except NotImplementedError:
-            return "None"
+            return None
         except Exception as error:  # a student's code may raise anything
             return f"for {show(arguments)} it raises {type(error).__name__}: {error}"
         if found is None or found is ...:
-            return "None"
+            return None
         if difference(given, arguments):
             return f"it changes its arguments, {show(arguments)}; work on a copy"
-        told = difference(found, wanted)
+        told = difference(found, self.reference(*copy.deepcopy(arguments)))
         return f"for {show(arguments)} {told}" if told else ""
 
     def _hint(self, answer: Callable, cases: list[tuple]) -> str:
@@ -118,6 +118,17 @@ def add_exercise(
         raise ValueError(f"two exercises are called {name}")
     hints, answers = mistakes[::2], mistakes[1::2]
     _known[name] = Exercise(name, reference, draw, dict(zip(hints, answers, strict=True)))
+
+
+def but(reference: Callable, **changes: Callable) -> Callable:
+    """A wrong answer: the reference, but with something else made of the arguments so named."""
+    names = list(signature(reference).parameters)
+
+    def wrong(*arguments):
+        given = dict(zip(names, arguments, strict=True))
+        return reference(**given | {name: change(given[name]) for name, change in changes.items()})
+
+    return wrong
 
 
 def tensor(values: np.ndarray) -> torch.Tensor:

@@ -9,7 +9,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
 
-from facekit.course.exercises import Cases, add_exercise, tensor
+from facekit.course.exercises import Cases, add_exercise, but, tensor
 
 
 def _vectors(rng: Generator, count: int, dim: int) -> Tensor:
@@ -113,15 +113,15 @@ add_exercise(
     "Taken off the cosine, the margin is CosFace's. ArcFace adds it to the angle.",
     _margin_on_the_cosine,
     "Your own class got easier: is the angle larger or smaller than before?",
-    lambda *given: arcface_logits(*given[:4], -given[4]),
+    but(arcface_logits, margin=lambda margin: -margin),
     "Between -1 and 1 even the best logits leave the cross-entropy unsure: what is `scale` for?",
-    lambda *given: arcface_logits(*given[:3], 1.0, given[4]),
+    but(arcface_logits, scale=lambda scale: 1.0),
     "The own class lost its scale: all logits have the same.",
     _own_unscaled,
     "A class with a long vector has an advantage. What has no length in ArcFace?",
-    lambda *given: arcface_logits(*given) * given[1].norm(dim=1),
+    lambda faces, vectors, *rest: arcface_logits(faces, vectors, *rest) * vectors.norm(dim=1),
     "A face with a long embedding has louder logits. What has no length in ArcFace?",
-    lambda *given: arcface_logits(*given) * given[0].norm(dim=1)[:, None],
+    lambda faces, *rest: arcface_logits(faces, *rest) * faces.norm(dim=1, keepdim=True),
 )
 
 
@@ -231,9 +231,9 @@ add_exercise(
     "Nobody is nearer than oneself: who may be a stranger, and who may not?",
     _triplets(_furthest, _nearest, itself=True),
     "Nearer by a hair is not enough: by how much should the own face be nearer?",
-    lambda distance, labels, margin: batch_hard(distance, labels, 0.0),
+    but(batch_hard, margin=lambda margin: 0.0),
     "A larger margin should ask for more. What does it do to your loss?",
-    lambda distance, labels, margin: batch_hard(distance, labels, -margin),
+    but(batch_hard, margin=lambda margin: -margin),
     "A triplet that is right with room to spare should not make up for one that is wrong.",
     lambda distance, labels, margin: (_hardest(distance, labels) + margin).mean(),
     "The mean is over all faces that have a pair, those too that cost nothing.",

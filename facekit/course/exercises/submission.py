@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.random import Generator
 
-from facekit.course.exercises import Cases, add_exercise
+from facekit.course.exercises import Cases, add_exercise, but
 
 HEADER = "id,label\n"
 
@@ -193,5 +193,5 @@ add_exercise(
     "That is how far one image strays; the mean of many strays less.",
     _graded(error=lambda error, count: error * math.sqrt(count)),
     "Whoever reaches HIGH reaches LOW as well: which do you ask for first?",
-    lambda right, count, cutoffs: grade(right, count, dict(reversed(cutoffs.items()))),
+    but(grade, cutoffs=lambda cutoffs: dict(reversed(cutoffs.items()))),
 )

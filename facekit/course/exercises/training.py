@@ -8,7 +8,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from facekit.course.exercises import Cases, add_exercise, tensor
+from facekit.course.exercises import Cases, add_exercise, but, tensor
 from facekit.training import History
 from facekit.training.schedules import warmup_cosine
 
@@ -95,12 +95,12 @@ add_exercise(
     "That is plain momentum. Nesterov's goes on from where the momentum will have led.",
     _no_look_ahead,
     "Without a gradient, too, the weights should shrink a little: where is `decay`?",
-    lambda *given: sgd_step(*given[:5], 0.0),
+    but(sgd_step, decay=lambda decay: 0.0),
     "You shrink the weights beside the step, as AdamW does; here decay is part of the gradient, "
     "and momentum remembers it.",
     _decay_apart,
     "The gradient points to where the loss grows.",
-    lambda weight, gradient, velocity, lr, *rest: sgd_step(weight, gradient, velocity, -lr, *rest),
+    but(sgd_step, lr=lambda lr: -lr),
 )
 
 
@@ -171,7 +171,7 @@ add_exercise(
     "Your epochs begin with 0; the first one is epoch 1.",
     lambda accuracies, patience: [end - 1 for end in when_to_stop(accuracies, patience)],
     "Your run waits an epoch too long: with a patience of 1 a single worse epoch ends it.",
-    lambda accuracies, patience: when_to_stop(accuracies, patience + 1),
+    but(when_to_stop, patience=lambda patience: patience + 1),
     "An epoch that is only as good as the best is not better: patience runs on.",
     _as_good_is_better,
     "You compare with the epoch before; an epoch is better if it beats all before it.",

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.random import Generator
 
-from facekit.course.exercises import Cases, add_exercise
+from facekit.course.exercises import Cases, add_exercise, but
 
 NOBODY = -1  # as in evaluation.identification: the truth of a probe that is not in the gallery
 
@@ -79,7 +79,7 @@ add_exercise(
     "Whose score counts for FAR, that of pairs of one person or of two?",
     _wrong_pairs,
     "FAR is small enough at your threshold, but a lower one would do and find more.",
-    lambda scores, same, target: tar_at_far(scores, same, 0.0),
+    but(tar_at_far, target=lambda target: 0.0),
 )
 
 
@@ -136,7 +136,7 @@ add_exercise(
     both_rates,
     _judged,
     "What is said of a score that is equal to the threshold?",
-    lambda *given: both_rates(*given[:2], np.nextafter(given[2], np.inf)),
+    but(both_rates, threshold=lambda threshold: np.nextafter(threshold, np.inf)),
     "A probe whose own face passes, while another's is ahead of it, is named wrong.",
     _own_score,
     "Each rate is a share of its own kind of probe: of the known, and of the strangers.",
