@@ -20,11 +20,10 @@ from facekit.course import plots, widgets
 from facekit.models.weights import digest
 from facekit.sources import open_course
 from facekit.submission import pipeline
-from facekit.training import loop, lr_finder
+from facekit.training import Run, loop, lr_finder
 from facekit.training import recipe as recipes
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.guards import LearningGuard
-from facekit.training.run import Run
 
 course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))

@@ -20,9 +20,8 @@ from facekit.course import ablations, plots, widgets
 from facekit.evaluation import classify, load_run, statistics
 from facekit.models import specs
 from facekit.sources import open_course, profiles
-from facekit.training import schedules
+from facekit.training import Run, schedules
 from facekit.training.lr_finder import plain_batches, range_test
-from facekit.training.run import Run
 
 course = open_course()
 table = ablations.published()
