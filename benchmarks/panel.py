@@ -36,11 +36,11 @@ def main() -> None:
     report = machine.Report("panel", **vars(arguments))
     scores, truth = random_scores(arguments.probes, arguments.gallery)
     with tempfile.TemporaryDirectory() as folder:
-        probes = pictures(Path(folder), "probe", arguments.probes, arguments.pixels)
-        gallery = pictures(Path(folder), "gallery", arguments.gallery, arguments.pixels)
+        probes = images(Path(folder), "probe", arguments.probes, arguments.pixels)
+        gallery = images(Path(folder), "gallery", arguments.gallery, arguments.pixels)
         began = time.perf_counter()
         shown = threshold_panel.threshold(
-            {"threshold": scores, "other": scores * 9}, truth, None, probes, gallery
+            {"threshold": scores, "other": scores * 9}, truth, probes, gallery
         )
         built = milliseconds(began)
         began = time.perf_counter()
@@ -63,7 +63,7 @@ def random_scores(probes: int, gallery: int) -> tuple[np.ndarray, np.ndarray]:
     return scores, truth
 
 
-def pictures(folder: Path, name: str, count: int, pixels: int) -> list[Path]:
+def images(folder: Path, name: str, count: int, pixels: int) -> list[Path]:
     """JPEG files of coarse random colours, as long to decode as photographs."""
     numbers = np.random.default_rng(count)
     paths = [folder / f"{name}{i}.jpg" for i in range(count)]

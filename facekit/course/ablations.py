@@ -120,11 +120,9 @@ def _stand_in(spec: NetworkSpec) -> NetworkSpec:
     squeezed = [stage.options.get("se", 0) for stage in first_blocks]
     if len(squeezed) != 4:  # rows 1 to 3 have none
         squeezed = [0] * 4
-    stages = (
-        Stage("residual", 16, options={"se": squeezed[0]}),
-        Stage("residual", 32, stride=2, options={"se": squeezed[1]}),
-        Stage("residual", 64, stride=2, options={"se": squeezed[2]}),
-        Stage("residual", 128, stride=2, options={"se": squeezed[3]}),
+    stages = tuple(
+        Stage("residual", width, stride=1 if width == 16 else 2, options={"se": se})
+        for width, se in zip((16, 32, 64, 128), squeezed, strict=True)
     )
     return replace(zoo.OURS["tiny"], stages=stages)
 

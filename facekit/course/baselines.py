@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import ImageOps
-from sklearn.metrics import roc_auc_score
 
 from facekit.data.images import read_rgb
 from facekit.data.layout import CourseData
@@ -61,11 +60,3 @@ def nearest_known(data: CourseData) -> np.ndarray:
     alike = grey_similarity(data.unknown_dev.paths, data.known.paths)
     truth = identification.truth_indices(data.unknown_dev.labels, data.known.labels)
     return (alike.argmax(1) == truth)[truth >= 0]
-
-
-def pair_auc(first: np.ndarray, second: np.ndarray, same: Sequence[int]) -> float:
-    """How often a pair of one person is more alike than a pair of two: area under the ROC.
-
-    first, second: unit vectors (N, D), row i against row i; same: 1 or 0.
-    """
-    return float(roc_auc_score(same, (first * second).sum(1)))

@@ -1,8 +1,10 @@
 """What a change of an image costs, by each way of carrying it out. Built in notebook 02."""
 
 import time
+import timeit
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -18,12 +20,7 @@ ROUNDS = 3  # the first time is slow, the quickest counts
 
 def milliseconds(work: Callable[[], object]) -> float:
     """What one call costs of a core, on however many it runs."""
-    took = []
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        work()
-        took.append(time.process_time() - began)
-    return 1000 * min(took)
+    return 1000 * min(timeit.repeat(work, timer=time.process_time, repeat=ROUNDS, number=1))
 
 
 def ways(
@@ -38,18 +35,17 @@ def ways(
     stored = np.tile(pixels, (count, 1, 1, 1))  # uint8 (B, side, side, 3)
     keys = [(0, index) for index in range(count)]
 
-    def by_opencv(augment: Augment) -> torch.Tensor:
-        params = sample_params(augment, preprocess, side, 0, keys)
-        return transforms_cpu.apply(stored, params, preprocess)
+    def at_once(module: ModuleType, images: np.ndarray | torch.Tensor) -> Callable:
+        def work(augment: Augment) -> torch.Tensor:
+            params = sample_params(augment, preprocess, side, 0, keys)
+            return module.apply(images, params, preprocess)
 
-    def by_tensors(augment: Augment) -> torch.Tensor:
-        params = sample_params(augment, preprocess, side, 0, keys)
-        return transforms_gpu.apply(torch.from_numpy(stored), params, preprocess)
+        return work
 
     return {
         "v2, one by one": lambda augment: preview(image, preprocess, augment, count),
-        "OpenCV": by_opencv,
-        "tensors": by_tensors,
+        "OpenCV": at_once(transforms_cpu, stored),
+        "tensors": at_once(transforms_gpu, torch.from_numpy(stored)),
     }
 
 

@@ -22,6 +22,7 @@ NOTEBOOK_PACKAGES = ("jupyterlab", "ipywidgets", "ipykernel", "nbval", "kaggle")
 def examine(data: Path | None = None) -> dict[str, Choice]:
     """Everything worth knowing before asking for help, each as a value and a reason."""
     device = machine.device().value
+    profile, why = profiles.profile()
     return {
         "facekit": Choice(facekit.__version__, str(Path(facekit.__file__).parent)),
         "python": Choice(".".join(map(str, sys.version_info[:3])), sys.executable),
@@ -35,7 +36,7 @@ def examine(data: Path | None = None) -> dict[str, Choice]:
         "workspace": machine.workspace(),
         "runs": machine.runs(),
         "kaggle-login": _login(),
-        "profile": _profile(),
+        "profile": Choice(profile.name, why),
         "data": _data(data or machine.data().value),
     }
 
@@ -63,11 +64,6 @@ def _asked_for() -> dict[str, str]:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", version)[:3]))
-
-
-def _profile() -> Choice:
-    profile, reason = profiles.profile()
-    return Choice(profile.name, reason)
 
 
 def _login() -> Choice:

@@ -122,7 +122,9 @@ def embeddings(nets: Mapping[str, Plane], seen: Faces, new: Faces) -> Figure:
     fig, axes = figure(3.2 * len(nets), 3.4, columns=len(nets))
     for place, (name, net) in zip(axes, nets.items(), strict=True):
         for faces, sign in ((seen, "."), (new, "x")):
-            points, labels = _points(net, faces), faces.labels.numpy()
+            with torch.no_grad():
+                points = net.embed(faces.features).numpy()
+            labels = faces.labels.numpy()
             for label in np.unique(labels):
                 own = points[labels == label]
                 colour = MANY[label % len(MANY)]
@@ -133,11 +135,6 @@ def embeddings(nets: Mapping[str, Plane], seen: Faces, new: Faces) -> Figure:
         place.set(title=name, xlabel="first number", ylabel="second number")
         place.set_aspect("equal", "datalim")
     return fig
-
-
-@torch.no_grad()
-def _points(net: Plane, faces: Faces) -> np.ndarray:
-    return net.embed(faces.features).numpy()
 
 
 def _name(place: Axes, name: str, point: np.ndarray) -> None:
@@ -215,12 +212,6 @@ def regions(
     return fig
 
 
-def own_logits(curves: dict[str, np.ndarray], degrees: np.ndarray) -> Figure:
-    """What several heads make of the angle between an embedding and its own class vector."""
-    angle = pd.Index(degrees, name="angle to the class vector, degrees")
-    return lines(pd.DataFrame(curves, angle), "The own class's logit", "logit")
-
-
 def bars(
     counts: Mapping[str, float] | pd.DataFrame,
     title: str,
@@ -283,7 +274,7 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
 class LiveCurves:
     """The curves of a run while it goes on: one figure, redrawn in its place.
 
-    Given to `train.fit` as `on_epoch`. Drawing takes a tenth of the time at most, so that quick
+    Given to `training.fit` as `on_epoch`. Drawing takes a tenth of the time at most, so that quick
     epochs go by unseen: call `show` at the end. Outside of a notebook nothing is drawn.
     """
 

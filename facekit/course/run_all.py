@@ -9,7 +9,6 @@ from nbclient.exceptions import CellExecutionError
 
 from facekit.common import machine
 from facekit.common.errors import FacekitError
-from facekit.data.layout import CourseData
 from facekit.sources.make import open_course
 from facekit.submission import pipeline
 
@@ -39,7 +38,8 @@ def run_all(folder: Path, out: Path | None = None) -> None:
         began = time.monotonic()
         run_notebook(path, out / path.name)
         print(f"done in {time.monotonic() - began:.0f} s", flush=True)
-    _print_scoreboard(open_course(), pipeline.course_run())
+    paths = {task: pipeline.course_run() / name for task, name in pipeline.FILES.items()}
+    print("\n".join(["", *pipeline.scoreboard(paths, open_course())]))
 
 
 def run_notebook(path: Path, copy: Path, timeout: float = 4 * 3600) -> None:
@@ -65,8 +65,3 @@ def run_notebook(path: Path, copy: Path, timeout: float = 4 * 3600) -> None:
     ]
     if failed:
         raise FacekitError(f"{path}: {failed[0].ename}: {failed[0].evalue}; see {copy}")
-
-
-def _print_scoreboard(data: CourseData, run: Path) -> None:
-    paths = {task: run / name for task, name in pipeline.FILES.items()}
-    print("\n".join(["", *pipeline.scoreboard(paths, data)]))

@@ -59,53 +59,56 @@ def pair_scores(scores: np.ndarray, same: np.ndarray, title: str) -> Figure:
 
 def roc(curves: Mapping[str, Roc]) -> Figure:
     """TAR over FAR of pairs, from the smallest FAR that so many pairs can show."""
-    fig, (place,) = figure(6, 4)
     least = min(curve.far[curve.far > 0].min() for curve in curves.values())
-    for (name, curve), colour, style in styled(curves):
-        label = f"{name}, AUC {auc(curve.far, curve.tar):.3f}"
-        place.plot(curve.far.clip(least), curve.tar, color=colour, linestyle=style, label=label)
+    named = {
+        f"{name}, AUC {auc(curve.far, curve.tar):.3f}": (curve.far, curve.tar)
+        for name, curve in curves.items()
+    }
+    place = _over_a_log_axis(named, least)
     chance = np.geomspace(least, 1, 100)
     place.plot(chance, chance, color="grey", linestyle=":", label="a coin")
-    place.set(title="ROC over pairs", xscale="log", xlim=(least, 1), ylim=(0, 1))
+    place.set(title="ROC over pairs", ylim=(0, 1))
     place.set(xlabel="FAR: two people taken for one", ylabel="TAR: one person recognised")
-    _ticks_in_per_cent(place.xaxis)
     legend_beside(place)
-    return fig
+    return place.figure
 
 
 def dir_fpir(curves: Mapping[str, Judged]) -> Figure:
     """DIR over FPIR at rank 1, from the smallest FPIR that so few strangers can show."""
-    fig, (place,) = figure(6, 4)
-    least = _least_fpir(curves)
-    for (name, judged), colour, style in styled(curves):
+    named = {}
+    for name, judged in curves.items():
         curve = identification.curve(*judged)
-        label = f"{name}, AUC {auc(curve.fpir, curve.dir):.3f}"
-        place.plot(curve.fpir.clip(least), curve.dir, color=colour, linestyle=style, label=label)
-    place.set(title="Known and named right, at what price")
-    place.set(xscale="log", xlim=(least, 1), ylim=(0, 1))
+        named[f"{name}, AUC {auc(curve.fpir, curve.dir):.3f}"] = curve.fpir, curve.dir
+    place = _over_a_log_axis(named, _least_fpir(curves))
+    place.set(title="Known and named right, at what price", ylim=(0, 1))
     place.set(xlabel="FPIR: strangers who are named", ylabel="DIR: known and named right")
-    _ticks_in_per_cent(place.xaxis)
     legend_beside(place)
-    return fig
+    return place.figure
 
 
 def det(curves: Mapping[str, Judged]) -> Figure:
     """Both errors against each other, FNIR over FPIR, on logarithmic axes: lower is better."""
-    fig, (place,) = figure(6, 4)
-    least = _least_fpir(curves)
-    lowest = 1.0
-    for (name, judged), colour, style in styled(curves):
+    named = {}
+    for name, judged in curves.items():
         curve = identification.curve(*judged)
-        fnir = 1 - curve.dir
-        lowest = min(lowest, fnir[fnir > 0].min(initial=1.0))
-        place.plot(curve.fpir.clip(least), fnir, color=colour, linestyle=style, label=name)
-    place.set(title="Two errors", xscale="log", xlim=(least, 1))
-    place.set(yscale="log", ylim=(lowest / 1.2, 1.05))
+        named[name] = curve.fpir, 1 - curve.dir
+    place = _over_a_log_axis(named, _least_fpir(curves))
+    lowest = min(fnir[fnir > 0].min(initial=1.0) for _, fnir in named.values())
+    place.set(title="Two errors", yscale="log", ylim=(lowest / 1.2, 1.05))
     place.set(xlabel="FPIR: strangers who are named", ylabel="FNIR: known, not named right")
-    _ticks_in_per_cent(place.xaxis)
     _ticks_in_per_cent(place.yaxis)
     legend_beside(place)
-    return fig
+    return place.figure
+
+
+def _over_a_log_axis(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], least: float) -> Axes:
+    """Each curve (x, y) in a style of its own, x in per cent from `least` to 1."""
+    _, (place,) = figure(6, 4)
+    for (name, (x, y)), colour, style in styled(curves):
+        place.plot(x.clip(least), y, color=colour, linestyle=style, label=name)
+    place.set(xscale="log", xlim=(least, 1))
+    _ticks_in_per_cent(place.xaxis)
+    return place
 
 
 def _least_fpir(curves: Mapping[str, Judged]) -> float:
@@ -228,20 +231,16 @@ def _face(place: Axes, path: Path, title: str) -> None:
     place.set_title(title, fontsize=8)
 
 
-def plane(
-    vectors: np.ndarray, labels: np.ndarray, method: str = "pca", marks: np.ndarray | None = None
-) -> Figure:
-    """Embeddings (N, D) in two dimensions, a colour and a marker for each label (N,).
+def plane(vectors: np.ndarray, labels: np.ndarray, method: str = "pca") -> Figure:
+    """Embeddings (N, D) in two dimensions, a colour and a marker for each label (N,); -1 is grey.
 
     method "pca" keeps the two directions in which they vary most; "tsne" (van der Maaten and
-    Hinton 2008) keeps neighbours, and distances across the page mean nothing. Label -1 is grey;
-    `marks` (N,): those with a ring, such as gallery images.
+    Hinton 2008) keeps neighbours, and distances across the page mean nothing. Raises DataError
+    for fewer than three vectors.
     """
     vectors, labels = np.asarray(vectors, np.float64), np.asarray(labels)
-    if len(vectors) < 3 or len(vectors) != len(labels):
-        raise DataError(f"a plane needs three vectors and a label each, not {len(vectors)}")
-    if method not in ("pca", "tsne"):
-        raise DataError(f"no method {method!r}; choose pca or tsne")
+    if len(vectors) < 3:
+        raise DataError(f"a plane needs three vectors, not {len(vectors)}")
     reduce = PCA(2) if method == "pca" else _tsne(len(vectors))
     points = reduce.fit_transform(vectors)
     fig, (place,) = figure(6, 4.5)
@@ -253,8 +252,6 @@ def plane(
         place.plot(*points[own].T, marker, color=colour, markersize=6, alpha=0.8)
         if not nobody:
             place.annotate(str(label), np.median(points[own], axis=0), weight="bold")
-    if marks is not None:
-        place.plot(*points[np.asarray(marks, bool)].T, "o", mfc="none", mec="black", ms=11)
     place.set(title={"pca": "PCA", "tsne": "t-SNE"}[method], xticks=[], yticks=[])
     return fig
 

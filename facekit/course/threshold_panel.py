@@ -7,7 +7,6 @@ threshold a line over it, so that a move takes a few milliseconds. Built in note
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from html import escape
 from io import BytesIO
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import ImageOps
@@ -95,20 +93,11 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-class Example(NamedTuple):
-    """A probe and the identity of the gallery that is most like it."""
-
-    probe: int
-    answer: int
-    score: float
-    right: bool
-
-
 class View(NamedTuple):
     """What the panel shows at a threshold; words, table and faces are HTML."""
 
     counts: Counts
-    examples: dict[str, list[Example]]  # of each kind of error, the nearest to the threshold first
+    examples: dict[str, list[int]]  # probes of each kind of error, nearest to the threshold first
     line: float  # where the threshold lies in the slider's range, 0 ... 1
     words: str
     table: str
@@ -125,10 +114,14 @@ class Decisions:
         self.best, self.right, self.mated = identification.outcomes(self.scores, self.truth)
         self.answer = self.scores.argmax(1)
         self.start = identification.choose_threshold(self.scores, self.truth).value
-        low, high = min(self.best.min(), self.start), max(self.best.max(), self.start)
+        low = min(float(self.best.min()), self.start)
+        high = max(float(self.best.max()), self.start)
         room = max(0.02 * (high - low), 1e-6 * max(1.0, abs(low), abs(high)))
-        self.step = float(high - low + 2 * room) / STEPS
-        self.low, self.high = _ends(float(low - room), float(high + room), self.start, self.step)
+        self.step = (high - low + 2 * room) / STEPS
+        # A slider that answers as it moves puts its value on its own steps, which begin at its
+        # lower end: off them, it would not begin at `start` on the page.
+        self.low = float(self.start - self.step * np.ceil((self.start - low + room) / self.step))
+        self.high = float(self.start + self.step * np.ceil((high + room - self.start) / self.step))
 
     def kinds(self, threshold: float) -> dict[str, np.ndarray]:
         """Which probes are of which kind, in the order of Counts."""
@@ -166,24 +159,12 @@ class Decisions:
         return _png(fig)
 
 
-def _ends(low: float, high: float, start: float, step: float) -> tuple[float, float]:
-    """Ends around `low` and `high`, whole steps away from `start`.
-
-    A slider that answers as it moves puts its value on its own steps, which begin at its lower
-    end: off them, it would not begin at `start` on the page.
-    """
-    below = np.ceil(max(0, (start - low) / step) - 1e-6)
-    above = np.ceil(max(0, (high - start) / step) - 1e-6)
-    return float(start - below * step), float(start + above * step)
-
-
-@dataclass(frozen=True, eq=False)
-class State:
+class State(NamedTuple):
     """All that `view` looks at."""
 
     rules: dict[str, Decisions]
-    probes: Sequence[Path] | None = None
-    gallery: Sequence[Path] | None = None
+    probes: Sequence[Path] | None
+    gallery: Sequence[Path] | None
 
 
 def prepare(
@@ -194,11 +175,7 @@ def prepare(
 ) -> State:
     """What `view` needs, worked out once. The arguments are those of `threshold`."""
     scores = scores if isinstance(scores, Mapping) else {"threshold": scores}
-    if not scores:
-        raise DataError("no rule to look at; give the scores of one at the least")
     rules = {name: Decisions(name, matrix, truth) for name, matrix in scores.items()}
-    if (probes is None) != (gallery is None):
-        raise DataError("faces are shown in pairs: give the images of probes and gallery, or none")
     for name, rule in rules.items():
         if probes is not None and (len(probes), len(gallery)) != rule.scores.shape:
             raise DataError(
@@ -224,23 +201,15 @@ def view(state: State, rule: str, threshold: float) -> View:
         line=float(np.clip(line, 0, 1)),
         words=f'<div style="{PAPER}" aria-live="polite">{escape(_words(counts, threshold))}</div>',
         table=_table(counts),
-        faces="" if state.probes is None else _faces(state, counts, examples),
+        faces="" if state.probes is None else _faces(state, decisions, counts, examples),
     )
 
 
-def _nearest(decisions: Decisions, rows: np.ndarray, threshold: float) -> list[Example]:
+def _nearest(decisions: Decisions, rows: np.ndarray, threshold: float) -> list[int]:
     """The probes of `rows` whose best scores are closest to the threshold."""
     rows = np.flatnonzero(rows)
     far = np.abs(decisions.best[rows] - np.clip(threshold, decisions.low, decisions.high))
-    return [
-        Example(
-            int(row),
-            int(decisions.answer[row]),
-            float(decisions.best[row]),
-            bool(decisions.right[row]),
-        )
-        for row in rows[np.argsort(far, kind="stable")[:EXAMPLES]]
-    ]
+    return rows[np.argsort(far, kind="stable")[:EXAMPLES]].tolist()
 
 
 def describe_threshold(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> str:
@@ -278,13 +247,15 @@ def _table(counts: Counts) -> str:
     )
 
 
-def _faces(state: State, counts: Counts, examples: Mapping[str, list[Example]]) -> str:
+def _faces(
+    state: State, decisions: Decisions, counts: Counts, examples: Mapping[str, list[int]]
+) -> str:
     """A row of pairs for each kind of error: the probe, and whom it is most like."""
     rows = []
-    for kind, pairs in examples.items():
+    for kind, probes in examples.items():
         count = getattr(counts, kind)
-        of = f"{len(pairs)} of {count}, nearest to the threshold" if count else "none"
-        cells = "".join(_pair(state, pair, kind == "refused") for pair in pairs)
+        of = f"{len(probes)} of {count}, nearest to the threshold" if count else "none"
+        cells = "".join(_pair(state, decisions, probe, kind == "refused") for probe in probes)
         rows.append(
             f'<div style="border-left:8px solid {INK[kind].colour};padding-left:8px;margin:4px 0">'
             f"<b>{INK[kind].words}</b> ({of})<br>{cells}</div>"
@@ -293,15 +264,15 @@ def _faces(state: State, counts: Counts, examples: Mapping[str, list[Example]]) 
     return f'<div style="{PAPER}">{note}{"".join(rows)}</div>'
 
 
-def _pair(state: State, pair: Example, refused: bool) -> str:
-    hint = ""
+def _pair(state: State, decisions: Decisions, probe: int, refused: bool) -> str:
+    answer, hint = decisions.answer[probe], ""
     if refused:
-        hint = ", would be right" if pair.right else ", would be wrong"
+        hint = ", would be right" if decisions.right[probe] else ", would be wrong"
     return (
         '<figure style="display:inline-block;margin:2px 12px 2px 0;text-align:center">'
-        f"{_image(state.probes[pair.probe], f'probe {pair.probe}')}"
-        f"{_image(state.gallery[pair.answer], f'gallery face {pair.answer}')}"
-        f"<figcaption>{pair.score:.3f}{hint}</figcaption></figure>"
+        f"{_image(state.probes[probe], f'probe {probe}')}"
+        f"{_image(state.gallery[answer], f'gallery face {answer}')}"
+        f"<figcaption>{decisions.best[probe]:.3f}{hint}</figcaption></figure>"
     )
 
 
@@ -329,17 +300,13 @@ def _png(fig: Figure) -> str:
 class Panel(ipywidgets.VBox):
     """The panel of `threshold`; `choice` is what the reader decided, `children[0]` the slider."""
 
-    _ipython_display_ = None  # how ipywidgets 7 shows itself, without the image
-
-    def __init__(self, state: State, rule: str, start: float) -> None:
+    def __init__(self, state: State) -> None:
         self.state = state
         self.mark = f"facekit-{uuid4().hex[:12]}"
         self.slider = ipywidgets.FloatSlider(
             description="threshold", readout_format=".3f", layout={"width": "95%"}
         )
-        self.selector = ipywidgets.Dropdown(
-            options=list(state.rules), value=rule, description="rule"
-        )
+        self.selector = ipywidgets.Dropdown(options=list(state.rules), description="rule")
         if len(state.rules) == 1:
             self.selector.layout.display = "none"
         self.words = ipywidgets.HTML()
@@ -351,24 +318,14 @@ class Panel(ipywidgets.VBox):
         parts = [self.words, self.table, self.curves, self.line, self.faces, self.problems]
         super().__init__([self.slider, self.selector, *parts])
         self.add_class(self.mark)
-        self._begin(start)
+        self._begin()
         self.slider.observe(self._moved, "value")
         self.selector.observe(self._switched, "value")
 
     @property
-    def value(self) -> float:
-        """The threshold now."""
-        return self.slider.value
-
-    @property
-    def rule(self) -> str:
-        """The name of the rule now."""
-        return self.selector.value
-
-    @property
     def choice(self) -> Choice:
         """The rule and the threshold now."""
-        return Choice(self.rule, self.value)
+        return Choice(self.selector.value, self.slider.value)
 
     def _moved(self, change: Mapping[str, Any]) -> None:
         with self.problems:
@@ -377,44 +334,30 @@ class Panel(ipywidgets.VBox):
     def _switched(self, change: Mapping[str, Any]) -> None:
         """Each rule has scores of its own: the slider begins anew where this one is best."""
         with self.problems:
-            self._begin(self.state.rules[self.rule].start)
+            self._begin()
 
-    def _begin(self, start: float) -> None:
-        decisions = self.state.rules[self.rule]
-        low, high = _ends(decisions.low, decisions.high, start, decisions.step)
+    def _begin(self) -> None:
+        decisions = self.state.rules[self.choice.rule]
         # A page forces the old value into the new range and, live, would send that back.
         self.slider.continuous_update = False
         with self.slider.hold_sync():  # it sees all of this at once
-            self.slider.max = max(high, self.slider.max)  # a range is never turned round
-            self.slider.min = low
-            self.slider.max = high
+            self.slider.max = max(decisions.high, self.slider.max)  # never turned round
+            self.slider.min = decisions.low
+            self.slider.max = decisions.high
             self.slider.step = decisions.step
-            self.slider.value = start
+            self.slider.value = decisions.start
         self.slider.continuous_update = True
         self.curves.value = _curves(decisions)
         self._show()
 
     def _show(self) -> None:
-        seen = view(self.state, self.rule, self.value)
+        seen = view(self.state, *self.choice)
         place = 100 * (LEFT + WIDTH * seen.line)
         self.words.value = seen.words
         self.table.value = seen.table
         self.faces.value = seen.faces
         self.line.value = f"<style>.{self.mark} .facekit-line {{left:{place:.3f}%}}</style>"
         self.problems.outputs = ()
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """The widget, and an image and a sentence for pages where widgets cannot run."""
-        rule = self.state.rules[self.rule]
-        fig = score_plots.trade_off(rule.scores, rule.truth, self.value)
-        image = _png(fig)
-        plt.close(fig)  # or the notebook would show it once more at the end of the cell
-        widget = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        return {
-            "application/vnd.jupyter.widget-view+json": widget,
-            "image/png": image,
-            "text/plain": _words(rule.counts(self.value), self.value),
-        }
 
 
 def _curves(decisions: Decisions) -> str:
@@ -435,23 +378,15 @@ def _curves(decisions: Decisions) -> str:
 def threshold(
     scores: np.ndarray | Mapping[str, np.ndarray],
     truth: np.ndarray,
-    start: float | None = None,
     probes: Sequence[Path] | None = None,
     gallery: Sequence[Path] | None = None,
-    rule: str | None = None,
 ) -> Panel:
     """A slider over the threshold, and what it does to the probes as it moves.
 
     `scores`: (P, G) of one rule, or of several by name, each with a range of its own; `truth` (P,)
-    as in `openset`. It begins with `rule`, else the first, and at `start`, else at the threshold
-    with the best accuracy. `probes` and `gallery`: the images' paths, P and G of them, of which
-    those next to the threshold are shown. The panel's `choice` is the rule and the threshold now.
-    Raises DataError for scores, truths, images or a rule that do not fit.
+    as in `identification`. It begins with the first rule, at the threshold with the best accuracy.
+    `probes` and `gallery`: the images' paths, P and G of them, of which those next to the
+    threshold are shown. The panel's `choice` is the rule and the threshold now. Raises DataError
+    for scores, truths or images that do not fit.
     """
-    state = prepare(scores, truth, probes, gallery)
-    rule = next(iter(state.rules)) if rule is None else rule
-    if rule not in state.rules:
-        raise DataError(f"no rule {rule!r}; choose one of: {', '.join(state.rules)}")
-    if start is not None and not np.isfinite(start):
-        raise DataError(f"a slider cannot begin at {start}; it must be a finite number")
-    return Panel(state, rule, state.rules[rule].start if start is None else float(start))
+    return Panel(prepare(scores, truth, probes, gallery))

@@ -194,27 +194,21 @@ def schedule(epochs: int = 60) -> ipywidgets.VBox:
     )
 
 
-def describe_runs(folder: Path, names: Sequence[str]) -> str:
-    """The chosen rows of the table of runs, as text."""
-    table = ablations.runs(folder)
-    if not names:
-        return f"{len(table)} runs; choose some"
-    return table.loc[list(names)].T.to_string()
-
-
 def runs(folder: Path) -> ipywidgets.VBox:
     """A choice of the runs below a folder (with Ctrl or Shift several); their table and curves."""
-    known = list(ablations.runs(folder).index)
-    curves = ablations.CURVES
+    table = ablations.runs(folder)
+    known = list(table.index)
 
     def draw(names: Sequence[str], column: str) -> None:
-        print(describe_runs(folder, names))
+        print(table.loc[list(names)].T.to_string() if names else f"{len(table)} runs; choose some")
         plots.lines(ablations.curves(folder, names, column), "Runs", column.replace("_", " "))
 
     return _over(
         draw,
         names=ipywidgets.SelectMultiple(options=known, value=known[:3], description="runs"),
-        column=ipywidgets.Dropdown(options=curves, value="dev_accuracy", description="curve"),
+        column=ipywidgets.Dropdown(
+            options=ablations.CURVES, value="dev_accuracy", description="curve"
+        ),
     )
 
 
@@ -332,7 +326,9 @@ def margin() -> ipywidgets.VBox:
     """Sliders over margin and scale: the own logit over the angle, and a plane's regions."""
 
     def draw(share: float, scale: float) -> None:
-        plots.own_logits(own_logits(share, scale), DEGREES)
+        angle = pd.Index(DEGREES, name="angle to the class vector, degrees")
+        curves = pd.DataFrame(own_logits(share, scale), angle)
+        plots.lines(curves, "The own class's logit", "logit")
         plots.regions(margin_regions(share, scale), class_vectors(), REACH)
 
     return _over(

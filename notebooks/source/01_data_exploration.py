@@ -21,11 +21,9 @@ import pandas as pd
 
 from facekit import faces
 from facekit.course import baselines, plots, widgets
-from facekit.data import images
-from facekit.data.layout import NO_MATCH, SPLITS
+from facekit.data import NO_MATCH, SPLITS, images
 from facekit.faces import sheet
-from facekit.sources import health, profiles
-from facekit.sources.make import open_course
+from facekit.sources import health, open_course, profiles
 
 # %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
@@ -42,7 +40,7 @@ print(course, "profile: " + profiles.profile().value.name, sep="\n")
 by_class = pd.Series(course.train.paths).groupby(list(course.train.labels))
 first = by_class.first().head(20)
 names = [course.classes[label] for label in first.index]
-plots.montage(list(first), names, title="One picture of each person");
+plots.montage(list(first), names, title="One image of each person");
 
 # %% [markdown]
 # Now two people, ten pictures each, a row a person. *What changes from
@@ -359,7 +357,7 @@ wrong = np.flatnonzero(guesses != course.dev.labels)[:10]
 lookalike = [by_class.get_group(label).iloc[0] for label in guesses[wrong]]
 asked = [course.dev.paths[row] for row in wrong]
 plots.montage([*asked, *lookalike], columns=len(wrong),
-              title="Asked above, a picture of the answer below");
+              title="Asked above, an image of the answer below");
 
 # %% [markdown]
 # The same for the open set: pixels, one gallery picture a person.
@@ -477,7 +475,7 @@ assert {"unreadable", "duplicate", "grey", "stray"} <= set(spoilt["what"])
 assert (statistics["std"] >= statistics["std within"]).all()
 assert 1.5 * chance < floor < 0.9, "pixels help, and leave much to learn"
 assert all((kept == kept[0]).all() for kept in who.values()), "one person"
-assert (how["yaw"] != how["yaw"][0]).any(), "but not one picture"
+assert (how["yaw"] != how["yaw"][0]).any(), "but not one image"
 assert moved["yaw"] > moved["nose_tip"] > 0, "the shot outweighs the person"
 assert pixel_floor["easy"] > pixel_floor["hard"] > 0.5 * 7 / 79
 assert points.shape == (5, len(faces.LANDMARKS), 2)

@@ -7,7 +7,7 @@
 # *There are twenty pictures of a person. How could they become a thousand
 # without another photograph, and without becoming another person?*
 
-# %% alt="A training picture: the face that is changed in all that follows"
+# %% alt="A training image: the face that is changed in all that follows"
 import numpy as np
 import pandas as pd
 import torch
@@ -16,14 +16,20 @@ from torchvision.transforms import v2
 from facekit.common.machine import device
 from facekit.course import plots, widgets
 from facekit.course.costs import cost_table
-from facekit.data import transforms_cpu, transforms_gpu
+from facekit.data import (
+    NOTHING,
+    Loader,
+    Preprocess,
+    mix,
+    only,
+    preview,
+    read_rgb,
+    sample_params,
+    transforms_cpu,
+    transforms_gpu,
+)
 from facekit.data.cache import read_square
-from facekit.data.images import read_rgb
-from facekit.data.loader import Loader
-from facekit.data.mixing import mix
-from facekit.data.transform_params import sample_params
-from facekit.data.transforms import NOTHING, Preprocess, only, preview
-from facekit.sources.make import open_course
+from facekit.sources import open_course
 from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 
@@ -51,7 +57,7 @@ x = preprocess.transform()(face)
 print(tuple(x.shape), x.dtype, f"from {x.min():.2f} to {x.max():.2f}")
 plots.rows_of_images({"drawn as it is": x[None],
                         "scaling undone": preprocess.invert(x[None])},
-                       "One picture, twice", side=1.4);
+                       "One image, twice", side=1.4);
 
 # %% [markdown]
 # Half of its values lie below zero, and a plot clips them to black. A preview
@@ -130,12 +136,12 @@ plots.rows_of_images(rows, "One change at a time");
 # %%
 loader = Loader(course.train.paths, course.train.labels, preprocess,
                 device().value, augment=usual)
-print("the pictures are kept in:", *loader.storage, sep=" | ")
+print("the images are kept in:", *loader.storage, sep=" | ")
 
 # %%
 # NBVAL_CHECK_OUTPUT
 people = range(0, len(course.train), len(course.train) // 8)[:8]
-keys = [(0, index) for index in people]  # (epoch, picture)
+keys = [(0, index) for index in people]  # (epoch, image)
 drawn = sample_params(usual, preprocess, loader.side, seed=0, keys=keys)
 print({name: tuple(part.shape) for name, part in drawn._asdict().items()})
 
@@ -194,7 +200,7 @@ again = torch.cat([seen([epoch]) for epoch in range(8)])  # batches of one
 plots.rows_of_images({"epochs 0 to 7": seen(range(8)),
                         "batches of one": again,
                         "another seed": seen(range(8), seed=1)},
-                       "One picture in eight epochs");
+                       "One image in eight epochs");
 
 # %% [markdown]
 # It will: nothing has to be drawn before it. That is why an interrupted run can
@@ -282,7 +288,7 @@ mixed = {name: mix(alone, labels, sample_params(
     for name in ("mixup", "cutmix")}
 plots.rows_of_images({"alone": alone} | {
     name: batch.images for name, batch in mixed.items()},
-    "Each picture with the next")
+    "Each image with the next")
 pd.DataFrame({name: batch.lam for name, batch in mixed.items()}).T.round(2)
 
 # %% [markdown]
@@ -327,7 +333,7 @@ exercises.exercise("mix_up", mix_up)
 # %% alt="Groups of three bars, a group a change; the tallest are those of v2"
 timed = {"none": NOTHING, **changes, "usual": usual}
 costs = cost_table(face, preprocess, loader.side, timed)
-plots.bars(costs, "Cost of a picture", "ms of a core");
+plots.bars(costs, "Cost of an image", "ms of a core");
 
 # %% [markdown]
 # *How many pictures a second does the quickest way make on one core? And how
@@ -350,7 +356,7 @@ assert x.min() < 0 < x.max(), "normalised values lie on both sides of zero"
 assert torch.allclose(preprocess.invert(x[None])[0], original, atol=0.02)
 for name, row in rows.items():
     assert (row - original).abs().mean() > 0.005, f"{name} does something"
-assert levels.mean() < 1, "one draw, two back ends, the same picture"
+assert levels.mean() < 1, "one draw, two back ends, the same image"
 assert torch.equal(seen(range(8)), again), "in whatever batch"
 assert not torch.equal(again, seen(range(8), seed=1))
 if device().value.type == "cpu":  # training sees just what was made by hand

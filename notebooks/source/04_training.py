@@ -15,22 +15,20 @@ import pandas as pd
 import torch
 
 from facekit import training
-from facekit.common import machine
-from facekit.common.errors import refusal
+from facekit.common import machine, refusal
 from facekit.course import plots, widgets
 from facekit.models.weights import digest
-from facekit.sources.make import open_course
+from facekit.sources import open_course
 from facekit.submission import pipeline
+from facekit.training import Run, loop, lr_finder
 from facekit.training import recipe as recipes
-from facekit.training import loop, lr_finder
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.guards import LearningGuard
-from facekit.training.run import Run
 
 course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
 print((recipes.FOLDER / f"{recipe.name}.toml").read_text())
-print("pictures to look at, in all epochs:", recipe.epochs * len(course.train))
+print("images to look at, in all epochs:", recipe.epochs * len(course.train))
 
 # %% [markdown]
 # A **recipe** is all that one decides (what it does not mention stays as it
@@ -77,9 +75,9 @@ for kind in formats:
 few = next(lr_finder.plain_batches(run, 16))
 black = few._replace(images=torch.zeros_like(few.images))
 right = pd.DataFrame({name: lr_finder.overfit_one_batch(
-    run.objective, run.optimizer, pictures)["accuracy"]
-    for name, pictures in {"sound": few, "black pictures": black}.items()})
-plots.lines(right.rename_axis("step"), "One batch of 16 pictures",
+    run.objective, run.optimizer, batch)["accuracy"]
+    for name, batch in {"sound": few, "black images": black}.items()})
+plots.lines(right.rename_axis("step"), "One batch of 16 images",
             "share of right answers");
 
 # %% [markdown]
@@ -364,7 +362,7 @@ print("killed:  ", nets[0], "\nstraight:", nets[1])
 
 # %%
 assert right["sound"].tail(10).mean() > 0.95, "one batch is learnt by heart"
-assert right["black pictures"].tail(10).mean() < 0.5, "but not from black"
+assert right["black images"].tail(10).mean() < 0.5, "but not from black"
 assert 1e-5 < peak < test["lr"].iloc[-1]
 assert numbers.half()[0] == 0 < numbers.bfloat16()[0], "too short a reach"
 assert numbers.bfloat16()[1] == 1 < numbers.half()[1], "too few digits"

@@ -15,9 +15,9 @@ from torch import nn
 from facekit import training
 from facekit.course import plots, widgets
 from facekit.course.plane import Plane, faces, looseness
-from facekit.evaluation.embed import load_run
+from facekit.evaluation import load_run
 from facekit.models import heads, losses
-from facekit.sources.make import open_course
+from facekit.sources import open_course
 from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 
@@ -133,7 +133,7 @@ exercises.exercise("cosines", cosines)
 # person. *What would happen with the center loss alone, without the
 # cross-entropy?*
 
-# %% alt="With the center loss each person's training pictures are one point"
+# %% alt="With the center loss each person's training images are one point"
 center = learn(auxiliary_loss="center", weight=0.1)
 plots.embeddings({"cross-entropy": plain, "+ center": center}, seen, new)
 print("+ center: train {:.4f}, dev {:.4f}".format(*both(center)))

@@ -14,14 +14,13 @@ import pandas as pd
 
 from facekit import training
 from facekit.course import plots
-from facekit.evaluation import verification
-from facekit.evaluation.embed import class_means, load_run
-from facekit.sources import make
+from facekit.evaluation import class_means, load_run, verification
+from facekit.sources import more_people, open_course
 from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
-course = make.open_course()
+course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
 training.fit(recipe, course, pipeline.course_run())  # only read if finished
 run = load_run(pipeline.course_run())
@@ -221,7 +220,7 @@ exercises.exercise("both_rates", both_rates)
 
 # %%
 chosen = dev.threshold
-panel = widgets.threshold(similarity, truth, None, probes, gallery)
+panel = widgets.threshold(similarity, truth, probes, gallery)
 panel
 
 # %% [markdown]
@@ -320,7 +319,7 @@ statistics.table({"dev": tuned}).round(3)
 # times as many probes: how much narrower will the interval be?*
 
 # %%
-more = make.more_people(course) or course
+more = more_people(course) or course
 larger = pipeline.verify_dev(run, more, cohort=dev.evidence.cohort)
 wider = larger.tuning()
 statistics.table({"dev": tuned, "larger": wider}).round(3)
@@ -389,13 +388,14 @@ for method in ("pca", "tsne"):
 
 # %%
 judged = dev.judged(comparison.recommended, "threshold", "as_norm", "logistic")
-decision = widgets.threshold(judged, truth, None, probes, gallery)
+decision = widgets.threshold(judged, truth, probes, gallery)
 decision
 
 # %% alt="The kept rule's scores by kind of probe, and its rates at every threshold"
 pipeline.keep_decision(run, *decision.choice)
 print(pipeline.kept_decision(run))
-score_plots.trade_off(judged[decision.rule], truth, decision.value);
+rule, value = decision.choice
+score_plots.trade_off(judged[rule], truth, value);
 
 # %% [markdown]
 # The picture is of what you decided: the rule's own scores, whose range need not

@@ -17,18 +17,15 @@ import pandas as pd
 from facekit import models, training
 from facekit.common import machine
 from facekit.course import ablations, plots, widgets
-from facekit.evaluation import statistics
-from facekit.evaluation.embed import classify, load_run
+from facekit.evaluation import classify, load_run, statistics
 from facekit.models import specs
-from facekit.sources import profiles
-from facekit.sources.make import open_course
-from facekit.training import schedules
+from facekit.sources import open_course, profiles
+from facekit.training import Run, schedules
 from facekit.training.lr_finder import plain_batches, range_test
-from facekit.training.run import Run
 
 course = open_course()
 table = ablations.published()
-print(len(table), "published runs, and here", len(course.dev), "dev pictures")
+print(len(table), "published runs, and here", len(course.dev), "dev images")
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -40,7 +37,7 @@ table
 # training pictures by heart? Which of those is best on new ones? And what
 # happened in row 6?*
 
-# %% alt="Two bars a row: right on training pictures, right on dev pictures"
+# %% alt="Two bars a row: right on training images, right on dev images"
 accuracies = table[["train_accuracy", "dev_accuracy"]]
 plots.bars(accuracies, "The published table", "accuracy");
 
@@ -145,11 +142,11 @@ exercises.exercise("restarts_seen", restarts_seen)
 # %%
 # NBVAL_CHECK_OUTPUT
 theirs = statistics.standard_error(0.872, 35_005)
-print(f"published: {theirs:.2%} at 87 % of 35,005 pictures")
+print(f"published: {theirs:.2%} at 87 % of 35,005 images")
 
 # %%
 ours = statistics.standard_error(0.5, len(course.dev))
-print(f"here, with {len(course.dev)} pictures: {ours:.1%} at 50 %")
+print(f"here, with {len(course.dev)} images: {ours:.1%} at 50 %")
 
 # %% [markdown]
 # ### Exercise: the luck of the pictures
@@ -238,7 +235,7 @@ mine.drop(columns="schedule").round(3)
 # %% alt="Dev accuracy of each row, published and here"
 both = pd.DataFrame({"published": table["dev_accuracy"],
                      "here": mine["dev_accuracy"]}).loc[list(plan)]
-plots.bars(both, "Accuracy on dev pictures", "accuracy");
+plots.bars(both, "Accuracy on dev images", "accuracy");
 
 # %% [markdown]
 # Not the heights: there are fewer people here, chance is higher, and a run has
@@ -258,11 +255,11 @@ twins = ["row11", "row11-seed=1"]
 one, two = (classify(load_run(folder / name), course.dev.paths)
             == np.array(course.dev.labels) for name in twins)
 print(f"right: {one.mean():.1%} and {two.mean():.1%}; "
-      f"one right, one wrong: {(one != two).mean():.1%} of the pictures")
+      f"one right, one wrong: {(one != two).mean():.1%} of the images")
 luck = statistics.difference_error(one, two)
 alone = np.hypot(*(statistics.standard_error(run.mean(), len(run))
                    for run in (one, two)))
-print(f"standard error of the difference: {luck:.1%}; on different pictures "
+print(f"standard error of the difference: {luck:.1%}; on different images "
       f"it would be {alone:.1%}")
 
 # %% [markdown]

@@ -13,14 +13,13 @@ import pandas as pd
 
 from facekit import training
 from facekit.course import plots
-from facekit.evaluation import identification, statistics
-from facekit.evaluation.embed import classify, load_run
-from facekit.sources import make
+from facekit.evaluation import classify, identification, load_run, statistics
+from facekit.sources import open_course
 from facekit.submission import csvs, pipeline
 from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
-course = make.open_course()
+course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
 training.fit(recipe, course, pipeline.course_run())  # only read if finished
 run = load_run(pipeline.course_run())
@@ -189,7 +188,7 @@ exercises.exercise("faults", faults)
 paths = {"classification": classification, "verification": verification}
 reached, counts = pipeline.scores(paths, course), pipeline.test_counts(course)
 chance = {task: pipeline.chance(task, course) for task in paths}
-pd.DataFrame({"accuracy": reached, "chance": chance, "pictures": counts})
+pd.DataFrame({"accuracy": reached, "chance": chance, "images": counts})
 
 # %% [markdown]
 # Both should be well above chance, verification by less: nobody in its pictures
@@ -268,8 +267,8 @@ for task, accuracy, count in (("test images", 0.90, 35_005),
 # Six points are two standard errors of 360 probes, and three of 720: barely,
 # and yes. Of 36 they are less than one.
 
-# %% alt="The standard error falls with the number of pictures, steeply at first"
-sizes = pd.Index(np.geomspace(18, 35_005, 100), name="pictures")
+# %% alt="The standard error falls with the number of images, steeply at first"
+sizes = pd.Index(np.geomspace(18, 35_005, 100), name="images")
 errors = {f"at {share:.0%}": [100 * statistics.standard_error(share, size)
                               for size in sizes] for share in (0.5, 0.9)}
 plots.lines(pd.DataFrame(errors, sizes), "How far a score strays",

@@ -160,9 +160,6 @@ def test_a_verdict_is_the_same_every_time():
         (1, 1.001, False),
         (True, 1, True),
         ([1, 2], (1, 2), True),
-        ({"a": 1}, {"a": 1.0}, True),
-        ({"a": 1}, {"b": 1}, False),
-        ({"a": 1}, [1], False),
         (["a", [1, 2]], ["a", [1, 2]], True),
         (["a", [1, 2]], ["a", [1, 3]], False),
         ("a,b\n", "a,b\n", True),
@@ -205,7 +202,7 @@ def test_no_two_exercises_share_a_name():
         return 0
 
     with pytest.raises(ValueError, match="two exercises are called output_side"):
-        exercises.add_exercise(output_side, _pairs, {})
+        exercises.add_exercise(output_side, _pairs)
 
 
 # --- the builder

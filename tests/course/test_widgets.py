@@ -76,11 +76,6 @@ def test_the_slider_begins_at_the_chosen_threshold(case):
     assert f"accuracy {chosen.accuracy:.1%}" in box.words.value
 
 
-@pytest.mark.parametrize("start", [-3.0, 0.4, 3.0])
-def test_the_slider_begins_where_it_is_told(start):
-    assert widgets.threshold(*CASES["both"], start=start).children[0].value == start
-
-
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("threshold", [-1.0, 0.3, 0.5, 1.0])
 def test_the_words_hold_the_numbers_of_the_scoring(case, threshold):
@@ -475,7 +470,7 @@ SCALES = (1.0, 16.0, 64.0)
 
 def test_the_margins_sliders_go_over_their_whole_range(monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "own_logits", lambda *_: None)
+    monkeypatch.setattr(plots, "lines", lambda *_: None)
     monkeypatch.setattr(plots, "regions", lambda maps, *_: drawn.append(maps))
     drive(widgets.margin(), 2)
     assert len(drawn) >= 5

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,37 +57,36 @@ class Exercise:
     draw: Callable[[Generator], Cases]
     mistakes: Mapping[str, Callable]  # a hint, and the wrong answer that earns it
 
-    def cases(self, seed: int = 0, rounds: int = ROUNDS) -> list[tuple]:
+    def cases(self, seed: int = 0) -> list[tuple]:
         """Arguments to try; the same every time."""
         rng = np.random.default_rng(seed)
-        return [case for _ in range(rounds) for case in self.draw(rng)]
+        return [case for _ in range(ROUNDS) for case in self.draw(rng)]
 
     def judge(self, answer: Callable) -> Verdict:
         """Compare `answer` with the reference on drawn arguments; the same every time."""
         cases = self.cases()
         for arguments in cases:
             fault = self._fault(answer, arguments)
-            if fault == "None" and self.reference(*copy.deepcopy(arguments)) is not None:
+            if fault is None:
                 return Verdict("not begun")
             if fault:
                 return Verdict("not yet", self._hint(answer, cases) or fault)
         return Verdict("right")
 
-    def _fault(self, answer: Callable, arguments: tuple) -> str:
-        """What is wrong with the answer to these arguments; "" where nothing is."""
-        wanted = self.reference(*copy.deepcopy(arguments))
+    def _fault(self, answer: Callable, arguments: tuple) -> str | None:
+        """What is wrong with the answer to these arguments, "" for nothing; None: it gives none."""
         given = copy.deepcopy(arguments)
         try:
             found = answer(*given)
         except NotImplementedError:
-            return "None"
+            return None
         except Exception as error:  # a student's code may raise anything
             return f"for {show(arguments)} it raises {type(error).__name__}: {error}"
         if found is None or found is ...:
-            return "None"
+            return None
         if difference(given, arguments):
             return f"it changes its arguments, {show(arguments)}; work on a copy"
-        told = difference(found, wanted)
+        told = difference(found, self.reference(*copy.deepcopy(arguments)))
         return f"for {show(arguments)} {told}" if told else ""
 
     def _hint(self, answer: Callable, cases: list[tuple]) -> str:
@@ -105,18 +105,30 @@ def _alike(one: Callable, other: Callable, arguments: tuple) -> bool:
 
 
 def add_exercise(
-    reference: Callable, draw: Callable[[Generator], Cases], mistakes: Mapping[str, Callable]
+    reference: Callable, draw: Callable[[Generator], Cases], *mistakes: str | Callable
 ) -> None:
     """Make an exercise of a reference, which is named as the student's function.
 
-    `draw` gives arguments to try from a random generator. `mistakes`: wrong answers that many
-    give, each by the hint that it earns; of several that fit the first counts. Raises ValueError
-    for a name that another module's exercise has.
+    `draw` gives arguments to try from a random generator. `mistakes`: a hint and the wrong answer
+    that earns it, in turn; of several that fit the first counts. Raises ValueError for a name that
+    another module's exercise has.
     """
     name = reference.__name__
     if name in _known and _known[name].reference.__module__ != reference.__module__:
         raise ValueError(f"two exercises are called {name}")
-    _known[name] = Exercise(name, reference, draw, mistakes)
+    hints, answers = mistakes[::2], mistakes[1::2]
+    _known[name] = Exercise(name, reference, draw, dict(zip(hints, answers, strict=True)))
+
+
+def but(reference: Callable, **changes: Callable) -> Callable:
+    """A wrong answer: the reference, but with something else made of the arguments so named."""
+    names = list(signature(reference).parameters)
+
+    def wrong(*arguments):
+        given = dict(zip(names, arguments, strict=True))
+        return reference(**given | {name: change(given[name]) for name, change in changes.items()})
+
+    return wrong
 
 
 def tensor(values: np.ndarray) -> torch.Tensor:
@@ -149,22 +161,17 @@ def exercise(name: str, answer: Callable) -> None:
 def difference(found: Any, wanted: Any) -> str:
     """How two results differ, in words that do not give away what was wanted; "" if they agree.
 
-    Numbers, arrays and tensors agree within TOLERANCE, whatever holds them; tuples, lists and
-    dicts part by part; all else by equality.
+    Numbers, arrays and tensors agree within TOLERANCE, whatever holds them; tuples and lists part
+    by part; all else by equality.
     """
-    if isinstance(wanted, dict):
-        if not isinstance(found, dict) or set(found) != set(wanted):
-            return f"your result is {_kind(found)}, wanted is a dict with {len(wanted)} other keys"
-        pairs = [(found[key], wanted[key]) for key in wanted]
-    elif isinstance(wanted, tuple | list) and not _numeric(wanted):
-        if not isinstance(found, tuple | list) or len(found) != len(wanted):
-            return f"your result is {_kind(found)}, wanted are {len(wanted)} values"
-        pairs = list(zip(found, wanted, strict=True))
-    elif _numeric(wanted):
+    if _numeric(wanted):
         return _numeric_difference(found, wanted)
-    else:
+    if not isinstance(wanted, tuple | list):
         return "" if type(found) is type(wanted) and found == wanted else "your result is another"
-    return next((told for told in (difference(*pair) for pair in pairs) if told), "")
+    if not isinstance(found, tuple | list) or len(found) != len(wanted):
+        return f"your result is {_kind(found)}, wanted are {len(wanted)} values"
+    parts = (difference(*pair) for pair in zip(found, wanted, strict=True))
+    return next(filter(None, parts), "")
 
 
 def _numeric(value: Any) -> bool:
@@ -184,14 +191,14 @@ def _numeric_difference(found: Any, wanted: Any) -> str:
     found, wanted = np.asarray(_plain(found)), np.asarray(_plain(wanted))
     if found.shape != wanted.shape:
         return f"your result has the shape {found.shape}, wanted is {wanted.shape}"
-    if np.isclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True).all():
+    far = ~np.isclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+    if not far.any():
         return ""
     if np.isnan(found).any() and not np.isnan(wanted).any():
         return "your result holds NaN"
     apart = np.abs(found.astype(float) - wanted.astype(float))
     if not apart.ndim:
         return f"your result is {'too large' if found > wanted else 'too small'}"
-    far = ~np.isclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
     return f"{far.sum()} of {far.size} values differ, by up to {np.nanmax(apart):.3g}"
 
 

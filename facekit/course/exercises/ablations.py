@@ -7,9 +7,9 @@ from itertools import combinations, pairwise
 import numpy as np
 from numpy.random import Generator
 
-from facekit.course import ablations
+from facekit.course.ablations import one_change, restarts_seen
 from facekit.course.exercises import Cases, add_exercise
-from facekit.evaluation import statistics
+from facekit.evaluation.statistics import difference_error, standard_error
 
 Rows = Mapping[str, Mapping]  # settings of runs by their names
 
@@ -29,11 +29,6 @@ def _tables(rng: Generator) -> Cases:
     yield (rows | {"x": again, "y": dict(again)},)
 
 
-def one_change(rows: Rows) -> list[tuple[str, str]]:
-    """The pairs of rows that differ in exactly one setting, the earlier row first."""
-    return ablations.one_change(rows)
-
-
 def _pairs(rows: Rows, wanted: Callable[[int], bool]) -> list[tuple[str, str]]:
     """The pairs of rows whose number of different settings is `wanted`."""
     return [
@@ -46,20 +41,14 @@ def _pairs(rows: Rows, wanted: Callable[[int], bool]) -> list[tuple[str, str]]:
 add_exercise(
     one_change,
     _tables,
-    {
-        "Each pair is there twice, and once is enough: the earlier row first.": (
-            lambda rows: sorted(one_change(rows) + [(two, one) for one, two in one_change(rows)])
-        ),
-        "Two rows that differ in nothing compare nothing but luck.": (
-            lambda rows: _pairs(rows, lambda different: different <= 1)
-        ),
-        "Compare every row with all the later ones, not with the next alone.": (
-            lambda rows: [pair for pair in one_change(rows) if pair in pairwise(rows)]
-        ),
-        "Count the settings that differ: with two of them you cannot tell which one it was.": (
-            lambda rows: _pairs(rows, lambda different: different >= 1)
-        ),
-    },
+    "Each pair is there twice, and once is enough: the earlier row first.",
+    lambda rows: sorted(one_change(rows) + [(two, one) for one, two in one_change(rows)]),
+    "Two rows that differ in nothing compare nothing but luck.",
+    lambda rows: _pairs(rows, lambda different: different <= 1),
+    "Compare every row with all the later ones, not with the next alone.",
+    lambda rows: [pair for pair in one_change(rows) if pair in pairwise(rows)],
+    "Count the settings that differ: with two of them you cannot tell which one it was.",
+    lambda rows: _pairs(rows, lambda different: different >= 1),
 )
 
 
@@ -72,25 +61,15 @@ def _runs(rng: Generator) -> Cases:
     yield int(rng.integers(2, 6)) * between, between
 
 
-def restarts_seen(epochs: int, restart_epochs: int) -> int:
-    """How often the rate jumps up again before an epoch of the run."""
-    return ablations.restarts_seen(epochs, restart_epochs)
-
-
 add_exercise(
     restarts_seen,
     _runs,
-    {
-        "A run of 60 epochs that restarts every 20 is over when the third restart would come.": (
-            lambda epochs, restart_epochs: epochs // restart_epochs
-        ),
-        "You count the cosines. The first of them begins the run, and restarts nothing.": (
-            lambda epochs, restart_epochs: math.ceil(epochs / restart_epochs)
-        ),
-        "After 95 of 100 epochs the rate has not jumped yet: nearly does not count.": (
-            lambda epochs, restart_epochs: round(epochs / restart_epochs)
-        ),
-    },
+    "A run of 60 epochs that restarts every 20 is over when the third restart would come.",
+    lambda epochs, restart_epochs: epochs // restart_epochs,
+    "You count the cosines. The first of them begins the run, and restarts nothing.",
+    lambda epochs, restart_epochs: math.ceil(epochs / restart_epochs),
+    "After 95 of 100 epochs the rate has not jumped yet: nearly does not count.",
+    lambda epochs, restart_epochs: round(epochs / restart_epochs),
 )
 
 
@@ -100,28 +79,17 @@ def _accuracies(rng: Generator) -> Cases:
     yield round(float(rng.uniform(0.1, 0.9)), 2), int(rng.integers(20, 500))
 
 
-def standard_error(accuracy: float, images: int) -> float:
-    """How far an accuracy on so many images lies from the true one, usually."""
-    return statistics.standard_error(accuracy, images)
-
-
 add_exercise(
     standard_error,
     _accuracies,
-    {
-        "That is the variance, the square of the error: it has the wrong unit.": (
-            lambda accuracy, images: accuracy * (1 - accuracy) / images
-        ),
-        "An accuracy is a share here, from 0 to 1, and so is its error: no per cent.": (
-            lambda accuracy, images: 100 * standard_error(accuracy, images)
-        ),
-        "A network that is always right has no luck: with an accuracy of 1 the error is 0.": (
-            lambda accuracy, images: math.sqrt(accuracy / images)
-        ),
-        "Four times the images should halve the error; yours is a quarter.": (
-            lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy)) / images
-        ),
-    },
+    "That is the variance, the square of the error: it has the wrong unit.",
+    lambda accuracy, images: accuracy * (1 - accuracy) / images,
+    "An accuracy is a share here, from 0 to 1, and so is its error: no per cent.",
+    lambda accuracy, images: 100 * standard_error(accuracy, images),
+    "A network that is always right has no luck: with an accuracy of 1 the error is 0.",
+    lambda accuracy, images: math.sqrt(accuracy / images),
+    "Four times the images should halve the error; yours is a quarter.",
+    lambda accuracy, images: math.sqrt(accuracy * (1 - accuracy)) / images,
 )
 
 
@@ -132,11 +100,6 @@ def _judged(rng: Generator) -> Cases:
     yield first, np.where(flipped, 1 - first, first)
 
 
-def difference_error(first: np.ndarray, second: np.ndarray) -> float:
-    """The standard error of the difference of two runs' accuracies on the same images."""
-    return statistics.difference_error(first, second)
-
-
 def _error(right: np.ndarray) -> float:
     """The standard error of one run's accuracy."""
     return standard_error(right.mean(), len(right))
@@ -145,22 +108,15 @@ def _error(right: np.ndarray) -> float:
 add_exercise(
     difference_error,
     _judged,
-    {
-        "So it would be on different images. Both were judged on the same: what is hard for one "
-        "is hard for the other. Look at the difference image by image.": (
-            lambda first, second: math.hypot(_error(first), _error(second))
-        ),
-        "Errors do not add up: now and then the luck of one takes away that of the other.": (
-            lambda first, second: _error(first) + _error(second)
-        ),
-        "That is how much one image's difference varies; yours is the mean of many of them.": (
-            lambda first, second: (first - second).std()
-        ),
-        "That is the square of the error: it has the wrong unit.": (
-            lambda first, second: (first - second).var() / len(first)
-        ),
-        "Nearly. Divide by all images everywhere, as p (1 - p) / n does, and not by one less.": (
-            lambda first, second: (first - second).std(ddof=1) / math.sqrt(len(first))
-        ),
-    },
+    "So it would be on different images. Both were judged on the same: what is hard for one is "
+    "hard for the other. Look at the difference image by image.",
+    lambda first, second: math.hypot(_error(first), _error(second)),
+    "Errors do not add up: now and then the luck of one takes away that of the other.",
+    lambda first, second: _error(first) + _error(second),
+    "That is how much one image's difference varies; yours is the mean of many of them.",
+    lambda first, second: (first - second).std(),
+    "That is the square of the error: it has the wrong unit.",
+    lambda first, second: (first - second).var() / len(first),
+    "Nearly. Divide by all images everywhere, as p (1 - p) / n does, and not by one less.",
+    lambda first, second: (first - second).std(ddof=1) / math.sqrt(len(first)),
 )

@@ -29,20 +29,14 @@ def true_colours(batch: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 add_exercise(
     true_colours,
     _normalised,
-    {
-        "That normalises a second time, what was normalised already.": (
-            lambda batch, mean, std: (batch - _each(mean)) / _each(std)
-        ),
-        "What was done last must be undone first.": (
-            lambda batch, mean, std: (batch + _each(mean)) * _each(std)
-        ),
-        "The way there divides by the spread; what is the way back?": (
-            lambda batch, mean, std: batch / _each(std) + _each(mean)
-        ),
-        "Each channel has its own mean and its own spread.": (
-            lambda batch, mean, std: batch * std.mean() + mean.mean()
-        ),
-    },
+    "That normalises a second time, what was normalised already.",
+    lambda batch, mean, std: (batch - _each(mean)) / _each(std),
+    "What was done last must be undone first.",
+    lambda batch, mean, std: (batch + _each(mean)) * _each(std),
+    "The way there divides by the spread; what is the way back?",
+    lambda batch, mean, std: batch / _each(std) + _each(mean),
+    "Each channel has its own mean and its own spread.",
+    lambda batch, mean, std: batch * std.mean() + mean.mean(),
 )
 
 
@@ -65,21 +59,16 @@ def _flip(images: Tensor, chosen: Tensor, axes: list[int]) -> Tensor:
 add_exercise(
     flip_some,
     _batches,
-    {
-        "Now they stand on their heads: which axis runs from left to right?": (
-            lambda images, chosen: _flip(images, chosen, [2])
-        ),
-        "That is half a turn; a mirror leaves above what is above.": (
-            lambda images, chosen: _flip(images, chosen, [2, 3])
-        ),
-        "The first axis is the batch: that gives one image the pixels of another.": (
-            lambda images, chosen: _flip(images, chosen, [0])
-        ),
-        "Those that were not chosen stay as they are.": (lambda images, chosen: images.flip(3)),
-        "You have flipped just those that were not chosen.": (
-            lambda images, chosen: _flip(images, ~chosen, [3])
-        ),
-    },
+    "Now they stand on their heads: which axis runs from left to right?",
+    lambda images, chosen: _flip(images, chosen, [2]),
+    "That is half a turn; a mirror leaves above what is above.",
+    lambda images, chosen: _flip(images, chosen, [2, 3]),
+    "The first axis is the batch: that gives one image the pixels of another.",
+    lambda images, chosen: _flip(images, chosen, [0]),
+    "Those that were not chosen stay as they are.",
+    lambda images, chosen: images.flip(3),
+    "You have flipped just those that were not chosen.",
+    lambda images, chosen: _flip(images, ~chosen, [3]),
 )
 
 
@@ -105,21 +94,14 @@ def _mix(values: Tensor, share: Tensor, shift: int = -1) -> Tensor:
 add_exercise(
     mix_up,
     _pairs,
-    {
-        "The images are mixed, their answers are not: the network is told half the truth.": (
-            lambda images, answers, share: (_mix(images, share), answers)
-        ),
-        "The answers come from another image than the pixels: see who is mixed with whom.": (
-            lambda images, answers, share: (_mix(images, share), _mix(answers, share, 1))
-        ),
-        "Images and answers agree, but each is to be mixed with the next, not the one before.": (
-            lambda images, answers, share: (_mix(images, share, 1), _mix(answers, share, 1))
-        ),
-        "`share` is that of the image itself, not of the other one.": (
-            lambda images, answers, share: mix_up(images, answers, 1 - share)
-        ),
-        "Each image has a share of its own.": (
-            lambda images, answers, share: mix_up(images, answers, share[:1].expand(len(share)))
-        ),
-    },
+    "The images are mixed, their answers are not: the network is told half the truth.",
+    lambda images, answers, share: (_mix(images, share), answers),
+    "The answers come from another image than the pixels: see who is mixed with whom.",
+    lambda images, answers, share: (_mix(images, share), _mix(answers, share, 1)),
+    "Images and answers agree, but each is to be mixed with the next, not the one before.",
+    lambda images, answers, share: (_mix(images, share, 1), _mix(answers, share, 1)),
+    "`share` is that of the image itself, not of the other one.",
+    lambda images, answers, share: mix_up(images, answers, 1 - share),
+    "Each image has a share of its own.",
+    lambda images, answers, share: mix_up(images, answers, share[:1].expand(len(share))),
 )

@@ -1,7 +1,9 @@
 """The exercises of notebook 03: shapes, parameters, a block of one's own. Built in notebook 03."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from operator import mul
 
 import torch
 from numpy.random import Generator
@@ -25,19 +27,12 @@ def output_side(size: int, window: int, stride: int, padding: int) -> int:
 add_exercise(
     output_side,
     _convolutions,
-    {
-        "How many places has a window of 3 on a side of 3? Your count is one less.": (
-            lambda size, window, stride, padding: (size + 2 * padding - window) // stride
-        ),
-        "Padding is added on both sides of the image.": (
-            lambda size, window, stride, padding: (size + padding - window) // stride + 1
-        ),
-        "A window that would stick out at the end is left out, so the division rounds down.": (
-            lambda size, window, stride, padding: (
-                math.ceil((size + 2 * padding - window) / stride) + 1
-            )
-        ),
-    },
+    "How many places has a window of 3 on a side of 3? Your count is one less.",
+    lambda size, window, stride, padding: (size + 2 * padding - window) // stride,
+    "Padding is added on both sides of the image.",
+    lambda size, window, stride, padding: (size + padding - window) // stride + 1,
+    "A window that would stick out at the end is left out, so the division rounds down.",
+    lambda size, window, stride, padding: math.ceil((size + 2 * padding - window) / stride) + 1,
 )
 
 
@@ -56,17 +51,12 @@ def excite(features: Tensor, scores: Tensor) -> Tensor:
 add_exercise(
     excite,
     _gates,
-    {
-        "A score may be any number; what weighs a channel lies between 0 and 1.": (
-            lambda features, scores: features * scores[:, :, None, None]
-        ),
-        "Every image has channel weights of its own: look at the axes.": (
-            lambda features, scores: features * torch.sigmoid(scores).mean(0)[None, :, None, None]
-        ),
-        "A gate multiplies: with a weight of 0 nothing of the channel is left.": (
-            lambda features, scores: features + torch.sigmoid(scores)[:, :, None, None]
-        ),
-    },
+    "A score may be any number; what weighs a channel lies between 0 and 1.",
+    lambda features, scores: features * scores[:, :, None, None],
+    "Every image has channel weights of its own: look at the axes.",
+    lambda features, scores: features * torch.sigmoid(scores).mean(0)[None, :, None, None],
+    "A gate multiplies: with a weight of 0 nothing of the channel is left.",
+    lambda features, scores: features + torch.sigmoid(scores)[:, :, None, None],
 )
 
 
@@ -87,32 +77,22 @@ def conv_parameters(channels: int, out: int, window: int, groups: int, bias: boo
 add_exercise(
     conv_parameters,
     _grouped,
-    {
-        "With groups a filter does not look at all channels: at how many does it look?": (
-            lambda channels, out, window, groups, bias: channels * out * window**2 + bias * out
-        ),
-        "That is one group's share. How many groups are there?": (
-            lambda channels, out, window, groups, bias: (
-                (channels // groups) * (out // groups) * window**2 + bias * out
-            )
-        ),
-        "A window of 3 has a height and a width.": (
-            lambda channels, out, window, groups, bias: (
-                channels // groups * out * window + bias * out
-            )
-        ),
-        "Where a batch norm follows, there is no bias to count.": (
-            lambda channels, out, window, groups, bias: channels // groups * out * window**2 + out
-        ),
-        "The weights are right. What else does a convolution with a bias learn?": (
-            lambda channels, out, window, groups, bias: channels // groups * out * window**2
-        ),
-        "A bias is added to what comes out: one for each map there.": (
-            lambda channels, out, window, groups, bias: (
-                channels // groups * out * window**2 + bias * channels
-            )
-        ),
-    },
+    "With groups a filter does not look at all channels: at how many does it look?",
+    lambda channels, out, window, groups, bias: channels * out * window**2 + bias * out,
+    "That is one group's share. How many groups are there?",
+    lambda channels, out, window, groups, bias: (
+        (channels // groups) * (out // groups) * window**2 + bias * out
+    ),
+    "A window of 3 has a height and a width.",
+    lambda channels, out, window, groups, bias: channels // groups * out * window + bias * out,
+    "Where a batch norm follows, there is no bias to count.",
+    lambda channels, out, window, groups, bias: channels // groups * out * window**2 + out,
+    "The weights are right. What else does a convolution with a bias learn?",
+    lambda channels, out, window, groups, bias: channels // groups * out * window**2,
+    "A bias is added to what comes out: one for each map there.",
+    lambda channels, out, window, groups, bias: (
+        channels // groups * out * window**2 + bias * channels
+    ),
 )
 
 
@@ -140,25 +120,16 @@ def residual(features: Tensor, branch: Callable, shortcut: Callable) -> Tensor:
 add_exercise(
     residual,
     _branches,
-    {
-        "With a branch that gives zero, a residual block passes on its input. Does yours?": (
-            lambda features, branch, shortcut: branch(features).relu()
-        ),
-        "Cut off before the sum, the branch can only add, never take away.": (
-            lambda features, branch, shortcut: branch(features).relu() + shortcut(features)
-        ),
-        "The sum is right. What comes after it in the block of 2016?": (
-            lambda features, branch, shortcut: branch(features) + shortcut(features)
-        ),
-        "What is added is what the shortcut makes of the input: it may change the channels.": (
-            lambda features, branch, shortcut: (branch(features) + features).relu()
-        ),
-        "Branch and shortcut stand side by side: both begin at the input.": (
-            lambda features, branch, shortcut: (
-                branch(features) + shortcut(branch(features))
-            ).relu()
-        ),
-    },
+    "With a branch that gives zero, a residual block passes on its input. Does yours?",
+    lambda features, branch, shortcut: branch(features).relu(),
+    "Cut off before the sum, the branch can only add, never take away.",
+    lambda features, branch, shortcut: branch(features).relu() + shortcut(features),
+    "The sum is right. What comes after it in the block of 2016?",
+    lambda features, branch, shortcut: branch(features) + shortcut(features),
+    "What is added is what the shortcut makes of the input: it may change the channels.",
+    lambda features, branch, shortcut: (branch(features) + features).relu(),
+    "Branch and shortcut stand side by side: both begin at the input.",
+    lambda features, branch, shortcut: (branch(features) + shortcut(branch(features))).relu(),
 )
 
 
@@ -179,37 +150,22 @@ def receptive_field(layers: list[tuple[int, int]]) -> int:
     return sees
 
 
-def _own_stride_counts(layers):
-    sees, step = 1, 1
-    for window, stride in layers:
-        step *= stride
-        sees += (window - 1) * step
-    return sees
-
-
-def _last_stride_alone(layers):
-    sees, step = 1, 1
-    for window, stride in layers:
-        sees += (window - 1) * step
-        step = stride
-    return sees
+def _sees(layers: list[tuple[int, int]], steps: Iterable[int]) -> int:
+    """The same, but with these distances in pixels from place to place of each layer's input."""
+    return 1 + sum((window - 1) * step for (window, _), step in zip(layers, steps, strict=False))
 
 
 add_exercise(
     receptive_field,
     _stacks,
-    {
-        "Two windows of 3 see 5 pixels, not 6: they share one.": (
-            lambda layers: sum(window for window, _ in layers)
-        ),
-        "After a stride of 2, the next window's places are two pixels apart.": (
-            lambda layers: 1 + sum(window - 1 for window, _ in layers)
-        ),
-        "A layer's stride moves the windows of the layers after it, not its "
-        "own.": _own_stride_counts,
-        "Two strides of 2, one after the other, put places four pixels apart.": _last_stride_alone,
-        "The first layer of the list is the one next to the image.": (
-            lambda layers: receptive_field(layers[::-1])
-        ),
-    },
+    "Two windows of 3 see 5 pixels, not 6: they share one.",
+    lambda layers: sum(window for window, _ in layers),
+    "After a stride of 2, the next window's places are two pixels apart.",
+    lambda layers: _sees(layers, [1] * len(layers)),
+    "A layer's stride moves the windows of the layers after it, not its own.",
+    lambda layers: _sees(layers, accumulate((stride for _, stride in layers), mul)),
+    "Two strides of 2, one after the other, put places four pixels apart.",
+    lambda layers: _sees(layers, [1, *(stride for _, stride in layers)]),
+    "The first layer of the list is the one next to the image.",
+    lambda layers: receptive_field(layers[::-1]),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from facekit.course import baselines
+from facekit.course.baselines import nearest_other
 from facekit.course.exercises import Cases, add_exercise
 from facekit.data.layout import NO_MATCH
 
@@ -35,20 +35,14 @@ def class_indices(paths: Sequence[Path]) -> list[int]:
 add_exercise(
     class_indices,
     _files,
-    {
-        "Names are sorted as text, sign by sign. Which of n2 and n10 comes first then?": (
-            lambda paths: _labels(paths, sorted(set(_names(paths)), key=lambda name: int(name[1:])))
-        ),
-        "The files may come in any order; the label of a class must not depend on it.": (
-            lambda paths: _labels(paths, list(dict.fromkeys(_names(paths))))
-        ),
-        "A label is a place among the classes: with six of them, none is over 5.": (
-            lambda paths: [int(name[1:]) for name in _names(paths)]
-        ),
-        "The first class is number 0.": (
-            lambda paths: [label + 1 for label in class_indices(paths)]
-        ),
-    },
+    "Names are sorted as text, sign by sign. Which of n2 and n10 comes first then?",
+    lambda paths: _labels(paths, sorted(set(_names(paths)), key=lambda name: int(name[1:]))),
+    "The files may come in any order; the label of a class must not depend on it.",
+    lambda paths: _labels(paths, list(dict.fromkeys(_names(paths)))),
+    "A label is a place among the classes: with six of them, none is over 5.",
+    lambda paths: [int(name[1:]) for name in _names(paths)],
+    "The first class is number 0.",
+    lambda paths: [label + 1 for label in class_indices(paths)],
 )
 
 
@@ -69,17 +63,12 @@ def bounds(truth: Sequence[str]) -> tuple[float, float]:
 add_exercise(
     bounds,
     _truths,
-    {
-        "How often is each name true? A share is one of faces, not of different names.": (
-            lambda truth: (1 / len(set(truth)), 1 - 1 / len(set(truth)))
-        ),
-        "An accuracy is a share of all the faces, between 0 and 1.": (
-            lambda truth: (truth.count(NO_MATCH), len(truth) - truth.count(NO_MATCH))
-        ),
-        "The strangers count too: what does a program that never says n000000 make of them?": (
-            lambda truth: (truth.count(NO_MATCH) / len(truth), 1.0)
-        ),
-    },
+    "How often is each name true? A share is one of faces, not of different names.",
+    lambda truth: (1 / len(set(truth)), 1 - 1 / len(set(truth))),
+    "An accuracy is a share of all the faces, between 0 and 1.",
+    lambda truth: (truth.count(NO_MATCH), len(truth) - truth.count(NO_MATCH)),
+    "The strangers count too: what does a program that never says n000000 make of them?",
+    lambda truth: (truth.count(NO_MATCH) / len(truth), 1.0),
 )
 
 
@@ -100,23 +89,16 @@ def channel_moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 add_exercise(
     channel_moments,
     _images,
-    {
-        "The mean is right. The spread leaves out that some images are dark and others bright.": (
-            lambda images: (images.mean((0, 1, 2)) / 255, images.std((1, 2)).mean(0) / 255)
-        ),
-        "The mean is right. The spread leaves out how pixels differ within an image.": (
-            lambda images: (images.mean((0, 1, 2)) / 255, images.mean((1, 2)).std(0) / 255)
-        ),
-        "Your numbers are grey levels from 0 to 255; asked are those of pixels from 0 to 1.": (
-            lambda images: (images.mean((0, 1, 2)), images.std((0, 1, 2)))
-        ),
-        "The axes are image, row, column, channel: over which of them do you average?": (
-            lambda images: (images.mean((0, 2, 3)) / 255, images.std((0, 2, 3)) / 255)
-        ),
-        "Red, green and blue have a mean and a spread each.": (
-            lambda images: (images.mean() / 255, images.std() / 255)
-        ),
-    },
+    "The mean is right. The spread leaves out that some images are dark and others bright.",
+    lambda images: (images.mean((0, 1, 2)) / 255, images.std((1, 2)).mean(0) / 255),
+    "The mean is right. The spread leaves out how pixels differ within an image.",
+    lambda images: (images.mean((0, 1, 2)) / 255, images.mean((1, 2)).std(0) / 255),
+    "Your numbers are grey levels from 0 to 255; asked are those of pixels from 0 to 1.",
+    lambda images: (images.mean((0, 1, 2)), images.std((0, 1, 2))),
+    "The axes are image, row, column, channel: over which of them do you average?",
+    lambda images: (images.mean((0, 2, 3)) / 255, images.std((0, 2, 3)) / 255),
+    "Red, green and blue have a mean and a spread each.",
+    lambda images: (images.mean() / 255, images.std() / 255),
 )
 
 
@@ -132,23 +114,13 @@ def _of_others(scores: np.ndarray) -> np.ndarray:
     return np.where(np.eye(len(scores), dtype=bool), -np.inf, scores).argmax(1)
 
 
-def nearest_other(vectors: np.ndarray) -> np.ndarray:
-    """For each vector of (N, D), the place of the other at the smallest angle."""
-    return baselines.nearest_other(vectors)
-
-
 add_exercise(
     nearest_other,
     _vectors,
-    {
-        "Nothing is more like a vector than that vector, but that is not what was asked.": (
-            lambda vectors: np.arange(len(vectors))
-        ),
-        "Long vectors have large products with everybody: the cosine is that of the angle alone.": (
-            lambda vectors: _of_others(vectors @ vectors.T)
-        ),
-        "Two vectors may point the same way and lie far apart, one short and one long.": (
-            lambda vectors: _of_others(-np.linalg.norm(vectors[:, None] - vectors[None], axis=2))
-        ),
-    },
+    "Nothing is more like a vector than that vector, but that is not what was asked.",
+    lambda vectors: np.arange(len(vectors)),
+    "Long vectors have large products with everybody: the cosine is that of the angle alone.",
+    lambda vectors: _of_others(vectors @ vectors.T),
+    "Two vectors may point the same way and lie far apart, one short and one long.",
+    lambda vectors: _of_others(-np.linalg.norm(vectors[:, None] - vectors[None], axis=2)),
 )

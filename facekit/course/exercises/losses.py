@@ -1,6 +1,7 @@
 """The exercises of notebook 05: cosines, a margin, centres, triplets. Built in notebook 05."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
 
-from facekit.course.exercises import Cases, add_exercise, tensor
+from facekit.course.exercises import Cases, add_exercise, but, tensor
 
 
 def _vectors(rng: Generator, count: int, dim: int) -> Tensor:
@@ -33,26 +34,18 @@ def cosines(ones: Tensor, others: Tensor) -> Tensor:
 add_exercise(
     cosines,
     _two_sets,
-    {
-        "A cosine is never above 1. What does a long embedding do to yours?": (
-            lambda ones, others: ones @ others.T
-        ),
-        "The first embeddings have length 1. And the second?": (
-            lambda ones, others: F.normalize(ones) @ others.T
-        ),
-        "The second embeddings have length 1. And the first?": (
-            lambda ones, others: ones @ F.normalize(others).T
-        ),
-        "It is each embedding, a row, that has to have length 1: look at the axis.": (
-            lambda ones, others: F.normalize(ones, dim=0) @ F.normalize(others, dim=0).T
-        ),
-        "A norm without an axis is that of the whole table: each row has a length of its own.": (
-            lambda ones, others: (ones / ones.norm()) @ (others / others.norm()).T
-        ),
-        "A row for each of the first embeddings, a column for each of the second.": (
-            lambda ones, others: F.normalize(others) @ F.normalize(ones).T
-        ),
-    },
+    "A cosine is never above 1. What does a long embedding do to yours?",
+    lambda ones, others: ones @ others.T,
+    "The first embeddings have length 1. And the second?",
+    lambda ones, others: F.normalize(ones) @ others.T,
+    "The second embeddings have length 1. And the first?",
+    lambda ones, others: ones @ F.normalize(others).T,
+    "It is each embedding, a row, that has to have length 1: look at the axis.",
+    lambda ones, others: F.normalize(ones, dim=0) @ F.normalize(others, dim=0).T,
+    "A norm without an axis is that of the whole table: each row has a length of its own.",
+    lambda ones, others: (ones / ones.norm()) @ (others / others.norm()).T,
+    "A row for each of the first embeddings, a column for each of the second.",
+    lambda ones, others: F.normalize(others) @ F.normalize(ones).T,
 )
 
 
@@ -109,43 +102,26 @@ def _own_unscaled(embedding, vectors, labels, scale, margin):
 add_exercise(
     arcface_logits,
     _labelled,
-    {
-        "These are the logits to judge by. In training, what happens to the own class's angle?": (
-            lambda embedding, vectors, labels, scale, margin: scale * cosines(embedding, vectors)
-        ),
-        "All classes are made harder alike, so nobody has to be better than before.": (
-            lambda embedding, vectors, labels, scale, margin: (
-                scale * _turned(cosines(embedding, vectors), margin)
-            )
-        ),
-        "The margin is on the wrong classes: it is the own one that has to become "
-        "harder.": _margin_on_the_others,
-        "Taken off the cosine, the margin is CosFace's. ArcFace adds it to the "
-        "angle.": _margin_on_the_cosine,
-        "Your own class got easier: is the angle larger or smaller than before?": (
-            lambda embedding, vectors, labels, scale, margin: arcface_logits(
-                embedding, vectors, labels, scale, -margin
-            )
-        ),
-        "Between -1 and 1 even the best logits leave the cross-entropy unsure: what is `scale` "
-        "for?": (
-            lambda embedding, vectors, labels, scale, margin: arcface_logits(
-                embedding, vectors, labels, 1.0, margin
-            )
-        ),
-        "The own class lost its scale: all logits have the same.": _own_unscaled,
-        "A class with a long vector has an advantage. What has no length in ArcFace?": (
-            lambda embedding, vectors, labels, scale, margin: (
-                arcface_logits(embedding, vectors, labels, scale, margin) * vectors.norm(dim=1)
-            )
-        ),
-        "A face with a long embedding has louder logits. What has no length in ArcFace?": (
-            lambda embedding, vectors, labels, scale, margin: (
-                arcface_logits(embedding, vectors, labels, scale, margin)
-                * embedding.norm(dim=1, keepdim=True)
-            )
-        ),
-    },
+    "These are the logits to judge by. In training, what happens to the own class's angle?",
+    lambda embedding, vectors, labels, scale, margin: scale * cosines(embedding, vectors),
+    "All classes are made harder alike, so nobody has to be better than before.",
+    lambda embedding, vectors, labels, scale, margin: (
+        scale * _turned(cosines(embedding, vectors), margin)
+    ),
+    "The margin is on the wrong classes: it is the own one that has to become harder.",
+    _margin_on_the_others,
+    "Taken off the cosine, the margin is CosFace's. ArcFace adds it to the angle.",
+    _margin_on_the_cosine,
+    "Your own class got easier: is the angle larger or smaller than before?",
+    but(arcface_logits, margin=lambda margin: -margin),
+    "Between -1 and 1 even the best logits leave the cross-entropy unsure: what is `scale` for?",
+    but(arcface_logits, scale=lambda scale: 1.0),
+    "The own class lost its scale: all logits have the same.",
+    _own_unscaled,
+    "A class with a long vector has an advantage. What has no length in ArcFace?",
+    lambda faces, vectors, *rest: arcface_logits(faces, vectors, *rest) * vectors.norm(dim=1),
+    "A face with a long embedding has louder logits. What has no length in ArcFace?",
+    lambda faces, *rest: arcface_logits(faces, *rest) * faces.norm(dim=1, keepdim=True),
 )
 
 
@@ -165,29 +141,20 @@ def center_loss(embedding: Tensor, centers: Tensor, labels: Tensor) -> Tensor:
 add_exercise(
     center_loss,
     _centred,
-    {
-        "For a face, its squares are added up. A mean over them depends on the embedding's "
-        "length.": (
-            lambda embedding, centers, labels: (embedding - centers[labels]).square().mean() / 2
-        ),
-        "Twice the batch should not be twice the loss.": (
-            lambda embedding, centers, labels: (embedding - centers[labels]).square().sum() / 2
-        ),
-        "Half of it, so that the slope is the way to the centre itself.": (
-            lambda embedding, centers, labels: (embedding - centers[labels]).square().sum(1).mean()
-        ),
-        "That is the distance; its square was asked for.": (
-            lambda embedding, centers, labels: (embedding - centers[labels]).norm(dim=1).mean() / 2
-        ),
-        "The first face is not of the first person: whose centre does each face belong to?": (
-            lambda embedding, centers, labels: (
-                (embedding - centers[: len(embedding)]).square().sum(1).mean() / 2
-            )
-        ),
-        "A face is drawn to its own person's centre alone.": (
-            lambda embedding, centers, labels: torch.cdist(embedding, centers).square().mean() / 2
-        ),
-    },
+    "For a face, its squares are added up. A mean over them depends on the embedding's length.",
+    lambda embedding, centers, labels: (embedding - centers[labels]).square().mean() / 2,
+    "Twice the batch should not be twice the loss.",
+    lambda embedding, centers, labels: (embedding - centers[labels]).square().sum() / 2,
+    "Half of it, so that the slope is the way to the centre itself.",
+    lambda embedding, centers, labels: (embedding - centers[labels]).square().sum(1).mean(),
+    "That is the distance; its square was asked for.",
+    lambda embedding, centers, labels: (embedding - centers[labels]).norm(dim=1).mean() / 2,
+    "The first face is not of the first person: whose centre does each face belong to?",
+    lambda embedding, centers, labels: (
+        (embedding - centers[: len(embedding)]).square().sum(1).mean() / 2
+    ),
+    "A face is drawn to its own person's centre alone.",
+    lambda embedding, centers, labels: torch.cdist(embedding, centers).square().mean() / 2,
 )
 
 
@@ -230,27 +197,21 @@ def batch_hard(distance: Tensor, labels: Tensor, margin: float) -> Tensor:
     return (_hardest(distance, labels) + margin).relu().mean()
 
 
-def _easiest(distance, labels, margin):
-    positive = _positive(labels)
-    gap = _nearest(distance, positive) - _furthest(distance, ~_of_one_person(labels))
-    return (gap + margin).relu()[positive.any(1)].mean()
-
-
-def _nearest_positive(distance, labels, margin):
-    positive = _positive(labels)
-    gap = _nearest(distance, positive) - _nearest(distance, ~_of_one_person(labels))
-    return (gap + margin).relu()[positive.any(1)].mean()
-
-
 def _itself_positive(distance, labels, margin):
     same = _of_one_person(labels)
     return (_furthest(distance, same) - _nearest(distance, ~same) + margin).relu().mean()
 
 
-def _itself_negative(distance, labels, margin):
-    positive = _positive(labels)
-    gap = _furthest(distance, positive) - _nearest(distance, ~positive)
-    return (gap + margin).relu()[positive.any(1)].mean()
+def _triplets(own: Callable, strangers: Callable, itself: bool = False) -> Callable:
+    """A wrong answer that takes other faces; `itself`: each face may be its own stranger."""
+
+    def loss(distance, labels, margin):
+        positive = _positive(labels)
+        negative = ~positive if itself else ~_of_one_person(labels)
+        gap = own(distance, positive) - strangers(distance, negative)
+        return (gap + margin).relu()[positive.any(1)].mean()
+
+    return loss
 
 
 def _only_those_that_hurt(distance, labels, margin):
@@ -261,23 +222,20 @@ def _only_those_that_hurt(distance, labels, margin):
 add_exercise(
     batch_hard,
     _batches,
-    {
-        "Those are the easiest triplets. Which of the own faces, which stranger is "
-        "hardest?": _easiest,
-        "The stranger is the hardest one. And the own face: the nearest or the "
-        "furthest?": _nearest_positive,
-        "A face that is alone is no pair with itself, and no part of the mean.": _itself_positive,
-        "Nobody is nearer than oneself: who may be a stranger, and who may not?": _itself_negative,
-        "Nearer by a hair is not enough: by how much should the own face be nearer?": (
-            lambda distance, labels, margin: batch_hard(distance, labels, 0.0)
-        ),
-        "A larger margin should ask for more. What does it do to your loss?": (
-            lambda distance, labels, margin: batch_hard(distance, labels, -margin)
-        ),
-        "A triplet that is right with room to spare should not make up for one that is wrong.": (
-            lambda distance, labels, margin: (_hardest(distance, labels) + margin).mean()
-        ),
-        "The mean is over all faces that have a pair, those too that cost "
-        "nothing.": _only_those_that_hurt,
-    },
+    "Those are the easiest triplets. Which of the own faces, which stranger is hardest?",
+    _triplets(_nearest, _furthest),
+    "The stranger is the hardest one. And the own face: the nearest or the furthest?",
+    _triplets(_nearest, _nearest),
+    "A face that is alone is no pair with itself, and no part of the mean.",
+    _itself_positive,
+    "Nobody is nearer than oneself: who may be a stranger, and who may not?",
+    _triplets(_furthest, _nearest, itself=True),
+    "Nearer by a hair is not enough: by how much should the own face be nearer?",
+    but(batch_hard, margin=lambda margin: 0.0),
+    "A larger margin should ask for more. What does it do to your loss?",
+    but(batch_hard, margin=lambda margin: -margin),
+    "A triplet that is right with room to spare should not make up for one that is wrong.",
+    lambda distance, labels, margin: (_hardest(distance, labels) + margin).mean(),
+    "The mean is over all faces that have a pair, those too that cost nothing.",
+    _only_those_that_hurt,
 )

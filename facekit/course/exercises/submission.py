@@ -2,12 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.random import Generator
 
-from facekit.course.exercises import Cases, add_exercise
+from facekit.course.exercises import Cases, add_exercise, but
 
 HEADER = "id,label\n"
 
@@ -51,23 +51,20 @@ def _as_words(names, predicted, classes, identities):
 add_exercise(
     csv_texts,
     _answers,
-    {
-        "A row has two values, and yours has three: that is the table's own index, written "
-        "too.": _index_column,
-        "For classification a label is a number: the place of the class among all of them.": (
-            lambda names, predicted, classes, identities: (
-                _csv(names, predicted),
-                _csv(range(len(identities)), identities),
-            )
-        ),
-        "The ids of verification are numbers; sorted as words, 10 comes before 2.": _as_words,
-        "Which number has the first file? Counting begins elsewhere here.": (
-            lambda names, predicted, classes, identities: (
-                csv_texts(names, predicted, classes, identities)[0],
-                _csv(range(1, len(identities) + 1), identities),
-            )
-        ),
-    },
+    "A row has two values, and yours has three: that is the table's own index, written too.",
+    _index_column,
+    "For classification a label is a number: the place of the class among all of them.",
+    lambda names, predicted, classes, identities: (
+        _csv(names, predicted),
+        _csv(range(len(identities)), identities),
+    ),
+    "The ids of verification are numbers; sorted as words, 10 comes before 2.",
+    _as_words,
+    "Which number has the first file? Counting begins elsewhere here.",
+    lambda names, predicted, classes, identities: (
+        csv_texts(names, predicted, classes, identities)[0],
+        _csv(range(1, len(identities) + 1), identities),
+    ),
 )
 
 
@@ -96,27 +93,22 @@ def faults(ids: list[str], expected: list[str]) -> tuple[int, int, int, bool]:
 add_exercise(
     faults,
     _ids,
-    {
-        "One row missing and one too many: the length is as it should be, and tells nothing.": (
-            lambda ids, expected: (
-                max(0, len(expected) - len(ids)),
-                max(0, len(ids) - len(expected)),
-                *faults(ids, expected)[2:],
-            )
-        ),
-        "An id that stands in three rows is one id that comes more than once.": (
-            lambda ids, expected: (
-                *faults(ids, expected)[:2],
-                len(ids) - len(set(ids)),
-                faults(ids, expected)[3],
-            )
-        ),
-        "The same ids in another order are a fault, and the one that nobody else will tell you.": (
-            lambda ids, expected: (*faults(ids, expected)[:3], False)
-        ),
-        "Rows are out of order only where each id is there once; here some are missing or too "
-        "many.": (lambda ids, expected: (*faults(ids, expected)[:3], ids != expected)),
-    },
+    "One row missing and one too many: the length is as it should be, and tells nothing.",
+    lambda ids, expected: (
+        max(0, len(expected) - len(ids)),
+        max(0, len(ids) - len(expected)),
+        *faults(ids, expected)[2:],
+    ),
+    "An id that stands in three rows is one id that comes more than once.",
+    lambda ids, expected: (
+        *faults(ids, expected)[:2],
+        len(ids) - len(set(ids)),
+        faults(ids, expected)[3],
+    ),
+    "The same ids in another order are a fault, and the one that nobody else will tell you.",
+    lambda ids, expected: (*faults(ids, expected)[:3], False),
+    "Rows are out of order only where each id is there once; here some are missing or too many.",
+    lambda ids, expected: (*faults(ids, expected)[:3], ids != expected),
 )
 
 
@@ -149,15 +141,12 @@ def _of_those_in_both(mine, truth):
 add_exercise(
     score_by_id,
     _handed_in,
-    {
-        "Row by row, the files must be in one order, and nobody promised that. Look at the "
-        "ids.": _by_position,
-        "Leaving out what is hard must not pay: a row that is missing is a wrong answer.": (
-            lambda mine, truth: sum(truth.get(i) == label for i, label in mine.items()) / len(mine)
-        ),
-        "You count only ids that are in both files. What of an image that got no "
-        "answer?": _of_those_in_both,
-    },
+    "Row by row, the files must be in one order, and nobody promised that. Look at the ids.",
+    _by_position,
+    "Leaving out what is hard must not pay: a row that is missing is a wrong answer.",
+    lambda mine, truth: sum(truth.get(i) == label for i, label in mine.items()) / len(mine),
+    "You count only ids that are in both files. What of an image that got no answer?",
+    _of_those_in_both,
 )
 
 
@@ -182,38 +171,27 @@ def _reached(accuracy: float, cutoffs: dict[str, float]) -> str:
     return next((name for name, least in cutoffs.items() if accuracy >= least), "below LOW")
 
 
-def _only_above(right, count, cutoffs):
-    accuracy, error, _ = grade(right, count, cutoffs)
-    return accuracy, error, _reached(math.nextafter(accuracy, 0), cutoffs)
+def _graded(seen: Callable = float, error: Callable = lambda error, count: error) -> Callable:
+    """A wrong answer with the grade of `seen` of the accuracy, and `error` of the error."""
 
+    def answer(right, count, cutoffs):
+        accuracy, usual, _ = grade(right, count, cutoffs)
+        return accuracy, error(usual, count), _reached(seen(accuracy), cutoffs)
 
-def _rounded_first(right, count, cutoffs):
-    accuracy, error, _ = grade(right, count, cutoffs)
-    return accuracy, error, _reached(round(accuracy, 2), cutoffs)
-
-
-def _variance(right, count, cutoffs):
-    accuracy, error, reached = grade(right, count, cutoffs)
-    return accuracy, error**2, reached
-
-
-def _of_one_image(right, count, cutoffs):
-    accuracy, error, reached = grade(right, count, cutoffs)
-    return accuracy, error * math.sqrt(count), reached
+    return answer
 
 
 add_exercise(
     grade,
     _results,
-    {
-        "Whoever reaches a cut-off exactly has earned the grade.": _only_above,
-        "89.6 % is not 90 %: the grade goes by what was reached, not by what is "
-        "printed.": _rounded_first,
-        "You have the variance. In what unit is it? The error is in that of the "
-        "accuracy.": _variance,
-        "That is how far one image strays; the mean of many strays less.": _of_one_image,
-        "Whoever reaches HIGH reaches LOW as well: which do you ask for first?": (
-            lambda right, count, cutoffs: grade(right, count, dict(reversed(cutoffs.items())))
-        ),
-    },
+    "Whoever reaches a cut-off exactly has earned the grade.",
+    _graded(lambda accuracy: math.nextafter(accuracy, 0)),
+    "89.6 % is not 90 %: the grade goes by what was reached, not by what is printed.",
+    _graded(lambda accuracy: round(accuracy, 2)),
+    "You have the variance. In what unit is it? The error is in that of the accuracy.",
+    _graded(error=lambda error, count: error**2),
+    "That is how far one image strays; the mean of many strays less.",
+    _graded(error=lambda error, count: error * math.sqrt(count)),
+    "Whoever reaches HIGH reaches LOW as well: which do you ask for first?",
+    but(grade, cutoffs=lambda cutoffs: dict(reversed(cutoffs.items()))),
 )

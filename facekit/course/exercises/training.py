@@ -8,7 +8,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from facekit.course.exercises import Cases, add_exercise, tensor
+from facekit.course.exercises import Cases, add_exercise, but, tensor
 from facekit.training import History
 from facekit.training.schedules import warmup_cosine
 
@@ -48,19 +48,14 @@ def _falls(done: Callable[[int, int, int], float]) -> Callable[[int, int, int, f
 add_exercise(
     scheduled_rate,
     _places,
-    {
-        "Your first step has a rate of 0, so it changes nothing; and which step has the "
-        "peak?": _from_nothing,
-        "Step `warmup` has the peak. How much of the way down is done at that step?": (
-            _falls(lambda step, steps, warmup: step / steps)
-        ),
-        "Your last rate is too far above zero: over how many steps does the rate fall?": (
-            _falls(lambda step, steps, warmup: (step - warmup) / steps)
-        ),
-        "Your rate falls and rises again. From its top to its bottom a cosine takes half a turn.": (
-            _falls(lambda step, steps, warmup: 2 * (step - warmup) / (steps - warmup))
-        ),
-    },
+    "Your first step has a rate of 0, so it changes nothing; and which step has the peak?",
+    _from_nothing,
+    "Step `warmup` has the peak. How much of the way down is done at that step?",
+    _falls(lambda step, steps, warmup: step / steps),
+    "Your last rate is too far above zero: over how many steps does the rate fall?",
+    _falls(lambda step, steps, warmup: (step - warmup) / steps),
+    "Your rate falls and rises again. From its top to its bottom a cosine takes half a turn.",
+    _falls(lambda step, steps, warmup: 2 * (step - warmup) / (steps - warmup)),
 )
 
 
@@ -97,22 +92,15 @@ def _decay_apart(weight, gradient, velocity, lr, momentum, decay):
 add_exercise(
     sgd_step,
     _weights,
-    {
-        "That is plain momentum. Nesterov's goes on from where the momentum will have "
-        "led.": _no_look_ahead,
-        "Without a gradient, too, the weights should shrink a little: where is `decay`?": (
-            lambda weight, gradient, velocity, lr, momentum, decay: sgd_step(
-                weight, gradient, velocity, lr, momentum, 0.0
-            )
-        ),
-        "You shrink the weights beside the step, as AdamW does; here decay is part of the "
-        "gradient, and momentum remembers it.": _decay_apart,
-        "The gradient points to where the loss grows.": (
-            lambda weight, gradient, velocity, lr, momentum, decay: sgd_step(
-                weight, gradient, velocity, -lr, momentum, decay
-            )
-        ),
-    },
+    "That is plain momentum. Nesterov's goes on from where the momentum will have led.",
+    _no_look_ahead,
+    "Without a gradient, too, the weights should shrink a little: where is `decay`?",
+    but(sgd_step, decay=lambda decay: 0.0),
+    "You shrink the weights beside the step, as AdamW does; here decay is part of the gradient, "
+    "and momentum remembers it.",
+    _decay_apart,
+    "The gradient points to where the loss grows.",
+    but(sgd_step, lr=lambda lr: -lr),
 )
 
 
@@ -132,17 +120,12 @@ def accuracy(right: Sequence[int], sizes: Sequence[int]) -> float:
 add_exercise(
     accuracy,
     _judged,
-    {
-        "One image of the small last batch counts as much as several of the others.": (
-            lambda right, sizes: float(np.mean(np.array(right) / np.array(sizes)))
-        ),
-        "You divide by more images than there are: the last batch is not full.": (
-            lambda right, sizes: sum(right) / (sizes[0] * len(sizes))
-        ),
-        "Training may leave out a batch that is not full; here every image counts.": (
-            lambda right, sizes: sum(right[:-1]) / sum(sizes[:-1])
-        ),
-    },
+    "One image of the small last batch counts as much as several of the others.",
+    lambda right, sizes: float(np.mean(np.array(right) / np.array(sizes))),
+    "You divide by more images than there are: the last batch is not full.",
+    lambda right, sizes: sum(right) / (sizes[0] * len(sizes)),
+    "Training may leave out a batch that is not full; here every image counts.",
+    lambda right, sizes: sum(right[:-1]) / sum(sizes[:-1]),
 )
 
 
@@ -183,19 +166,14 @@ def _than_the_last(accuracies, patience):
 add_exercise(
     when_to_stop,
     _curves,
-    {
-        "The network to keep is not the one that the run ended with.": (
-            lambda accuracies, patience: (when_to_stop(accuracies, patience)[0],) * 2
-        ),
-        "Your epochs begin with 0; the first one is epoch 1.": (
-            lambda accuracies, patience: [end - 1 for end in when_to_stop(accuracies, patience)]
-        ),
-        "Your run waits an epoch too long: with a patience of 1 a single worse epoch ends it.": (
-            lambda accuracies, patience: when_to_stop(accuracies, patience + 1)
-        ),
-        "An epoch that is only as good as the best is not better: patience runs "
-        "on.": _as_good_is_better,
-        "You compare with the epoch before; an epoch is better if it beats all before "
-        "it.": _than_the_last,
-    },
+    "The network to keep is not the one that the run ended with.",
+    lambda accuracies, patience: (when_to_stop(accuracies, patience)[0],) * 2,
+    "Your epochs begin with 0; the first one is epoch 1.",
+    lambda accuracies, patience: [end - 1 for end in when_to_stop(accuracies, patience)],
+    "Your run waits an epoch too long: with a patience of 1 a single worse epoch ends it.",
+    but(when_to_stop, patience=lambda patience: patience + 1),
+    "An epoch that is only as good as the best is not better: patience runs on.",
+    _as_good_is_better,
+    "You compare with the epoch before; an epoch is better if it beats all before it.",
+    _than_the_last,
 )

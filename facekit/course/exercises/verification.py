@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.random import Generator
 
-from facekit.course.exercises import Cases, add_exercise
+from facekit.course.exercises import Cases, add_exercise, but
 
 NOBODY = -1  # as in evaluation.identification: the truth of a probe that is not in the gallery
 
@@ -28,20 +28,14 @@ def gallery_cosines(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 add_exercise(
     gallery_cosines,
     _vectors,
-    {
-        "Twice as long a vector has the same direction, and should get the same cosine.": (
-            lambda probes, gallery: probes @ gallery.T
-        ),
-        "The angle lies between two vectors: the length of neither may count.": (
-            lambda probes, gallery: _unit(probes) @ gallery.T
-        ),
-        "Which axis holds the numbers of one face? You made the columns one long, not the rows.": (
-            lambda probes, gallery: _unit(probes, 0) @ _unit(gallery, 0).T
-        ),
-        "Probes are rows and the gallery columns; yours is the other way round.": (
-            lambda probes, gallery: _unit(gallery) @ _unit(probes).T
-        ),
-    },
+    "Twice as long a vector has the same direction, and should get the same cosine.",
+    lambda probes, gallery: probes @ gallery.T,
+    "The angle lies between two vectors: the length of neither may count.",
+    lambda probes, gallery: _unit(probes) @ gallery.T,
+    "Which axis holds the numbers of one face? You made the columns one long, not the rows.",
+    lambda probes, gallery: _unit(probes, 0) @ _unit(gallery, 0).T,
+    "Probes are rows and the gallery columns; yours is the other way round.",
+    lambda probes, gallery: _unit(gallery) @ _unit(probes).T,
 )
 
 
@@ -78,17 +72,14 @@ def _wrong_pairs(scores, same, target):
 add_exercise(
     tar_at_far,
     _pairs,
-    {
-        "At your threshold FAR is already above the target: look on the other side of "
-        "it.": _wrong_side,
-        "FAR is a share of the pairs of two people, not of all pairs.": (
-            lambda scores, same, target: tar_at_far(scores, same, target / (~same).mean())
-        ),
-        "Whose score counts for FAR, that of pairs of one person or of two?": _wrong_pairs,
-        "FAR is small enough at your threshold, but a lower one would do and find more.": (
-            lambda scores, same, target: tar_at_far(scores, same, 0.0)
-        ),
-    },
+    "At your threshold FAR is already above the target: look on the other side of it.",
+    _wrong_side,
+    "FAR is a share of the pairs of two people, not of all pairs.",
+    lambda scores, same, target: tar_at_far(scores, same, target / (~same).mean()),
+    "Whose score counts for FAR, that of pairs of one person or of two?",
+    _wrong_pairs,
+    "FAR is small enough at your threshold, but a lower one would do and find more.",
+    but(tar_at_far, target=lambda target: 0.0),
 )
 
 
@@ -144,19 +135,14 @@ def _of_the_known(similarity, truth, threshold):
 add_exercise(
     both_rates,
     _judged,
-    {
-        "What is said of a score that is equal to the threshold?": (
-            lambda similarity, truth, threshold: both_rates(
-                similarity, truth, np.nextafter(threshold, np.inf)
-            )
-        ),
-        "A probe whose own face passes, while another's is ahead of it, is named "
-        "wrong.": _own_score,
-        "Each rate is a share of its own kind of probe: of the known, and of the "
-        "strangers.": _of_all_probes,
-        "FPIR asks for strangers who are named; you counted the known who are named "
-        "wrong.": _of_the_known,
-    },
+    "What is said of a score that is equal to the threshold?",
+    but(both_rates, threshold=lambda threshold: np.nextafter(threshold, np.inf)),
+    "A probe whose own face passes, while another's is ahead of it, is named wrong.",
+    _own_score,
+    "Each rate is a share of its own kind of probe: of the known, and of the strangers.",
+    _of_all_probes,
+    "FPIR asks for strangers who are named; you counted the known who are named wrong.",
+    _of_the_known,
 )
 
 
@@ -192,19 +178,12 @@ def _tuned_on_both(dev, dev_truth, test, test_truth):
 add_exercise(
     honest_accuracy,
     _two_sets,
-    {
-        "Whoever picks the threshold by the test probes no longer knows how good it is on new "
-        "ones.": (
-            lambda dev, dev_truth, test, test_truth: honest_accuracy(
-                test, test_truth, test, test_truth
-            )
-        ),
-        "The test probes had a say in the threshold: a part of a leak is a leak.": _tuned_on_both,
-        "That is the accuracy on the probes the threshold was chosen by, and flatters.": (
-            lambda dev, dev_truth, test, test_truth: honest_accuracy(dev, dev_truth, dev, dev_truth)
-        ),
-        "A best score below the threshold means nobody: strangers can be right, too.": (
-            lambda dev, dev_truth, test, test_truth: (test.argmax(1) == test_truth).mean()
-        ),
-    },
+    "Whoever picks the threshold by the test probes no longer knows how good it is on new ones.",
+    lambda dev, dev_truth, test, test_truth: honest_accuracy(test, test_truth, test, test_truth),
+    "The test probes had a say in the threshold: a part of a leak is a leak.",
+    _tuned_on_both,
+    "That is the accuracy on the probes the threshold was chosen by, and flatters.",
+    lambda dev, dev_truth, test, test_truth: honest_accuracy(dev, dev_truth, dev, dev_truth),
+    "A best score below the threshold means nobody: strangers can be right, too.",
+    lambda dev, dev_truth, test, test_truth: (test.argmax(1) == test_truth).mean(),
 )
