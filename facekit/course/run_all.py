@@ -9,6 +9,7 @@ from nbclient.exceptions import CellExecutionError
 
 from facekit.common import machine
 from facekit.common.errors import FacekitError
+from facekit.course import lesson
 from facekit.data.layout import CourseData
 from facekit.sources.make import open_course
 from facekit.submission import pipeline
@@ -39,7 +40,7 @@ def run_all(folder: Path, out: Path | None = None) -> None:
         began = time.monotonic()
         run_notebook(path, out / path.name)
         print(f"done in {time.monotonic() - began:.0f} s", flush=True)
-    _print_scoreboard(open_course(), pipeline.course_run())
+    _print_scoreboard(open_course(), lesson.course_run())
 
 
 def run_notebook(path: Path, copy: Path, timeout: float = 4 * 3600) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from facekit.evaluation import comparison, identification, rules, statistics
 from facekit.evaluation.embed import TrainedRun, class_means, classify, embed, find_bad
 from facekit.evaluation.identification import Threshold
 from facekit.evaluation.rules import Evidence, Rule
-from facekit.sources import profiles
 from facekit.sources.manifest import read_manifest
 from facekit.sources.profiles import PROFILES
 from facekit.submission import csvs
@@ -87,23 +85,6 @@ class Verification:
     def compare_rules(self, target: float = 0.1) -> comparison.Comparison:
         """Every rule on these probes, each judged on people it was not fitted to."""
         return comparison.compare(self.evidence, self.truth, target=target)
-
-
-def course_run() -> Path:
-    """The folder of the run that the notebooks share."""
-    return machine.runs().value / "course"
-
-
-def fresh_run(name: str) -> Path:
-    """An empty place beside it, for a run of a demonstration: what was there is removed."""
-    folder = machine.runs().value / name
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
-
-
-def course_recipe(data: CourseData) -> str:
-    """The recipe for this data: that of the profile it was made for, else of this machine."""
-    return made_for(data.root) or profiles.profile().value.name
 
 
 def made_for(root: Path) -> str | None:

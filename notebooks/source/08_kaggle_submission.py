@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from facekit import training
-from facekit.course import plots
+from facekit.course import lesson, plots
 from facekit.evaluation import identification, statistics
 from facekit.evaluation.embed import classify, load_run
 from facekit.sources import make
@@ -21,9 +21,9 @@ from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
 course = make.open_course()
-recipe = recipes.load(pipeline.course_recipe(course))
-training.fit(recipe, course, pipeline.course_run())  # only read if finished
-run = load_run(pipeline.course_run())
+recipe = recipes.load(lesson.course_recipe(course))
+training.fit(recipe, course, lesson.course_run())  # only read if finished
+run = load_run(lesson.course_run())
 
 # %% [markdown]
 # ## Predict: classification

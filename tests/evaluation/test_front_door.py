@@ -1,4 +1,4 @@
-"""What stands behind `import facekit.evaluation`: everything to judge with, nothing to train with."""
+"""What stands behind `import facekit.evaluation`: all to judge with, nothing to train with."""
 
 import subprocess
 import sys

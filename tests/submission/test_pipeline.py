@@ -239,14 +239,3 @@ def test_a_damaged_manifest_is_named(own, copy_of_course, content, refused):
     (copy_of_course / "manifest.json").write_bytes(content)
     said = refused("evaluate", own.folder, "--data", copy_of_course)
     assert re.search(r"manifest\.json: damaged; set the data up anew", said)
-
-
-def test_the_place_of_a_demonstration_is_empty_and_nothing_else_is_touched(tmp_path, monkeypatch):
-    monkeypatch.setenv("FACEKIT_RUNS", str(tmp_path))
-    for name in ("killed", "course"):
-        (tmp_path / name / "a").mkdir(parents=True)
-    place = pipeline.fresh_run("killed")
-    assert place.parent == pipeline.course_run().parent
-    assert [path.name for path in tmp_path.iterdir()] == ["course"]
-    assert (tmp_path / "course" / "a").is_dir()
-    assert pipeline.fresh_run("killed") == place, "there is nothing to remove"
