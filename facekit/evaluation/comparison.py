@@ -38,7 +38,6 @@ class _Task:
     groups: np.ndarray  # (P,), whose each probe is
     folds: list[np.ndarray]  # rows, those of all repeats
     repeats: int
-    prior: float
     target: float
 
 
@@ -54,8 +53,6 @@ class _Judged:
 def compare(
     evidence: Evidence,
     truth: np.ndarray,
-    groups: np.ndarray | None = None,
-    prior: float | None = None,
     target: float = 0.1,
     repeats: int = 10,
     count: int = 1000,
@@ -66,22 +63,17 @@ def compare(
     Thresholds and weights are fitted on four fifths of the people and judged on the others, in
     turn, `repeats` times over. The plain threshold is recommended unless another rule gains more
     than the noise: the interval of its gain, at a level of 1 - 0.05 / (number of other rules), is
-    above 0. groups (P,): whose each probe is, if more is known than `truth` tells; prior: the
-    share of probes with a match, if another than here. Raises DataError unless there are probes
-    of both kinds.
+    above 0. Raises DataError unless there are probes of both kinds.
     """
     truth = np.asarray(truth)
     mated = truth != identification.NOBODY
     if mated.all() or not mated.any():
         raise DataError("rules are compared on probes with and probes without a match; need both")
-    if groups is None:
-        groups = statistics.groups_of(truth)
-    if prior is None:
-        prior = float(mated.mean())
+    groups = statistics.groups_of(truth)
     folds = []
     for repeat in range(repeats):
         folds += statistics.folds(groups, mated, seed=seed + repeat)
-    task = _Task(truth, mated, groups, folds, repeats, prior, target)
+    task = _Task(truth, mated, groups, folds, repeats, target)
     judged, left_out = _judge_all(evidence, task)
     table = _table(judged, task, count, seed)
     best, reason = _recommend(table)
@@ -112,7 +104,7 @@ def _judge(name: str, evidence: Evidence, task: _Task) -> _Judged:
     correct = np.zeros(len(truth))
     for fold in task.folds:
         rest = np.setdiff1d(np.arange(len(truth)), fold)
-        value = identification.best_threshold(scores[rest], truth[rest], task.prior)
+        value = identification.best_threshold(scores[rest], truth[rest])
         correct[fold] += _correct(scores[fold, 0], truth[fold], value)
     return _Judged(scores, truth, correct / task.repeats)
 
@@ -126,7 +118,7 @@ def _judge_fitted(evidence: Evidence, task: _Task) -> _Judged:
     odds = np.zeros(len(truth))
     for fold in task.folds:
         rest = np.setdiff1d(np.arange(len(truth)), fold)
-        rule = rules.fit_signs(features[rest], right[rest], task.mated[rest], task.prior)
+        rule = rules.fit_logistic(features[rest], right[rest], task.mated[rest])
         found = rule.odds(features[fold])
         odds[fold] += found / task.repeats
         correct[fold] += _correct(found, truth[fold], rule.threshold)
@@ -139,18 +131,13 @@ def _correct(best: np.ndarray, truth: np.ndarray, value: float) -> np.ndarray:
 
 def _figures(one: _Judged, plain: _Judged, task: _Task, rows: np.ndarray) -> list[float]:
     """COLUMNS of some rows; DIR is NaN where so few strangers cannot show the FPIR aimed at."""
-    mated = task.mated[rows]
-
-    def share(values: np.ndarray) -> float:
-        drawn = values[rows]
-        return task.prior * drawn[mated].mean() + (1 - task.prior) * drawn[~mated].mean()
-
     scores, truth = one.scores[rows], one.truth[rows]
     found = np.nan
-    if not _notes(mated, task.target):
+    if not _notes(task.mated[rows], task.target):
         found = identification.dir_at_fpir(scores, truth, task.target).dir
-    gain = share(one.correct - plain.correct)
-    return [share(one.correct), found, identification.auc(scores, truth), gain]
+    accuracy = one.correct[rows].mean()
+    gain = accuracy - plain.correct[rows].mean()
+    return [accuracy, found, identification.auc(scores, truth), gain]
 
 
 def _table(judged: dict[str, _Judged], task: _Task, count: int, seed: int) -> pd.DataFrame:

@@ -95,16 +95,11 @@ def _draw(people: list[list[np.ndarray]], random: np.random.Generator) -> np.nda
 
 
 def _people(groups: np.ndarray, strata: np.ndarray | None) -> list[list[np.ndarray]]:
-    """The rows of each person, stratum by stratum."""
+    """The rows of each person, stratum by stratum; all of a person's are in one stratum."""
     groups = np.asarray(groups)
     strata = np.zeros(len(groups), int) if strata is None else np.asarray(strata)
-    if not len(groups) or groups.shape != strata.shape or groups.ndim != 1:
-        raise DataError(f"{groups.shape} groups and {strata.shape} strata: one each for a probe")
     _, place = np.unique(groups, return_inverse=True)
     rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
-    mixed = [person[0] for person in rows if len(set(strata[person].tolist())) > 1]
-    if mixed:
-        raise DataError(f"probes of group {groups[mixed[0]]} are in more than one stratum")
     kinds = np.unique(strata)
     return [[person for person in rows if strata[person[0]] == kind] for kind in kinds]
 
@@ -142,20 +137,13 @@ def folds(
     return [np.sort(np.concatenate(part)) for part in parts if part]
 
 
-def tuning(
-    scores: np.ndarray,
-    truth: np.ndarray,
-    groups: np.ndarray | None = None,
-    count: int = 1000,
-    seed: int = 0,
-) -> Tuning:
+def tuning(scores: np.ndarray, truth: np.ndarray, count: int = 1000, seed: int = 0) -> Tuning:
     """The best threshold on these probes, with all that is unsure about it.
 
     The optimism is Efron and Gong's (1983): tune on a sample drawn from these people, and see by
     how much the accuracy there is above that of the same threshold on all of them; on average.
     """
-    if groups is None:
-        groups = groups_of(truth)
+    groups = groups_of(truth)
     scores, truth = compact(scores, truth)
     chosen = identification.choose_threshold(scores, truth)
 

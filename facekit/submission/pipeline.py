@@ -113,7 +113,6 @@ def verify_dev(
         gallery=embed(run, data.known.paths),
         cohort=cohort,
         measure=run.measure,
-        variance=run.variance,
     )
     identities = list(data.known.labels)
     truth = identification.truth_indices(data.unknown_dev.labels, identities)

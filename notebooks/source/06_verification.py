@@ -288,8 +288,8 @@ exercises.exercise("honest_accuracy", honest_accuracy)
 # refuses hardly anybody, which makes a poor lock for a door.
 
 # %%
-fair = identification.choose_threshold(similarity, truth, prior=0.5)
-for value in (-1, chosen.value, fair.value, 1.1):
+fair = identification.best_threshold(similarity, truth, prior=0.5)
+for value in (-1, chosen.value, fair, 1.1):
     print(widgets.describe_threshold(similarity, truth, value))
 
 # %% [markdown]

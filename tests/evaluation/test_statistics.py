@@ -185,23 +185,6 @@ def test_without_strangers_all_are_accepted_and_all_is_known():
     assert found.optimism == pytest.approx(0, abs=0.02)
 
 
-@pytest.mark.parametrize(
-    ("groups", "strata", "words"),
-    [
-        ([], None, "one each for a probe"),
-        ([1, 2], [True], "one each for a probe"),
-        ([[1, 2]], None, "one each for a probe"),
-        ([1, 1, 2], [True, False, True], "group 1 are in more than one"),
-    ],
-)
-def test_groups_that_do_not_fit_are_refused(groups, strata, words):
-    strata = None if strata is None else np.array(strata)
-    with pytest.raises(DataError, match=words):
-        statistics.bootstrap(len, np.array(groups), strata, 2)
-    with pytest.raises(DataError, match=words):
-        statistics.folds(np.array(groups), strata)
-
-
 def test_one_person_cannot_be_left_out():
     with pytest.raises(DataError, match="two people of each kind"):
         statistics.folds(np.array([4, 4, 4]))
