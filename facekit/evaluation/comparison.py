@@ -35,10 +35,9 @@ class _Task:
 
     truth: np.ndarray  # (P,)
     mated: np.ndarray  # (P,)
-    groups: np.ndarray  # (P,), whose each probe is
     folds: list[np.ndarray]  # rows, those of all repeats
     repeats: int
-    target: float
+    target: float | None  # the FPIR for DIR, if so few strangers can show it
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,15 @@ def compare(
     mated = truth != identification.NOBODY
     if mated.all() or not mated.any():
         raise DataError("rules are compared on probes with and probes without a match; need both")
-    groups = statistics.groups_of(truth)
+    notes = _notes(mated, target)
     folds = []
     for repeat in range(repeats):
-        folds += statistics.folds(groups, mated, seed=seed + repeat)
-    task = _Task(truth, mated, groups, folds, repeats, target)
+        folds += statistics.folds(truth, seed=seed + repeat)
+    task = _Task(truth, mated, folds, repeats, None if notes else target)
     judged, left_out = _judge_all(evidence, task)
     table = _table(judged, task, count, seed)
     best, reason = _recommend(table)
-    return Comparison(table, best, reason, left_out, _notes(mated, target))
+    return Comparison(table, best, reason, left_out, notes)
 
 
 def _judge_all(evidence: Evidence, task: _Task) -> tuple[dict[str, _Judged], dict[str, str]]:
@@ -133,7 +132,7 @@ def _figures(one: _Judged, plain: _Judged, task: _Task, rows: np.ndarray) -> lis
     """COLUMNS of some rows; DIR is NaN where so few strangers cannot show the FPIR aimed at."""
     scores, truth = one.scores[rows], one.truth[rows]
     found = np.nan
-    if not _notes(task.mated[rows], task.target):
+    if task.target is not None:
         found = identification.dir_at_fpir(scores, truth, task.target).dir
     accuracy = one.correct[rows].mean()
     gain = accuracy - plain.correct[rows].mean()
@@ -148,7 +147,7 @@ def _table(judged: dict[str, _Judged], task: _Task, count: int, seed: int) -> pd
     for name, one in judged.items():
         figures = partial(_figures, one, plain, task)
         values = figures(np.arange(len(task.mated)))
-        samples = statistics.bootstrap(figures, task.groups, task.mated, count, seed)
+        samples = statistics.bootstrap(figures, task.truth, count, seed)
         rows[name] = {}
         for column, value, drawn in zip(COLUMNS, values, samples.T, strict=True):
             level = 1 - 0.05 / others if column == "gain" else 0.95

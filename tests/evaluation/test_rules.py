@@ -323,7 +323,7 @@ def cross_validated(scores: np.ndarray, truth: np.ndarray) -> float:
     """The accuracy at the threshold that is best on the other folds, by a loop over probes."""
     right = 0
     for repeat in range(3):
-        for fold in statistics.folds(statistics.groups_of(truth), truth >= 0, seed=repeat):
+        for fold in statistics.folds(truth, seed=repeat):
             rest = [row for row in range(len(truth)) if row not in set(fold.tolist())]
             value = identification.choose_threshold(scores[rest], truth[rest]).value
             for row in fold:
@@ -352,7 +352,7 @@ def test_weights_are_fitted_on_the_other_folds():
     some, truth = people(4, 0.7)
     right = np.zeros(len(truth))
     for repeat in range(3):
-        for fold in statistics.folds(statistics.groups_of(truth), truth >= 0, seed=repeat):
+        for fold in statistics.folds(truth, seed=repeat):
             rest = np.setdiff1d(np.arange(len(truth)), fold)
             rule = rules.make("logistic", some.with_probes(some.probes[rest]), truth[rest])
             scores = rule(some.with_probes(some.probes[fold]))
