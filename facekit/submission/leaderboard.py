@@ -7,6 +7,7 @@ import pandas as pd
 
 from facekit.common.errors import DataError, FacekitError
 from facekit.data.layout import CourseData
+from facekit.evaluation.rules import PLAIN
 from facekit.models import weights
 from facekit.submission import pipeline
 
@@ -40,7 +41,8 @@ def _row(folder: Path) -> dict[str, object]:
         saved = weights.load_run(folder / "best.pt")
         row["dev"] = max(line["dev_accuracy"] for line in saved["progress"]["rows"])
         data = CourseData(saved["data"], saved["term"])
-        row["rule"] = pipeline.rule_of(folder)
+        kept = pipeline.kept_decision(folder)
+        row["rule"] = kept.rule if kept else PLAIN
         paths = {task: folder / name for task, name in pipeline.FILES.items()}
         written = {task: path for task, path in paths.items() if path.is_file()}
         row |= pipeline.scores(written, data)

@@ -393,8 +393,8 @@ decision = widgets.threshold(judged, truth, None, probes, gallery)
 decision
 
 # %% alt="The kept rule's scores by kind of probe, and its rates at every threshold"
-pipeline.keep_decision(run, *decision.choice)
-print(pipeline.kept_decision(run))
+pipeline.keep_decision(run.folder, *decision.choice)
+print(pipeline.kept_decision(run.folder))
 score_plots.trade_off(judged[decision.rule], truth, decision.value);
 
 # %% [markdown]
@@ -407,7 +407,7 @@ score_plots.trade_off(judged[decision.rule], truth, decision.value);
 # people, once: they stay in the cache, on Colab only as long as the machine
 # (`FACEKIT_CACHE` on a mounted Drive keeps them). Where the page shows no
 # sliders, as on GitHub, the pictures under them hold the same, and
-# `pipeline.keep_decision(run, "threshold", 0.4)` decides without one.
+# `pipeline.keep_decision(run.folder, "threshold", 0.4)` decides without one.
 #
 # ## What you should have found
 
@@ -424,7 +424,7 @@ assert len(truth) < 36 or auc["network"] > auc["grey pixels"]
 assert rank_1 > 2 / len(gallery), "chance"
 assert identification.auc(similarity, truth) <= rank_1
 assert panel.choice == ("threshold", chosen.value), "moved? run again"
-assert pipeline.kept_decision(run) == decision.choice
+assert pipeline.kept_decision(run.folder) == decision.choice
 assert len(larger.truth) <= len(truth) or (
     np.ptp(wider.accuracy_interval) < np.ptp(tuned.accuracy_interval))
 host.took()

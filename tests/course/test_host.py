@@ -263,12 +263,12 @@ def test_what_was_decided_about_a_run_comes_back_with_it(
         trained_recipe, course, lesson.course_run(), device="cpu", progress=False
     )
     fit()
-    run = types.SimpleNamespace(folder=lesson.course_run())
-    pipeline.keep_decision(run, "threshold", 0.25)
+    folder = lesson.course_run()
+    pipeline.keep_decision(folder, "threshold", 0.25)
     shutil.rmtree(machine / "runs")
     (machine / "runs").mkdir()
     fit()
-    assert pipeline.kept_decision(run) == pipeline.Decision("threshold", 0.25)
+    assert pipeline.kept_decision(folder) == pipeline.Decision("threshold", 0.25)
 
 
 # --- Kaggle
