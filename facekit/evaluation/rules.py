@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from facekit.common.errors import DataError
@@ -24,7 +25,7 @@ SHARPNESS = {"cosine": 16.0, "euclidean": 1.0}  # of top_k_softmax
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a rule may look at. Raises DataError where the parts do not fit.
+    """All that a rule may look at.
 
     probes (P, D), gallery (I, D) with a row for each image; owner (I,), the identity 0 ... G - 1
     on it, None where there is one image of each; cohort (C, D), people who are surely neither in
@@ -36,15 +37,6 @@ class Evidence:
     owner: np.ndarray | None = None
     cohort: np.ndarray | None = None
     measure: str = "cosine"
-
-    def __post_init__(self) -> None:
-        if self.owner is None:
-            return
-        owner = np.asarray(self.owner)
-        if owner.shape != (len(self.gallery),):
-            raise DataError(f"{len(self.gallery)} gallery images need an owner each")
-        if not np.array_equal(np.unique(owner), np.arange(owner.max() + 1)):
-            raise DataError("owners are numbers 0, 1, 2, ... without a gap, as identities are")
 
     def compare(self, probes: np.ndarray, others: np.ndarray) -> np.ndarray:
         """The similarity by the measure of this evidence."""
@@ -59,10 +51,7 @@ class Evidence:
             return vectors
         if self.measure == "cosine":
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-        counts = np.bincount(self.owner)
-        sums = np.zeros((len(counts), vectors.shape[1]), np.float32)
-        np.add.at(sums, self.owner, vectors)
-        return sums / counts[:, None].astype(np.float32)
+        return np.stack([vectors[self.owner == i].mean(0) for i in np.unique(self.owner)])
 
     @cached_property
     def similarity(self) -> np.ndarray:
@@ -147,9 +136,8 @@ def closest_image(evidence: Evidence) -> np.ndarray:
     if evidence.owner is None:
         return evidence.similarity
     scores = evidence.compare(evidence.probes, evidence.gallery)
-    order = np.argsort(evidence.owner, kind="stable")
-    starts = np.searchsorted(np.asarray(evidence.owner)[order], np.arange(len(evidence.templates)))
-    return np.maximum.reduceat(scores[:, order], starts, axis=1)
+    owner = evidence.owner
+    return np.stack([scores[:, owner == i].max(1) for i in np.unique(owner)], axis=1)
 
 
 def _highest(scores: np.ndarray, k: int) -> np.ndarray:
@@ -174,8 +162,7 @@ class Logistic:
     identities score one less than the best.
     """
 
-    scale: StandardScaler
-    model: LogisticRegression
+    model: Pipeline  # standardised features, weighed
     threshold: float = 0.0
 
     def __call__(self, evidence: Evidence) -> np.ndarray:
@@ -187,7 +174,7 @@ class Logistic:
 
     def odds(self, features: np.ndarray) -> np.ndarray:
         """The log-odds of features (P, F)."""
-        return self.model.decision_function(self.scale.transform(features))
+        return self.model.decision_function(features)
 
 
 def signs(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
@@ -217,9 +204,8 @@ def fit_logistic(features: np.ndarray, right: np.ndarray, mated: np.ndarray) -> 
     if not right.any() or mated.all():
         raise DataError("weights need probes that are named right and probes without a match")
     counted = right | ~mated
-    scale = StandardScaler().fit(features[counted])
-    model = LogisticRegression().fit(scale.transform(features[counted]), right[counted])
-    return Logistic(scale, model)
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    return Logistic(model.fit(features[counted], right[counted]))
 
 
 PLAIN = "threshold"

@@ -92,18 +92,14 @@ def _people(truth: np.ndarray) -> list[list[np.ndarray]]:
     return [kind for kind in (strangers, identities) if kind]
 
 
-def interval(
-    samples: np.ndarray, level: float = 0.95
-) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:
+def interval(samples: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """The middle `level` of the samples (percentile bootstrap), of each column if there are some.
 
     A column that holds NaN has NaN for an interval.
     """
     tail = (1 - level) / 2
-    low, high = np.quantile(np.asarray(samples, float), [tail, 1 - tail], axis=0)
-    if np.ndim(low):
-        return low, high
-    return float(low), float(high)
+    low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
+    return low, high
 
 
 def folds(truth: np.ndarray, count: int = 5, seed: int = 0) -> list[np.ndarray]:

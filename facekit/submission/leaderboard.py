@@ -55,7 +55,5 @@ def _row(folder: Path) -> dict[str, object]:
 
 def lines(table: pd.DataFrame) -> list[str]:
     """The table as text, accuracies in per cent."""
-    shown = table.copy()
-    for name in COLUMNS[:3]:
-        shown[name] = ["-" if np.isnan(value) else f"{value:.1%}" for value in table[name]]
-    return shown.to_string().splitlines()
+    per_cent = dict.fromkeys(COLUMNS[:3], "{:.1%}".format)
+    return table.to_string(formatters=per_cent, na_rep="-").splitlines()

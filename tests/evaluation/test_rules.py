@@ -88,14 +88,6 @@ def test_probes_can_be_changed():
     np.testing.assert_allclose(other.similarity, some.similarity[:1], rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "owner", [[0, 0, 2, 1], [0, 0, 2, 2, 3], [1, 1, 2, 2, 1], [-1, 0, 1, 0, 1]]
-)
-def test_owners_with_gaps_are_refused(owner):
-    with pytest.raises(DataError, match="owner"):
-        evidence(owner=np.array(owner))
-
-
 # --- each rule against a loop
 
 
