@@ -25,7 +25,6 @@ class Comparison:
     table: pd.DataFrame
     recommended: str
     reason: str
-    left_out: dict[str, str]  # rule -> why it could not be used
     notes: tuple[str, ...] = ()
 
 
@@ -68,29 +67,24 @@ def compare(
     mated = truth != identification.NOBODY
     if mated.all() or not mated.any():
         raise DataError("rules are compared on probes with and probes without a match; need both")
-    notes = _notes(mated, target)
+    notes = ()
+    try:
+        identification.dir_at_fpir(evidence.similarity, truth, target)
+    except DataError as error:  # so few strangers cannot show that FPIR
+        notes = (str(error),)
     folds = []
     for repeat in range(repeats):
         folds += statistics.folds(truth, seed=seed + repeat)
     task = _Task(truth, mated, folds, repeats, None if notes else target)
-    judged, left_out = _judge_all(evidence, task)
-    table = _table(judged, task, count, seed)
-    best, reason = _recommend(table)
-    return Comparison(table, best, reason, left_out, notes)
-
-
-def _judge_all(evidence: Evidence, task: _Task) -> tuple[dict[str, _Judged], dict[str, str]]:
-    """Every rule that can be used, by its name; and why each of the others cannot."""
     judged = {}
-    left_out = {}
     for name in rules.NAMES:
         try:
             judged[name] = _judge(name, evidence, task)
-        except DataError as error:
+        except DataError:  # such as a rule that asks for a cohort, where there is none
             if name == PLAIN:
                 raise
-            left_out[name] = str(error)
-    return judged, left_out
+    table = _table(judged, task, count, seed)
+    return Comparison(table, *_recommend(table), notes)
 
 
 def _judge(name: str, evidence: Evidence, task: _Task) -> _Judged:
@@ -142,7 +136,7 @@ def _figures(one: _Judged, plain: _Judged, task: _Task, rows: np.ndarray) -> lis
 def _table(judged: dict[str, _Judged], task: _Task, count: int, seed: int) -> pd.DataFrame:
     """Every rule's figures, with intervals from the same draws of people."""
     plain = judged[PLAIN]
-    others = max(1, len(judged) - 1)
+    others = len(judged) - 1
     rows = {}
     for name, one in judged.items():
         figures = partial(_figures, one, plain, task)
@@ -161,8 +155,6 @@ def _table(judged: dict[str, _Judged], task: _Task, count: int, seed: int) -> pd
 
 def _recommend(table: pd.DataFrame) -> tuple[str, str]:
     others = table.drop(index=PLAIN)
-    if others.empty:
-        return PLAIN, "no other rule can be used here: keep the plain threshold"
     sure = others[others["gain low"] > 0]
     candidates = others if sure.empty else sure
     best = candidates["gain"].idxmax()
@@ -171,11 +163,3 @@ def _recommend(table: pd.DataFrame) -> tuple[str, str]:
     if sure.empty:
         return PLAIN, f"keep the plain threshold: the best other rule, {told}, is within the noise"
     return str(best), f"use {best}: {told} over the plain threshold"
-
-
-def _notes(mated: np.ndarray, target: float) -> tuple[str, ...]:
-    try:
-        identification.allowed_errors("FPIR", target, int((~mated).sum()), "probes without a match")
-    except DataError as error:
-        return (str(error),)
-    return ()

@@ -227,27 +227,24 @@ def dir_at_fpir(similarity: np.ndarray, truth: np.ndarray, target: float) -> Ope
     found = outcomes(similarity, truth)
     _need_both_kinds(found)
     strangers = found.score[~found.mated]
-    allowed = allowed_errors("FPIR", target, len(strangers), "probes without a match")
-    threshold = lowest_threshold(strangers, allowed)
+    threshold = lowest_threshold(strangers, "FPIR", target, "probes without a match")
     rates = dir_fpir(similarity, truth, threshold)
     return Operating(threshold, float(rates.dir), float(rates.fpir))
 
 
-def allowed_errors(rate: str, target: float, count: int, what: str) -> int:
-    """How many of `count` may be wrong at a rate of `target`; DataError where not even one."""
+def lowest_threshold(wrong: np.ndarray, rate: str, target: float, what: str) -> float:
+    """The lowest threshold that at most a share `target` of these scores reach.
+
+    Raises DataError, in terms of the `rate` and of `what` is scored, where not even one may.
+    """
     if not 0 < target <= 1:
         raise DataError(f"a {rate} to aim at lies above 0 and is at most 1, not {target}")
-    allowed = int(np.floor(target * count + 1e-9))  # 0.1 * 30 should be 3
+    allowed = int(np.floor(target * len(wrong) + 1e-9))  # 0.1 * 30 should be 3
     if not allowed:
         raise DataError(
-            f"{rate} {target:.3g} cannot be measured on {count} {what}: "
+            f"{rate} {target:.3g} cannot be measured on {len(wrong)} {what}: "
             f"it takes {int(np.ceil(1 / target - 1e-9))} at the least"
         )
-    return allowed
-
-
-def lowest_threshold(wrong: np.ndarray, allowed: int) -> float:
-    """The lowest threshold that at most `allowed` of these scores reach."""
     if allowed >= len(wrong):
         return -np.inf
     falling = np.sort(wrong)[::-1]

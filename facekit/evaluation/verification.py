@@ -99,9 +99,7 @@ def tar_at_far(scores: np.ndarray, same: np.ndarray, target: float) -> Point:
     Raises DataError when the pairs are too few: one false accept must be within the target.
     """
     scores, same = _check(scores, same)
-    of_two = scores[~same]
-    allowed = identification.allowed_errors("FAR", target, len(of_two), "pairs of two people")
-    threshold = identification.lowest_threshold(of_two, allowed)
+    threshold = identification.lowest_threshold(scores[~same], "FAR", target, "pairs of two people")
     accepted = scores >= threshold
     return Point(threshold, float(accepted[same].mean()), float(accepted[~same].mean()))
 

@@ -358,7 +358,7 @@ def test_the_interval_of_a_gain_is_wider_for_the_number_of_rules():
     some, truth = people(4, 0.7)
     every = few(some, truth, count=200).table
     alone = few(replace(some, cohort=None), truth, count=200)
-    assert set(alone.left_out) == {"as_norm", "whitened", "closest_image"}
+    assert list(alone.table.index) == ["threshold", "gap", "top_k_softmax", "logistic"]
     widths = [t.loc["gap", "gain high"] - t.loc["gap", "gain low"] for t in (every, alone.table)]
     assert widths[0] > widths[1]
     assert pd.isna(every.loc["threshold", "gain low"])
@@ -378,14 +378,6 @@ def test_nothing_is_learned_from_noise():
     assert np.mean(tuned) > constant
 
 
-def test_what_cannot_be_used_is_left_out_with_a_reason():
-    some, truth = people(0, 1.0)
-    found = few(replace(some, cohort=None), truth)
-    assert "cohort" in found.left_out["as_norm"]
-    assert "one image" in found.left_out["closest_image"]
-    assert "logistic" in found.table.index
-
-
 def test_with_one_identity_there_is_nobody_to_leave_out():
     some, truth = people(0, 1.0)
     with pytest.raises(DataError, match="two people of each kind"):
@@ -398,7 +390,7 @@ def test_several_images_bring_the_closest_image_into_the_table():
         some, gallery=np.concatenate([some.gallery, some.gallery]), owner=np.tile(np.arange(120), 2)
     )
     found = few(double, truth)
-    assert found.left_out == {}
+    assert list(found.table.index) == list(rules.NAMES)
     assert found.table.loc["closest_image", "auc"] == pytest.approx(
         found.table.loc["threshold", "auc"]
     )
