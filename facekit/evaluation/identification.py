@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
+from sklearn.metrics.pairwise import euclidean_distances
 
 from facekit.common.errors import DataError
 from facekit.data.layout import NO_MATCH
@@ -83,7 +83,9 @@ def similarity(probes: np.ndarray, gallery: np.ndarray, measure: str = "cosine")
         return _unit(probes) @ _unit(gallery).T
     if measure not in MEASURES:
         raise DataError(f"no measure {measure!r}; choose one of: {', '.join(MEASURES)}")
-    return -cdist(probes, gallery).astype(np.float32)
+    # In float64 the small difference of large products keeps its digits.
+    distances = euclidean_distances(probes.astype(np.float64), gallery.astype(np.float64))
+    return -distances.astype(np.float32)
 
 
 def _vectors(what: str, vectors: np.ndarray) -> np.ndarray:
