@@ -110,9 +110,7 @@ def judge(dev: pipeline.Verification, scores: np.ndarray, truth: np.ndarray) -> 
     threshold = dev.threshold.value
     found, false = identification.dir_fpir(scores, truth, threshold)
     right = identification.accuracy(scores, truth, threshold)
-    samples = certainty.bootstrap(
-        _statistics(scores, truth, threshold), certainty.groups_of(truth), truth >= 0
-    )
+    samples = certainty.bootstrap(_statistics(scores, truth, threshold), truth)
     columns = {
         "accuracy": right,
         f"DIR at FPIR {TARGET:.0%}": identification.dir_at_fpir(scores, truth, TARGET).dir,

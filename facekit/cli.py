@@ -159,7 +159,7 @@ def rules_(
     print("\n".join([*found.notes, found.reason]))
     if keep:
         best = replace(dev, rule=found.recommended)
-        print(pipeline.keep_decision(trained, best.rule, best.threshold.value))
+        print(pipeline.keep_decision(trained.folder, best.rule, best.threshold.value))
 
 
 @app.command("submit")

@@ -222,17 +222,17 @@ def test_no_damaged_manifest_lets_a_set_up_overwrite_anything(
 
 def test_a_damaged_decision_is_a_decision_or_refused(copy_of_run: Path):
     run = embed.load_run(copy_of_run, "cpu")
-    path = pipeline.keep_decision(run, "as_norm", 0.375)
-    results, _ = damaged(path, lambda: pipeline.kept_decision(run), NOTES)
+    path = pipeline.keep_decision(run.folder, "as_norm", 0.375)
+    results, _ = damaged(path, lambda: pipeline.kept_decision(run.folder), NOTES)
     for decision in results:  # None: of another network
         assert decision is None or decision.rule == "as_norm"
     for number in ("1" + "0" * 400, "[" * 100_000, "1e999", "-0.0"):
         path.write_text(path.read_text().replace("0.375", number))
         try:
-            pipeline.kept_decision(run)
+            pipeline.kept_decision(run.folder)
         except DataError as error:
             assert str(path) in str(error)
-        pipeline.keep_decision(run, "as_norm", 0.375)
+        pipeline.keep_decision(run.folder, "as_norm", 0.375)
 
 
 def test_a_damaged_recipe_is_a_recipe_or_refused(tmp_path: Path):

@@ -9,6 +9,7 @@ from nbclient.exceptions import CellExecutionError
 
 from facekit.common import machine
 from facekit.common.errors import FacekitError
+from facekit.course import lesson
 from facekit.sources.make import open_course
 from facekit.submission import pipeline
 
@@ -38,7 +39,7 @@ def run_all(folder: Path, out: Path | None = None) -> None:
         began = time.monotonic()
         run_notebook(path, out / path.name)
         print(f"done in {time.monotonic() - began:.0f} s", flush=True)
-    paths = {task: pipeline.course_run() / name for task, name in pipeline.FILES.items()}
+    paths = {task: lesson.course_run() / name for task, name in pipeline.FILES.items()}
     print("\n".join(["", *pipeline.scoreboard(paths, open_course())]))
 
 

@@ -25,7 +25,6 @@ class Comparison:
     table: pd.DataFrame
     recommended: str
     reason: str
-    left_out: dict[str, str]  # rule -> why it could not be used
     notes: tuple[str, ...] = ()
 
 
@@ -35,11 +34,9 @@ class _Task:
 
     truth: np.ndarray  # (P,)
     mated: np.ndarray  # (P,)
-    groups: np.ndarray  # (P,), whose each probe is
     folds: list[np.ndarray]  # rows, those of all repeats
     repeats: int
-    prior: float
-    target: float
+    target: float | None  # the FPIR for DIR, if so few strangers can show it
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,6 @@ class _Judged:
 def compare(
     evidence: Evidence,
     truth: np.ndarray,
-    groups: np.ndarray | None = None,
-    prior: float | None = None,
     target: float = 0.1,
     repeats: int = 10,
     count: int = 1000,
@@ -66,40 +61,30 @@ def compare(
     Thresholds and weights are fitted on four fifths of the people and judged on the others, in
     turn, `repeats` times over. The plain threshold is recommended unless another rule gains more
     than the noise: the interval of its gain, at a level of 1 - 0.05 / (number of other rules), is
-    above 0. groups (P,): whose each probe is, if more is known than `truth` tells; prior: the
-    share of probes with a match, if another than here. Raises DataError unless there are probes
-    of both kinds.
+    above 0. Raises DataError unless there are probes of both kinds.
     """
     truth = np.asarray(truth)
     mated = truth != identification.NOBODY
     if mated.all() or not mated.any():
         raise DataError("rules are compared on probes with and probes without a match; need both")
-    if groups is None:
-        groups = statistics.groups_of(truth)
-    if prior is None:
-        prior = float(mated.mean())
+    notes = ()
+    try:
+        identification.dir_at_fpir(evidence.similarity, truth, target)
+    except DataError as error:  # so few strangers cannot show that FPIR
+        notes = (str(error),)
     folds = []
     for repeat in range(repeats):
-        folds += statistics.folds(groups, mated, seed=seed + repeat)
-    task = _Task(truth, mated, groups, folds, repeats, prior, target)
-    judged, left_out = _judge_all(evidence, task)
-    table = _table(judged, task, count, seed)
-    best, reason = _recommend(table)
-    return Comparison(table, best, reason, left_out, _notes(mated, target))
-
-
-def _judge_all(evidence: Evidence, task: _Task) -> tuple[dict[str, _Judged], dict[str, str]]:
-    """Every rule that can be used, by its name; and why each of the others cannot."""
+        folds += statistics.folds(truth, seed=seed + repeat)
+    task = _Task(truth, mated, folds, repeats, None if notes else target)
     judged = {}
-    left_out = {}
     for name in rules.NAMES:
         try:
             judged[name] = _judge(name, evidence, task)
-        except DataError as error:
+        except DataError:  # such as a rule that asks for a cohort, where there is none
             if name == PLAIN:
                 raise
-            left_out[name] = str(error)
-    return judged, left_out
+    table = _table(judged, task, count, seed)
+    return Comparison(table, *_recommend(table), notes)
 
 
 def _judge(name: str, evidence: Evidence, task: _Task) -> _Judged:
@@ -112,7 +97,7 @@ def _judge(name: str, evidence: Evidence, task: _Task) -> _Judged:
     correct = np.zeros(len(truth))
     for fold in task.folds:
         rest = np.setdiff1d(np.arange(len(truth)), fold)
-        value = identification.best_threshold(scores[rest], truth[rest], task.prior)
+        value = identification.best_threshold(scores[rest], truth[rest])
         correct[fold] += _correct(scores[fold, 0], truth[fold], value)
     return _Judged(scores, truth, correct / task.repeats)
 
@@ -126,7 +111,7 @@ def _judge_fitted(evidence: Evidence, task: _Task) -> _Judged:
     odds = np.zeros(len(truth))
     for fold in task.folds:
         rest = np.setdiff1d(np.arange(len(truth)), fold)
-        rule = rules.fit_signs(features[rest], right[rest], task.mated[rest], task.prior)
+        rule = rules.fit_logistic(features[rest], right[rest], task.mated[rest])
         found = rule.odds(features[fold])
         odds[fold] += found / task.repeats
         correct[fold] += _correct(found, truth[fold], rule.threshold)
@@ -139,29 +124,24 @@ def _correct(best: np.ndarray, truth: np.ndarray, value: float) -> np.ndarray:
 
 def _figures(one: _Judged, plain: _Judged, task: _Task, rows: np.ndarray) -> list[float]:
     """COLUMNS of some rows; DIR is NaN where so few strangers cannot show the FPIR aimed at."""
-    mated = task.mated[rows]
-
-    def share(values: np.ndarray) -> float:
-        drawn = values[rows]
-        return task.prior * drawn[mated].mean() + (1 - task.prior) * drawn[~mated].mean()
-
     scores, truth = one.scores[rows], one.truth[rows]
     found = np.nan
-    if not _notes(mated, task.target):
+    if task.target is not None:
         found = identification.dir_at_fpir(scores, truth, task.target).dir
-    gain = share(one.correct - plain.correct)
-    return [share(one.correct), found, identification.auc(scores, truth), gain]
+    accuracy = one.correct[rows].mean()
+    gain = accuracy - plain.correct[rows].mean()
+    return [accuracy, found, identification.auc(scores, truth), gain]
 
 
 def _table(judged: dict[str, _Judged], task: _Task, count: int, seed: int) -> pd.DataFrame:
     """Every rule's figures, with intervals from the same draws of people."""
     plain = judged[PLAIN]
-    others = max(1, len(judged) - 1)
+    others = len(judged) - 1
     rows = {}
     for name, one in judged.items():
         figures = partial(_figures, one, plain, task)
         values = figures(np.arange(len(task.mated)))
-        samples = statistics.bootstrap(figures, task.groups, task.mated, count, seed)
+        samples = statistics.bootstrap(figures, task.truth, count, seed)
         rows[name] = {}
         for column, value, drawn in zip(COLUMNS, values, samples.T, strict=True):
             level = 1 - 0.05 / others if column == "gain" else 0.95
@@ -175,8 +155,6 @@ def _table(judged: dict[str, _Judged], task: _Task, count: int, seed: int) -> pd
 
 def _recommend(table: pd.DataFrame) -> tuple[str, str]:
     others = table.drop(index=PLAIN)
-    if others.empty:
-        return PLAIN, "no other rule can be used here: keep the plain threshold"
     sure = others[others["gain low"] > 0]
     candidates = others if sure.empty else sure
     best = candidates["gain"].idxmax()
@@ -185,11 +163,3 @@ def _recommend(table: pd.DataFrame) -> tuple[str, str]:
     if sure.empty:
         return PLAIN, f"keep the plain threshold: the best other rule, {told}, is within the noise"
     return str(best), f"use {best}: {told} over the plain threshold"
-
-
-def _notes(mated: np.ndarray, target: float) -> tuple[str, ...]:
-    try:
-        identification.allowed_errors("FPIR", target, int((~mated).sum()), "probes without a match")
-    except DataError as error:
-        return (str(error),)
-    return ()

@@ -42,12 +42,6 @@ class TrainedRun:
         """How embeddings trained with this head are compared: see `identification.similarity`."""
         return self.net.head.similarity
 
-    @property
-    def variance(self) -> float:
-        """What a Gaussian head found usual around a class: the geometric mean over the classes."""
-        logarithm = getattr(self.net.head, "log_variance", None)
-        return 1.0 if logarithm is None else float(logarithm.detach().mean().exp())
-
     def course_data(self, root: str | Path | None = None) -> CourseData:
         """The data the run was trained on, or that at `root`, whose classes must be the same."""
         data = CourseData(root or self.data, self.term)

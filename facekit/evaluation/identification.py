@@ -20,12 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
+from sklearn.metrics.pairwise import euclidean_distances
 
 from facekit.common.errors import DataError
 from facekit.data.layout import NO_MATCH
 
 NOBODY = -1  # the truth of a probe that is not in the gallery
-MEASURES = ("cosine", "euclidean", "likelihood")
+MEASURES = ("cosine", "euclidean")
 
 
 class Outcomes(NamedTuple):
@@ -67,17 +68,10 @@ class Curve(NamedTuple):
     fpir: np.ndarray  # rising
 
 
-def similarity(
-    probes: np.ndarray,
-    gallery: np.ndarray,
-    measure: str = "cosine",
-    variance: float | np.ndarray = 1.0,
-) -> np.ndarray:
+def similarity(probes: np.ndarray, gallery: np.ndarray, measure: str = "cosine") -> np.ndarray:
     """How alike every probe (P, D) and every gallery vector (G, D) are: float32 (P, G).
 
-    "cosine" of the angle; "euclidean", the negative distance; or "likelihood", the logarithm of
-    the density at the probe of a Gaussian around the gallery vector with `variance` in every
-    direction, one number or one for each gallery vector (Wan et al. 2018, arXiv 1803.02988).
+    "cosine" of the angle; or "euclidean", the negative distance.
     """
     probes = _vectors("probe", probes)
     gallery = _vectors("gallery vector", gallery)
@@ -89,22 +83,9 @@ def similarity(
         return _unit(probes) @ _unit(gallery).T
     if measure not in MEASURES:
         raise DataError(f"no measure {measure!r}; choose one of: {', '.join(MEASURES)}")
-    squares = _squared_distances(probes, gallery)
-    if measure == "euclidean":
-        return -np.sqrt(squares).astype(np.float32)
-    variance = np.asarray(variance, np.float64)
-    if not (np.isfinite(variance).all() and (variance > 0).all()):
-        raise DataError("a variance must be a finite number above 0")
-    volume = probes.shape[1] / 2 * np.log(2 * np.pi * variance)
-    return (-squares / (2 * variance) - volume).astype(np.float32)
-
-
-def _squared_distances(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Float64 (P, G), in which the small difference of large products keeps its digits."""
-    probes = probes.astype(np.float64)
-    gallery = gallery.astype(np.float64)
-    lengths = np.square(probes).sum(1)[:, None] + np.square(gallery).sum(1)
-    return (lengths - 2 * probes @ gallery.T).clip(0)
+    # In float64 the small difference of large products keeps its digits.
+    distances = euclidean_distances(probes.astype(np.float64), gallery.astype(np.float64))
+    return -distances.astype(np.float32)
 
 
 def _vectors(what: str, vectors: np.ndarray) -> np.ndarray:
@@ -165,13 +146,10 @@ def outcomes(similarity: np.ndarray, truth: np.ndarray) -> Outcomes:
     )
 
 
-def _outcomes_of_both_kinds(similarity: np.ndarray, truth: np.ndarray) -> Outcomes:
-    """The outcomes; DataError unless some probes have a match and some have none."""
-    found = outcomes(similarity, truth)
+def _need_both_kinds(found: Outcomes) -> None:
     if found.mated.all() or not found.mated.any():
         lacking = "without" if found.mated.all() else "with"
         raise DataError(f"no probe {lacking} a match: one of the two errors cannot be measured")
-    return found
 
 
 def dir_fpir(similarity: np.ndarray, truth: np.ndarray, thresholds: np.ndarray | float) -> Rates:
@@ -202,30 +180,26 @@ def _accepted(scores: np.ndarray, thresholds: np.ndarray, total: int) -> np.ndar
     return (len(scores) - below) / total
 
 
-def ranks(similarity: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Of each probe with a match, in order: how many identities come before its own, int64.
+def rank_k(similarity: np.ndarray, truth: np.ndarray, k: np.ndarray | int) -> np.ndarray:
+    """The share of probes with a match whose own identity is among the k best, for each k.
 
     Of equal scores the first identity comes first, as in `identify`.
     """
     rows = np.flatnonzero(outcomes(similarity, truth).mated)
+    if not len(rows):
+        return np.full(np.shape(k), np.nan)
     scores = np.asarray(similarity)[rows]
     own = np.asarray(truth)[rows]
     mate = scores[np.arange(len(rows)), own][:, None]
     earlier = (scores == mate) & (np.arange(scores.shape[1]) < own[:, None])
-    return ((scores > mate) | earlier).sum(1)
-
-
-def rank_k(similarity: np.ndarray, truth: np.ndarray, k: np.ndarray | int) -> np.ndarray:
-    """The share of probes with a match whose own identity is among the k best, for each k."""
-    found = np.sort(ranks(similarity, truth))
-    if not len(found):
-        return np.full(np.shape(k), np.nan)
-    return np.searchsorted(found, k, side="left") / len(found)  # a rank below k is among them
+    ahead = ((scores > mate) | earlier).sum(1)  # how many identities come before its own
+    return np.searchsorted(np.sort(ahead), k, side="left") / len(rows)
 
 
 def curve(similarity: np.ndarray, truth: np.ndarray) -> Curve:
     """The exact DIR-FPIR curve at rank 1. DataError unless there are probes of both kinds."""
-    found = _outcomes_of_both_kinds(similarity, truth)
+    found = outcomes(similarity, truth)
+    _need_both_kinds(found)
     thresholds = np.append(np.inf, np.unique(found.score)[::-1])
     rates = dir_fpir(similarity, truth, thresholds)
     return Curve(thresholds, rates.dir, rates.fpir)
@@ -237,12 +211,14 @@ def auc(similarity: np.ndarray, truth: np.ndarray) -> float:
     It is how often a probe with a match is named right and scores above one without (equal
     scores count half), so at most the rank-1 rate. It is also called the area under OSCR.
     """
-    score, right, mated = _outcomes_of_both_kinds(similarity, truth)
+    found = outcomes(similarity, truth)
+    _need_both_kinds(found)
     # By ranks: scikit-learn's takes nine times as long, and a bootstrap asks thousands of times.
-    strangers = np.sort(score[~mated])
-    below = np.searchsorted(strangers, score[right], side="left")
-    not_above = np.searchsorted(strangers, score[right], side="right")
-    return float((below + not_above).sum() / 2 / mated.sum() / len(strangers))
+    strangers = np.sort(found.score[~found.mated])
+    named = found.score[found.right]
+    below = np.searchsorted(strangers, named, side="left")
+    not_above = np.searchsorted(strangers, named, side="right")
+    return float((below + not_above).sum() / 2 / found.mated.sum() / len(strangers))
 
 
 def dir_at_fpir(similarity: np.ndarray, truth: np.ndarray, target: float) -> Operating:
@@ -250,80 +226,49 @@ def dir_at_fpir(similarity: np.ndarray, truth: np.ndarray, target: float) -> Ope
 
     Raises DataError when the probes are too few: one false answer must be within the target.
     """
-    found = _outcomes_of_both_kinds(similarity, truth)
+    found = outcomes(similarity, truth)
+    _need_both_kinds(found)
     strangers = found.score[~found.mated]
-    allowed = allowed_errors("FPIR", target, len(strangers), "probes without a match")
-    threshold = lowest_threshold(strangers, allowed)
+    threshold = lowest_threshold(strangers, "FPIR", target, "probes without a match")
     rates = dir_fpir(similarity, truth, threshold)
     return Operating(threshold, float(rates.dir), float(rates.fpir))
 
 
-def allowed_errors(rate: str, target: float, count: int, what: str) -> int:
-    """How many of `count` may be wrong at a rate of `target`; DataError where not even one."""
+def lowest_threshold(wrong: np.ndarray, rate: str, target: float, what: str) -> float:
+    """The lowest threshold that at most a share `target` of these scores reach.
+
+    Raises DataError, in terms of the `rate` and of `what` is scored, where not even one may.
+    """
     if not 0 < target <= 1:
         raise DataError(f"a {rate} to aim at lies above 0 and is at most 1, not {target}")
-    allowed = int(np.floor(target * count + 1e-9))  # 0.1 * 30 should be 3
+    allowed = int(np.floor(target * len(wrong) + 1e-9))  # 0.1 * 30 should be 3
     if not allowed:
         raise DataError(
-            f"{rate} {target:.3g} cannot be measured on {count} {what}: "
+            f"{rate} {target:.3g} cannot be measured on {len(wrong)} {what}: "
             f"it takes {int(np.ceil(1 / target - 1e-9))} at the least"
         )
-    return allowed
-
-
-def lowest_threshold(wrong: np.ndarray, allowed: int) -> float:
-    """The lowest threshold that at most `allowed` of these scores reach."""
     if allowed >= len(wrong):
         return -np.inf
     falling = np.sort(wrong)[::-1]
     return float(np.nextafter(falling[allowed], np.inf))
 
 
-def accuracy(
-    similarity: np.ndarray, truth: np.ndarray, threshold: float, prior: float | None = None
-) -> float:
-    """The homework's accuracy: p DIR + (1 - p)(1 - FPIR), p the share of probes with a match.
-
-    `prior`: another p than that of these probes.
-    """
-    score, right, mated = _judged(similarity, truth, prior)
-    if prior is None:
-        accepted = score >= _thresholds(threshold)
-        return float(np.where(mated, right & accepted, ~accepted).mean())
-    found, named = dir_fpir(similarity, truth, threshold)
-    return float(prior * found + (1 - prior) * (1 - named))
+def accuracy(similarity: np.ndarray, truth: np.ndarray, threshold: float) -> float:
+    """The homework's accuracy: p DIR + (1 - p)(1 - FPIR), p the share of probes with a match."""
+    score, right, mated = outcomes(similarity, truth)
+    accepted = score >= _thresholds(threshold)
+    return float(np.where(mated, right & accepted, ~accepted).mean())
 
 
-def choose_threshold(
-    similarity: np.ndarray, truth: np.ndarray, prior: float | None = None
-) -> Threshold:
-    """The threshold with the highest accuracy on these probes, and that accuracy.
-
-    `prior`: another share of probes with a match than that of these.
-    """
-    value = best_threshold(similarity, truth, prior)
-    return judge_threshold(similarity, truth, value, prior)
+def choose_threshold(similarity: np.ndarray, truth: np.ndarray) -> Threshold:
+    """The threshold with the highest accuracy on these probes, and that accuracy."""
+    return judge_threshold(similarity, truth, best_threshold(similarity, truth))
 
 
-def judge_threshold(
-    similarity: np.ndarray, truth: np.ndarray, value: float, prior: float | None = None
-) -> Threshold:
-    """A threshold with its accuracy on these probes, and the 95 % interval of that.
-
-    With a `prior`, the interval is put together from those of DIR and FPIR (Newcombe 1998).
-    """
-    share = accuracy(similarity, truth, value, prior)
-    if prior is None:
-        return Threshold(value, share, wilson_interval(share * len(truth), len(truth)))
-    rates = dir_fpir(similarity, truth, value)
-    known = int((np.asarray(truth) != NOBODY).sum())
-    unknown = len(truth) - known
-    found, refused = float(rates.dir), 1 - float(rates.fpir)
-    found_low, found_high = wilson_interval(found * known, known)
-    refused_low, refused_high = wilson_interval(refused * unknown, unknown)
-    below = np.hypot(prior * (found - found_low), (1 - prior) * (refused - refused_low))
-    above = np.hypot(prior * (found_high - found), (1 - prior) * (refused_high - refused))
-    return Threshold(value, share, (float(share - below), float(share + above)))
+def judge_threshold(similarity: np.ndarray, truth: np.ndarray, value: float) -> Threshold:
+    """A threshold with its accuracy on these probes, and the 95 % interval of that."""
+    share = accuracy(similarity, truth, value)
+    return Threshold(value, share, wilson_interval(share * len(truth), len(truth)))
 
 
 def best_threshold(similarity: np.ndarray, truth: np.ndarray, prior: float | None = None) -> float:
@@ -332,20 +277,24 @@ def best_threshold(similarity: np.ndarray, truth: np.ndarray, prior: float | Non
     Accuracy only changes where a probe's best score is passed, so it is constant between two
     neighbouring scores; the value is the middle of the best stretch, the widest if several are
     equally good, and lies just beyond the outermost score if all or none should be accepted.
+    `prior`: another share of probes with a match than that of these, within 0 and 1.
     """
-    found = _judged(similarity, truth, prior)
-    low, high = _best_stretch(found, _weights(found, prior))
+    found = outcomes(similarity, truth)
+    weights = np.ones(len(found.score), int)
+    if prior is not None:
+        _need_both_kinds(found)
+        known = found.mated.sum()
+        weights = np.where(found.mated, prior / known, (1 - prior) / (len(truth) - known))
+    low, high = _best_stretch(found, weights)
     middle = (low + high) / 2
     # Neighbouring floats have no middle: there `high` itself accepts `high` and refuses `low`.
     return middle if low < middle <= high else high
 
 
-def plateau(
-    similarity: np.ndarray, truth: np.ndarray, prior: float | None = None
-) -> tuple[float, float]:
+def plateau(similarity: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """The stretch around the best threshold: low < t <= high decide these probes alike."""
-    found = _judged(similarity, truth, prior)
-    low, high = _best_stretch(found, _weights(found, prior))
+    found = outcomes(similarity, truth)
+    low, high = _best_stretch(found, np.ones(len(found.score), int))
     if low < found.score.min():
         low = -np.inf
     if high > found.score.max():
@@ -366,24 +315,6 @@ def _best_stretch(found: Outcomes, weights: np.ndarray) -> tuple[float, float]:
     best = np.flatnonzero(allowed >= allowed.max() - 1e-12)  # sums of weights are rounded
     k = best[np.argmax(width[best])]
     return float(edges[k]), float(edges[k + 1])
-
-
-def _judged(similarity: np.ndarray, truth: np.ndarray, prior: float | None) -> Outcomes:
-    """The outcomes; another mixture can only be made of probes of both kinds."""
-    if prior is None:
-        return outcomes(similarity, truth)
-    if not 0 < prior < 1:
-        raise DataError(f"a prior is the share of probes with a match, within 0 and 1, not {prior}")
-    return _outcomes_of_both_kinds(similarity, truth)
-
-
-def _weights(found: Outcomes, prior: float | None) -> np.ndarray:
-    """What each probe counts for: 1 each without a prior, else 1 in all, its kind the prior."""
-    if prior is None:
-        return np.ones(len(found.score), int)
-    known = found.mated.sum()
-    unknown = len(found.mated) - known
-    return np.where(found.mated, prior / known, (1 - prior) / unknown)
 
 
 def wilson_interval(hits: float, count: int) -> tuple[float, float]:

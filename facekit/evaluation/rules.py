@@ -13,18 +13,19 @@ from functools import cached_property
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from facekit.common.errors import DataError
 from facekit.evaluation import identification
 
 SMALL = 1e-6  # the least spread that a score is divided by
-SHARPNESS = {"cosine": 16.0, "euclidean": 1.0, "likelihood": 1.0}  # of top_k_softmax
+SHARPNESS = {"cosine": 16.0, "euclidean": 1.0}  # of top_k_softmax
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a rule may look at. Raises DataError where the parts do not fit.
+    """All that a rule may look at.
 
     probes (P, D), gallery (I, D) with a row for each image; owner (I,), the identity 0 ... G - 1
     on it, None where there is one image of each; cohort (C, D), people who are surely neither in
@@ -36,20 +37,10 @@ class Evidence:
     owner: np.ndarray | None = None
     cohort: np.ndarray | None = None
     measure: str = "cosine"
-    variance: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.owner is None:
-            return
-        owner = np.asarray(self.owner)
-        if owner.shape != (len(self.gallery),):
-            raise DataError(f"{len(self.gallery)} gallery images need an owner each")
-        if not np.array_equal(np.unique(owner), np.arange(owner.max() + 1)):
-            raise DataError("owners are numbers 0, 1, 2, ... without a gap, as identities are")
 
     def compare(self, probes: np.ndarray, others: np.ndarray) -> np.ndarray:
         """The similarity by the measure of this evidence."""
-        return identification.similarity(probes, others, self.measure, self.variance)
+        return identification.similarity(probes, others, self.measure)
 
     @cached_property
     def templates(self) -> np.ndarray:
@@ -60,10 +51,7 @@ class Evidence:
             return vectors
         if self.measure == "cosine":
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-        counts = np.bincount(self.owner)
-        sums = np.zeros((len(counts), vectors.shape[1]), np.float32)
-        np.add.at(sums, self.owner, vectors)
-        return sums / counts[:, None].astype(np.float32)
+        return np.stack([vectors[self.owner == i].mean(0) for i in np.unique(self.owner)])
 
     @cached_property
     def similarity(self) -> np.ndarray:
@@ -73,10 +61,6 @@ class Evidence:
     def with_probes(self, probes: np.ndarray) -> "Evidence":
         """Other probes beside the same gallery."""
         return replace(self, probes=probes)
-
-    def take(self, rows: np.ndarray) -> "Evidence":
-        """Some of the probes."""
-        return self.with_probes(np.asarray(self.probes)[rows])
 
 
 Rule = Callable[[Evidence], np.ndarray]
@@ -102,8 +86,7 @@ def top_k_softmax(evidence: Evidence, k: int = 16, sharpness: float | None = Non
 
     The neighbourhood-aware cosine of open-set face identification (2022): a probe that is like
     many is like nobody. In logarithms, so that scores near 1 are still told apart. `sharpness`
-    multiplies the similarity: 16 for cosines, whose differences are small, and 1 for a
-    log-likelihood, with which this is the posterior where all are equally probable beforehand.
+    multiplies the similarity: 16 for cosines, whose differences are small, and 1 for distances.
     """
     scores = evidence.similarity.astype(np.float64)
     if scores.shape[1] < 2:
@@ -153,9 +136,8 @@ def closest_image(evidence: Evidence) -> np.ndarray:
     if evidence.owner is None:
         return evidence.similarity
     scores = evidence.compare(evidence.probes, evidence.gallery)
-    order = np.argsort(evidence.owner, kind="stable")
-    starts = np.searchsorted(np.asarray(evidence.owner)[order], np.arange(len(evidence.templates)))
-    return np.maximum.reduceat(scores[:, order], starts, axis=1)
+    owner = evidence.owner
+    return np.stack([scores[:, owner == i].max(1) for i in np.unique(owner)], axis=1)
 
 
 def _highest(scores: np.ndarray, k: int) -> np.ndarray:
@@ -176,13 +158,11 @@ class Logistic:
     """Several scores of the best identity, weighed: the log-odds that it is right.
 
     Right against no match; a wrong identity has no say, since nothing is gained by accepting or
-    by refusing it. 0 is the best threshold for the mixture that it is calibrated to. The other
+    by refusing it. 0 is the best threshold for the mixture that it was fitted on. The other
     identities score one less than the best.
     """
 
-    scale: StandardScaler
-    model: LogisticRegression
-    shift: float  # from the mixture it was fitted on to the one it will meet
+    model: Pipeline  # standardised features, weighed
     threshold: float = 0.0
 
     def __call__(self, evidence: Evidence) -> np.ndarray:
@@ -194,7 +174,7 @@ class Logistic:
 
     def odds(self, features: np.ndarray) -> np.ndarray:
         """The log-odds of features (P, F)."""
-        return self.model.decision_function(self.scale.transform(features)) + self.shift
+        return self.model.decision_function(features)
 
 
 def signs(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
@@ -215,29 +195,17 @@ def signs(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(features, 1).astype(np.float64), best
 
 
-def fit_logistic(evidence: Evidence, truth: np.ndarray, prior: float | None = None) -> Logistic:
-    """Weigh the signs on probes whose truth is known.
+def fit_logistic(features: np.ndarray, right: np.ndarray, mated: np.ndarray) -> Logistic:
+    """Weigh the features of `signs` (P, F) of probes whose truth is known.
 
-    `prior`: the share of probes with a match that it will meet, if not that of these. Raises
+    right, mated (P,): whether its identity is the probe's own, and whether it has a match. Raises
     DataError unless some probes are named right and some have no match.
     """
-    features, best = signs(evidence)
-    truth = np.asarray(truth)
-    return fit_signs(features, best == truth, truth != identification.NOBODY, prior)
-
-
-def fit_signs(
-    features: np.ndarray, right: np.ndarray, mated: np.ndarray, prior: float | None
-) -> Logistic:
-    """The same from the features of `signs` (P, F): whether each is right, and has a match."""
     if not right.any() or mated.all():
         raise DataError("weights need probes that are named right and probes without a match")
     counted = right | ~mated
-    scale = StandardScaler().fit(features[counted])
-    model = LogisticRegression().fit(scale.transform(features[counted]), right[counted])
-    here = right.sum() / (~mated).sum()
-    there = here if prior is None else prior * right[mated].mean() / (1 - prior)
-    return Logistic(scale, model, float(np.log(there / here)))
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    return Logistic(model.fit(features[counted], right[counted]))
 
 
 PLAIN = "threshold"
@@ -254,20 +222,19 @@ NAMES = (*RULES, FITTED)
 WITH_COHORT = ("as_norm", "whitened", FITTED)  # those that need a cohort, or are better for one
 
 
-def make(name: str, evidence: Evidence, truth: np.ndarray, prior: float | None = None) -> Rule:
+def make(name: str, evidence: Evidence, truth: np.ndarray) -> Rule:
     """The rule of a name, fitted to this evidence if it is one that is fitted."""
     if name not in NAMES:
         raise DataError(f"no rule {name!r}; choose one of: {', '.join(NAMES)}")
-    if name == FITTED:
-        return fit_logistic(evidence, truth, prior)
-    return RULES[name]
+    if name != FITTED:
+        return RULES[name]
+    features, best = signs(evidence)
+    return fit_logistic(features, best == truth, truth != identification.NOBODY)
 
 
-def choose_threshold(
-    rule: Rule, scores: np.ndarray, truth: np.ndarray, prior: float | None = None
-) -> identification.Threshold:
+def choose_threshold(rule: Rule, scores: np.ndarray, truth: np.ndarray) -> identification.Threshold:
     """The threshold of a rule: its own if it is calibrated, else the best on these probes."""
     own = getattr(rule, "threshold", None)
     if own is None:
-        return identification.choose_threshold(scores, truth, prior)
-    return identification.judge_threshold(scores, truth, own, prior)
+        return identification.choose_threshold(scores, truth)
+    return identification.judge_threshold(scores, truth, own)

@@ -50,13 +50,6 @@ def difference_error(first: np.ndarray, second: np.ndarray) -> float:
     return float(difference.std() / np.sqrt(len(difference)))
 
 
-def groups_of(truth: np.ndarray) -> np.ndarray:
-    """Whose each probe is: its identity, and for every one without a match a number of its own."""
-    truth = np.asarray(truth)
-    alone = truth.max(initial=0) + 1 + np.arange(len(truth))
-    return np.where(truth == identification.NOBODY, alone, truth)
-
-
 def compact(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same decisions in two columns: all that rank 1 needs, and quick to draw rows from.
 
@@ -69,108 +62,83 @@ def compact(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def bootstrap(
-    statistic: Statistic,
-    groups: np.ndarray,
-    strata: np.ndarray | None = None,
-    count: int = 1000,
-    seed: int = 0,
+    statistic: Statistic, truth: np.ndarray, count: int = 1000, seed: int = 0
 ) -> np.ndarray:
     """A statistic of `count` samples of people: (count,), or (count, S) if it gives S numbers.
 
-    groups (P,): whose each probe is; people are drawn with replacement, as many as there are,
-    within each of the `strata` (P,), and all probes of a person come along. `statistic` is called
-    with the rows that were drawn.
+    truth (P,): whose each probe is, -1 for a stranger. People are drawn with replacement, as many
+    as there are of either kind, and all probes of a person come along. `statistic` is called with
+    the rows that were drawn.
     """
-    people = _people(groups, strata)
+    people = _people(truth)
     random = np.random.default_rng(seed)
     return np.array([statistic(_draw(people, random)) for _ in range(count)])
 
 
 def _draw(people: list[list[np.ndarray]], random: np.random.Generator) -> np.ndarray:
     drawn = []
-    for stratum in people:
-        for person in random.integers(len(stratum), size=len(stratum)):
-            drawn.append(stratum[person])
+    for kind in people:
+        for person in random.integers(len(kind), size=len(kind)):
+            drawn.append(kind[person])
     return np.concatenate(drawn)
 
 
-def _people(groups: np.ndarray, strata: np.ndarray | None) -> list[list[np.ndarray]]:
-    """The rows of each person, stratum by stratum."""
-    groups = np.asarray(groups)
-    strata = np.zeros(len(groups), int) if strata is None else np.asarray(strata)
-    if not len(groups) or groups.shape != strata.shape or groups.ndim != 1:
-        raise DataError(f"{groups.shape} groups and {strata.shape} strata: one each for a probe")
-    _, place = np.unique(groups, return_inverse=True)
-    rows = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
-    mixed = [person[0] for person in rows if len(set(strata[person].tolist())) > 1]
-    if mixed:
-        raise DataError(f"probes of group {groups[mixed[0]]} are in more than one stratum")
-    kinds = np.unique(strata)
-    return [[person for person in rows if strata[person[0]] == kind] for kind in kinds]
+def _people(truth: np.ndarray) -> list[list[np.ndarray]]:
+    """The rows of each person: of every stranger, and of every identity; a kind may lack."""
+    truth = np.asarray(truth)
+    known = truth != identification.NOBODY
+    strangers = list(np.flatnonzero(~known)[:, None])
+    identities = [np.flatnonzero(truth == identity) for identity in np.unique(truth[known])]
+    return [kind for kind in (strangers, identities) if kind]
 
 
-def interval(
-    samples: np.ndarray, level: float = 0.95
-) -> tuple[float, float] | tuple[np.ndarray, np.ndarray]:
+def interval(samples: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """The middle `level` of the samples (percentile bootstrap), of each column if there are some.
 
     A column that holds NaN has NaN for an interval.
     """
     tail = (1 - level) / 2
-    low, high = np.quantile(np.asarray(samples, float), [tail, 1 - tail], axis=0)
-    if np.ndim(low):
-        return low, high
-    return float(low), float(high)
+    low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
+    return low, high
 
 
-def folds(
-    groups: np.ndarray, strata: np.ndarray | None = None, count: int = 5, seed: int = 0
-) -> list[np.ndarray]:
-    """The rows of each fold: people are never split, and every fold has its share of a stratum.
+def folds(truth: np.ndarray, count: int = 5, seed: int = 0) -> list[np.ndarray]:
+    """The rows of each fold: people are never split, and every fold has its share of strangers.
 
-    Raises DataError where a stratum has one person only: there is nobody to leave out.
+    Raises DataError where there is one person of a kind only: nobody can be left out.
     """
-    people = _people(groups, strata)
+    people = _people(truth)
     random = np.random.default_rng(seed)
     if min(map(len, people)) < 2 or count < 2:
         raise DataError("two people of each kind and two folds are the least to cross-validate by")
     parts: list[list[np.ndarray]] = [[] for _ in range(count)]
-    for stratum in people:
+    for kind in people:
         first = random.integers(count)
-        for turn, person in enumerate(random.permutation(len(stratum))):
-            parts[(first + turn) % count].append(stratum[person])
+        for turn, person in enumerate(random.permutation(len(kind))):
+            parts[(first + turn) % count].append(kind[person])
     return [np.sort(np.concatenate(part)) for part in parts if part]
 
 
-def tuning(
-    scores: np.ndarray,
-    truth: np.ndarray,
-    groups: np.ndarray | None = None,
-    count: int = 1000,
-    seed: int = 0,
-) -> Tuning:
+def tuning(scores: np.ndarray, truth: np.ndarray, count: int = 1000, seed: int = 0) -> Tuning:
     """The best threshold on these probes, with all that is unsure about it.
 
     The optimism is Efron and Gong's (1983): tune on a sample drawn from these people, and see by
     how much the accuracy there is above that of the same threshold on all of them; on average.
     """
-    if groups is None:
-        groups = groups_of(truth)
-    scores, truth = compact(scores, truth)
-    chosen = identification.choose_threshold(scores, truth)
+    scores, place = compact(scores, truth)
+    chosen = identification.choose_threshold(scores, place)
 
     def study(rows: np.ndarray) -> tuple[float, float, float]:
-        value = identification.best_threshold(scores[rows], truth[rows])
-        here = identification.accuracy(scores[rows], truth[rows], value)
-        flattery = here - identification.accuracy(scores, truth, value)
-        return value, identification.accuracy(scores[rows], truth[rows], chosen.value), flattery
+        value = identification.best_threshold(scores[rows], place[rows])
+        here = identification.accuracy(scores[rows], place[rows], value)
+        flattery = here - identification.accuracy(scores, place, value)
+        return value, identification.accuracy(scores[rows], place[rows], chosen.value), flattery
 
-    samples = bootstrap(study, groups, truth != identification.NOBODY, count, seed)
-    values, accuracies, flatteries = samples.T
+    values, accuracies, flatteries = bootstrap(study, truth, count, seed).T
     return Tuning(
-        probes=len(truth),
+        probes=len(place),
         chosen=chosen,
-        plateau=identification.plateau(scores, truth),
+        plateau=identification.plateau(scores, place),
         threshold_interval=interval(values),
         accuracy_interval=interval(accuracies),
         optimism=float(flatteries.mean()),

@@ -66,15 +66,6 @@ def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
     return Roc(thresholds, tar, far)
 
 
-def roc_at(scores: np.ndarray, same: np.ndarray, threshold: float) -> Point:
-    """Both rates at one threshold."""
-    scores, same = _check(scores, same)
-    if np.isnan(threshold):
-        raise DataError("a threshold is NaN; it must be a number")
-    accepted = scores >= threshold
-    return Point(float(threshold), float(accepted[same].mean()), float(accepted[~same].mean()))
-
-
 def auc(scores: np.ndarray, same: np.ndarray) -> float:
     """How often a pair of one person scores above a pair of two; equal scores count half.
 
@@ -108,9 +99,9 @@ def tar_at_far(scores: np.ndarray, same: np.ndarray, target: float) -> Point:
     Raises DataError when the pairs are too few: one false accept must be within the target.
     """
     scores, same = _check(scores, same)
-    of_two = scores[~same]
-    allowed = identification.allowed_errors("FAR", target, len(of_two), "pairs of two people")
-    return roc_at(scores, same, identification.lowest_threshold(of_two, allowed))
+    threshold = identification.lowest_threshold(scores[~same], "FAR", target, "pairs of two people")
+    accepted = scores >= threshold
+    return Point(threshold, float(accepted[same].mean()), float(accepted[~same].mean()))
 
 
 def summary(scores: np.ndarray, same: np.ndarray, target: float = 0.01) -> dict[str, float]:

@@ -128,14 +128,14 @@ def check(path: str | Path, data: CourseData) -> list[str]:
     problems += _id_problems(table["id"].tolist(), expected)
     problems += _label_problems(table["label"].tolist(), valid, task)
     if sample.is_file():
-        problems += _sample_problems(sample, expected, task)
+        problems += _sample_problems(sample, expected, valid, task)
     return [f"{path}: {problem}" for problem in problems]
 
 
 def _form_problems(table: pd.DataFrame, path: Path) -> list[str]:
     """Header and line ends."""
     problems = []
-    columns = list(map(str, table.columns))
+    columns = list(table.columns)
     if columns != COLUMNS:
         problem = f"the header is {','.join(columns)}, not id,label"
         if any(name.startswith("Unnamed") for name in columns):
@@ -181,7 +181,7 @@ def _label_fault(label: str, task: str) -> str:
     return ""
 
 
-def _sample_problems(sample: Path, expected: list[str], task: str) -> list[str]:
+def _sample_problems(sample: Path, expected: list[str], valid: set[str], task: str) -> list[str]:
     """What the competition's own sample says otherwise than the kit and the files on disk."""
     try:
         table = read_table(sample, [])
@@ -203,19 +203,13 @@ def _sample_problems(sample: Path, expected: list[str], task: str) -> list[str]:
         )
     labels = table.iloc[:, -1].tolist()
     if len(table.columns) > 1 and len(set(labels)) > 1:  # one value throughout stands for any
-        odd = [label for label in labels if not _has_form(label, task)]
+        odd = [label for label in labels if label not in valid]
         if odd:
             problems.append(
                 f"the labels of {sample} are such as {odd[0]!r}, where {WANTED[task][1]}, are "
                 "wanted; is it another term's?"
             )
     return problems
-
-
-def _has_form(label: str, task: str) -> bool:
-    if task == "classification":
-        return label.isdigit()
-    return IDENTITY.fullmatch(label) is not None
 
 
 def _expected(task: str, data: CourseData) -> tuple[list[str], set[str]]:

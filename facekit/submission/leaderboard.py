@@ -7,6 +7,7 @@ import pandas as pd
 
 from facekit.common.errors import DataError, FacekitError
 from facekit.data.layout import CourseData
+from facekit.evaluation.rules import PLAIN
 from facekit.models import weights
 from facekit.submission import pipeline
 
@@ -40,7 +41,8 @@ def _row(folder: Path) -> dict[str, object]:
         saved = weights.load_run(folder / "best.pt")
         row["dev"] = max(line["dev_accuracy"] for line in saved["progress"]["rows"])
         data = CourseData(saved["data"], saved["term"])
-        row["rule"] = pipeline.rule_of(folder)
+        kept = pipeline.kept_decision(folder)
+        row["rule"] = kept.rule if kept else PLAIN
         paths = {task: folder / name for task, name in pipeline.FILES.items()}
         written = {task: path for task, path in paths.items() if path.is_file()}
         row |= pipeline.scores(written, data)
@@ -53,7 +55,5 @@ def _row(folder: Path) -> dict[str, object]:
 
 def lines(table: pd.DataFrame) -> list[str]:
     """The table as text, accuracies in per cent."""
-    shown = table.copy()
-    for name in COLUMNS[:3]:
-        shown[name] = ["-" if np.isnan(value) else f"{value:.1%}" for value in table[name]]
-    return shown.to_string().splitlines()
+    per_cent = dict.fromkeys(COLUMNS[:3], "{:.1%}".format)
+    return table.to_string(formatters=per_cent, na_rep="-").splitlines()

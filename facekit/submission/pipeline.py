@@ -3,10 +3,9 @@
 import hashlib
 import json
 import math
-import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,6 @@ from facekit.evaluation import comparison, identification, rules, statistics
 from facekit.evaluation.embed import TrainedRun, class_means, classify, embed, find_bad
 from facekit.evaluation.identification import Threshold
 from facekit.evaluation.rules import Evidence, Rule
-from facekit.sources import profiles
 from facekit.sources.manifest import read_manifest
 from facekit.sources.profiles import PROFILES
 from facekit.submission import csvs
@@ -64,11 +62,6 @@ class Verification:
         return rules.choose_threshold(self.judge, self.scores, self.truth)
 
     @property
-    def gallery(self) -> np.ndarray:
-        """The embeddings of the known (G, D)."""
-        return self.evidence.gallery
-
-    @property
     def similarity(self) -> np.ndarray:
         """Of every probe with every identity, before any rule: (P, G)."""
         return self.evidence.similarity
@@ -79,31 +72,11 @@ class Verification:
 
     def judged(self, *names: str) -> dict[str, np.ndarray]:
         """What several rules make of these probes: the scores (P, G) of each by its name."""
-        return {
-            name: rules.make(name, self.evidence, self.truth)(self.evidence)
-            for name in dict.fromkeys(names)
-        }
+        return {name: replace(self, rule=name).scores for name in names}
 
     def compare_rules(self, target: float = 0.1) -> comparison.Comparison:
         """Every rule on these probes, each judged on people it was not fitted to."""
         return comparison.compare(self.evidence, self.truth, target=target)
-
-
-def course_run() -> Path:
-    """The folder of the run that the notebooks share."""
-    return machine.runs().value / "course"
-
-
-def fresh_run(name: str) -> Path:
-    """An empty place beside it, for a run of a demonstration: what was there is removed."""
-    folder = machine.runs().value / name
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
-
-
-def course_recipe(data: CourseData) -> str:
-    """The recipe for this data: that of the profile it was made for, else of this machine."""
-    return made_for(data.root) or profiles.profile().value.name
 
 
 def made_for(root: Path) -> str | None:
@@ -125,28 +98,23 @@ def verify_dev(
 ) -> Verification:
     """Embed the known faces and the dev probes of `data`.
 
-    `cohort`: the class means of the run's training data, for the rules that ask for one.
+    `cohort`: the class means of the run's training data; a rule that needs them makes its own.
     """
+    if cohort is None and rule in rules.WITH_COHORT:
+        cohort = class_means(run, data)
     evidence = Evidence(
         probes=embed(run, data.unknown_dev.paths),
         gallery=embed(run, data.known.paths),
         cohort=cohort,
         measure=run.measure,
-        variance=run.variance,
     )
     identities = list(data.known.labels)
     truth = identification.truth_indices(data.unknown_dev.labels, identities)
     return Verification(evidence, identities, truth, rule)
 
 
-def judge_dev(run: TrainedRun, data: CourseData, rule: str) -> Verification:
-    """The same for a rule of any kind: with a cohort where it needs one."""
-    cohort = class_means(run, data) if rule in rules.WITH_COHORT else None
-    return verify_dev(run, data, rule, cohort)
-
-
-def keep_decision(run: TrainedRun, rule: str, threshold: float) -> Path:
-    """Write how the run's open set is decided beside its network; `write_submissions` reads it.
+def keep_decision(folder: Path, rule: str, threshold: float) -> Path:
+    """Write how a run's open set is decided beside its network; `write_submissions` reads it.
 
     And into the mirror, where the run has a copy there.
     """
@@ -154,31 +122,21 @@ def keep_decision(run: TrainedRun, rule: str, threshold: float) -> Path:
         raise DataError(f"no rule {rule!r}; choose one of: {', '.join(rules.NAMES)}")
     if math.isnan(threshold):
         raise DataError("a threshold is NaN; it must be a number")
-    path = run.folder / DECISION
-    content = {"rule": rule, "threshold": float(threshold), "network": _network(run.folder)}
+    path = folder / DECISION
+    content = {"rule": rule, "threshold": float(threshold), "network": _network(folder)}
     written = json.dumps(content, indent=1).encode()
     write_whole(path, written)
-    copies = machine.copy_of(run.folder)
+    copies = machine.copy_of(folder)
     if copies and copies.is_dir():
         write_whole(copies / DECISION, written)
     return path
 
 
-def kept_decision(run: TrainedRun) -> Decision | None:
+def kept_decision(folder: Path) -> Decision | None:
     """What `keep_decision` wrote for this very network; None where it is of another, or none.
 
     Raises DataError when the file is damaged.
     """
-    return _kept(run.folder)
-
-
-def rule_of(folder: Path) -> str:
-    """The rule that the submissions of a run's folder follow, if nothing else is asked for."""
-    kept = _kept(folder)
-    return kept.rule if kept else rules.PLAIN
-
-
-def _kept(folder: Path) -> Decision | None:
     path = folder / DECISION
     if not path.is_file():
         return None
@@ -204,12 +162,12 @@ def decide(
 
     A threshold belongs to its rule, so a kept one counts only with the kept rule.
     """
-    kept = kept_decision(run)
+    kept = kept_decision(run.folder)
     if rule is None:
         rule = kept.rule if kept else rules.PLAIN
     if threshold is None and kept and kept.rule == rule:
         threshold = kept.threshold
-    dev = judge_dev(run, data, rule)
+    dev = verify_dev(run, data, rule)
     if threshold is None:
         threshold = dev.threshold.value
     return dev, Decision(rule, threshold)
@@ -295,14 +253,11 @@ def rule_table(found: comparison.Comparison) -> pd.DataFrame:
     table = pd.DataFrame(index=found.table.index)
     for name in comparison.COLUMNS:
         columns = 100 * found.table[[name, f"{name} low", f"{name} high"]]
-        table[name] = [_with_interval(*row) for row in columns.to_numpy()]
+        table[name] = [
+            f"{value:.1f}" if np.isnan(low) else f"{value:.1f} ({low:.1f} ... {high:.1f})"
+            for value, low, high in columns.to_numpy()
+        ]
     return table
-
-
-def _with_interval(value: float, low: float, high: float) -> str:
-    if np.isnan(low):
-        return f"{value:.1f}"
-    return f"{value:.1f} ({low:.1f} ... {high:.1f})"
 
 
 def scores(paths: dict[str, Path], data: CourseData) -> dict[str, float]:

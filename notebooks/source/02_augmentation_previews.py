@@ -14,7 +14,7 @@ import torch
 from torchvision.transforms import v2
 
 from facekit.common.machine import device
-from facekit.course import plots, widgets
+from facekit.course import lesson, plots, widgets
 from facekit.course.costs import cost_table
 from facekit.data import (
     NOTHING,
@@ -30,13 +30,12 @@ from facekit.data import (
 )
 from facekit.data.cache import read_square
 from facekit.sources import open_course
-from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 
 # %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
 course = open_course()
-recipe = recipes.load(pipeline.course_recipe(course))
+recipe = recipes.load(lesson.course_recipe(course))
 size, usual = recipe.image_size, recipe.augment
 preprocess = Preprocess(size)
 face = read_rgb(course.train.paths[0])

@@ -13,16 +13,15 @@ import torch
 
 from facekit import models
 from facekit.common import RecipeError
-from facekit.course import plots, widgets
+from facekit.course import lesson, plots, widgets
 from facekit.data import Preprocess, read_rgb
 from facekit.models import blocks, summary, zoo
 from facekit.models.blocks import ConvBlock, ResidualBlock, SqueezeExcite
 from facekit.sources import open_course
-from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 
 course = open_course()
-recipe = recipes.load(pipeline.course_recipe(course))
+recipe = recipes.load(lesson.course_recipe(course))
 size = recipe.image_size
 face = Preprocess(size).transform()(read_rgb(course.train.paths[0]))[None]
 print("one image is", tuple(face.shape), "or", face.numel(), "numbers")

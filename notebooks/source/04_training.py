@@ -16,17 +16,16 @@ import torch
 
 from facekit import training
 from facekit.common import machine, refusal
-from facekit.course import plots, widgets
+from facekit.course import lesson, plots, widgets
 from facekit.models.weights import digest
 from facekit.sources import open_course
-from facekit.submission import pipeline
 from facekit.training import Run, loop, lr_finder
 from facekit.training import recipe as recipes
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.guards import LearningGuard
 
 course = open_course()
-recipe = recipes.load(pipeline.course_recipe(course))
+recipe = recipes.load(lesson.course_recipe(course))
 print((recipes.FOLDER / f"{recipe.name}.toml").read_text())
 print("images to look at, in all epochs:", recipe.epochs * len(course.train))
 
@@ -37,7 +36,7 @@ print("images to look at, in all epochs:", recipe.epochs * len(course.train))
 # that?*
 
 # %%
-folder = pipeline.course_run()
+folder = lesson.course_run()
 run = Run(recipe, course, folder, machine.device().value)
 run.prepare()
 print(pd.DataFrame(run.choices, index=["value", "reason"]).T.to_string())
@@ -318,7 +317,7 @@ exercises.exercise("when_to_stop", when_to_stop)
 # %%
 wild = recipes.load("smoke", ["optimizer=sgd", "lr=1000",
                               "warmup_epochs=0"])
-said = [refusal(training.fit, wild, course, pipeline.fresh_run("too-hot"),
+said = [refusal(training.fit, wild, course, lesson.fresh_run("too-hot"),
                 progress=False)]
 guess = {"train_loss": 9, "train_accuracy": chance, "dev_accuracy": chance}
 guard = LearningGuard(recipe, len(course.classes), len(course.dev))
@@ -337,7 +336,7 @@ print(*said, sep="\n\n")
 
 # %%
 settings = ["epochs=3", "seed=1"]
-demo = pipeline.fresh_run("killed")
+demo = lesson.fresh_run("killed")
 process = training.start_process("smoke", course, demo / "a", settings)
 training.wait_for_state(process, demo / "a")
 process.kill()  # SIGKILL: nobody is asked

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from facekit import training
-from facekit.course import plots
+from facekit.course import lesson, plots
 from facekit.evaluation import class_means, load_run, verification
 from facekit.sources import more_people, open_course
 from facekit.submission import pipeline
@@ -21,9 +21,9 @@ from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
 course = open_course()
-recipe = recipes.load(pipeline.course_recipe(course))
-training.fit(recipe, course, pipeline.course_run())  # only read if finished
-run = load_run(pipeline.course_run())
+recipe = recipes.load(lesson.course_recipe(course))
+training.fit(recipe, course, lesson.course_run())  # only read if finished
+run = load_run(lesson.course_run())
 
 # %% [markdown]
 # ## One pair
@@ -287,8 +287,8 @@ exercises.exercise("honest_accuracy", honest_accuracy)
 # refuses hardly anybody, which makes a poor lock for a door.
 
 # %%
-fair = identification.choose_threshold(similarity, truth, prior=0.5)
-for value in (-1, chosen.value, fair.value, 1.1):
+fair = identification.best_threshold(similarity, truth, prior=0.5)
+for value in (-1, chosen.value, fair, 1.1):
     print(widgets.describe_threshold(similarity, truth, value))
 
 # %% [markdown]
@@ -392,8 +392,8 @@ decision = widgets.threshold(judged, truth, probes, gallery)
 decision
 
 # %% alt="The kept rule's scores by kind of probe, and its rates at every threshold"
-pipeline.keep_decision(run, *decision.choice)
-print(pipeline.kept_decision(run))
+pipeline.keep_decision(run.folder, *decision.choice)
+print(pipeline.kept_decision(run.folder))
 rule, value = decision.choice
 score_plots.trade_off(judged[rule], truth, value);
 
@@ -407,7 +407,7 @@ score_plots.trade_off(judged[rule], truth, value);
 # people, once: they stay in the cache, on Colab only as long as the machine
 # (`FACEKIT_CACHE` on a mounted Drive keeps them). Where the page shows no
 # sliders, as on GitHub, the pictures under them hold the same, and
-# `pipeline.keep_decision(run, "threshold", 0.4)` decides without one.
+# `pipeline.keep_decision(run.folder, "threshold", 0.4)` decides without one.
 #
 # ## What you should have found
 
@@ -424,7 +424,7 @@ assert len(truth) < 36 or auc["network"] > auc["grey pixels"]
 assert rank_1 > 2 / len(gallery), "chance"
 assert identification.auc(similarity, truth) <= rank_1
 assert panel.choice == ("threshold", chosen.value), "moved? run again"
-assert pipeline.kept_decision(run) == decision.choice
+assert pipeline.kept_decision(run.folder) == decision.choice
 assert len(larger.truth) <= len(truth) or (
     np.ptp(wider.accuracy_interval) < np.ptp(tuned.accuracy_interval))
 host.took()

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from facekit import training
-from facekit.course import plots
+from facekit.course import lesson, plots
 from facekit.evaluation import classify, identification, load_run, statistics
 from facekit.sources import open_course
 from facekit.submission import csvs, pipeline
@@ -20,9 +20,9 @@ from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
 course = open_course()
-recipe = recipes.load(pipeline.course_recipe(course))
-training.fit(recipe, course, pipeline.course_run())  # only read if finished
-run = load_run(pipeline.course_run())
+recipe = recipes.load(lesson.course_recipe(course))
+training.fit(recipe, course, lesson.course_run())  # only read if finished
+run = load_run(lesson.course_run())
 
 # %% [markdown]
 # ## Predict: classification

@@ -19,7 +19,7 @@ import pytest
 from facekit import training
 from facekit.common import machine as runtime
 from facekit.common.errors import FacekitError
-from facekit.course import host
+from facekit.course import host, lesson
 from facekit.data import layout
 from facekit.data.layout import CourseData
 from facekit.models.weights import digest
@@ -171,7 +171,7 @@ def test_the_drive_gets_the_copies_and_the_local_disk_the_runs(capsys, colab, ma
     copies = tmp_path / "drive" / "MyDrive" / "facekit-runs" / "smoke"
     assert copies.is_dir() and str(copies) in told[2] and len(told) == 3
     assert runtime.runs().value == machine / "runs"
-    assert runtime.copy_of(pipeline.course_run()) == copies / "course"
+    assert runtime.copy_of(lesson.course_run()) == copies / "course"
 
 
 def test_trials_below_a_folder_of_runs_are_not_copied(machine):
@@ -210,12 +210,12 @@ def session(folder: Path, drive: Path, course: CourseData) -> subprocess.Popen:
         COLAB.format(drive=str(drive))
         + f"""
 from facekit import training
-from facekit.submission import pipeline
+from facekit.course import lesson
 from facekit.training import recipe as recipes
 from facekit.common.errors import FacekitError
 host.start(drive=True)
 recipe = recipes.load("smoke", {SHORT!r})
-training.fit(recipe, {str(course.root)!r}, pipeline.course_run(), device="cpu", progress=False)
+training.fit(recipe, {str(course.root)!r}, lesson.course_run(), device="cpu", progress=False)
 """
     )
     settings = {"FACEKIT_PROFILE": "smoke", "PYTHONUNBUFFERED": "1"}
@@ -260,15 +260,15 @@ def test_what_was_decided_about_a_run_comes_back_with_it(
     os.environ["FACEKIT_PROFILE"] = "smoke"
     host.start(drive=True)
     fit = lambda: training.fit(  # noqa: E731
-        trained_recipe, course, pipeline.course_run(), device="cpu", progress=False
+        trained_recipe, course, lesson.course_run(), device="cpu", progress=False
     )
     fit()
-    run = types.SimpleNamespace(folder=pipeline.course_run())
-    pipeline.keep_decision(run, "threshold", 0.25)
+    folder = lesson.course_run()
+    pipeline.keep_decision(folder, "threshold", 0.25)
     shutil.rmtree(machine / "runs")
     (machine / "runs").mkdir()
     fit()
-    assert pipeline.kept_decision(run) == pipeline.Decision("threshold", 0.25)
+    assert pipeline.kept_decision(folder) == pipeline.Decision("threshold", 0.25)
 
 
 # --- Kaggle
@@ -311,16 +311,16 @@ def test_an_earlier_versions_run_goes_on(capsys, kaggle, course, trained, traine
     for path in [*earlier.rglob("*"), earlier]:
         path.chmod(0o555 if path.is_dir() else 0o444)  # as inputs are
     assert "copied from input: course" in started(capsys)[2]
-    before = Checkpoints(pipeline.course_run()).newest().name
-    out = pipeline.course_run()
+    before = Checkpoints(lesson.course_run()).newest().name
+    out = lesson.course_run()
     history = training.fit(trained_recipe, course, out, device="cpu", progress=False)
     assert before == Checkpoints(earlier / "course").newest().name
     assert len(history.rows) == 3
-    nets = [Checkpoints(f).load_latest()["net"] for f in (pipeline.course_run(), trained)]
+    nets = [Checkpoints(f).load_latest()["net"] for f in (lesson.course_run(), trained)]
     assert digest(nets[0]) == digest(nets[1])
-    newest = Checkpoints(pipeline.course_run()).newest()
+    newest = Checkpoints(lesson.course_run()).newest()
     assert "course" not in started(capsys)[2], "copied once"
-    assert Checkpoints(pipeline.course_run()).newest() == newest
+    assert Checkpoints(lesson.course_run()).newest() == newest
 
 
 def test_of_two_earlier_versions_the_one_that_got_further_counts(capsys, kaggle):

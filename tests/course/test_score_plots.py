@@ -275,7 +275,7 @@ def test_gains_are_drawn_with_their_intervals():
     evidence = rules.Evidence(probes, gallery, cohort=numbers.normal(size=(30, 12)))
     found = comparison.compare(evidence, truth, repeats=2, count=50)
     for recommended in ("threshold", "gap"):
-        shown = comparison.Comparison(found.table, recommended, "", {})
+        shown = comparison.Comparison(found.table, recommended, "")
         place = score_plots.rule_gains(shown).axes[0]
         assert recommended in place.get_title()
         names = [label.get_text() for label in place.get_yticklabels()]

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
-from torch.distributions import Independent, Normal
 
 from facekit.common.errors import DataError
 from facekit.evaluation import identification
@@ -325,32 +324,16 @@ def test_the_euclidean_measure_is_the_negative_distance():
     np.testing.assert_allclose(own, -4e-4, rtol=0.1)  # a small difference of large vectors
 
 
-@pytest.mark.parametrize("variance", [1.0, 0.3, np.array([0.5, 1.0, 2.0, 4.0, 8.0])])
-def test_the_likelihood_is_a_gaussians(variance):
-    probes, gallery = vectors(0, 7, 6), vectors(1, 5, 6)
-    found = identification.similarity(probes, gallery, "likelihood", variance)
-    spread = torch.as_tensor(np.broadcast_to(np.sqrt(variance), 5).copy())[:, None].expand(5, 6)
-    gaussian = Independent(Normal(torch.from_numpy(gallery).double(), spread), 1)
-    expected = gaussian.log_prob(torch.from_numpy(probes).double()[:, None])
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-def test_the_likelihood_is_what_the_gaussian_head_says():
+def test_the_euclidean_measure_ranks_as_the_gaussian_head_does():
     head = LargeMarginGaussianMixture(6, 5)
     x = torch.from_numpy(vectors(0, 7, 6))
-    found = identification.similarity(x.numpy(), head.weight.detach().numpy(), "likelihood", 1.0)
+    found = identification.similarity(x.numpy(), head.weight.detach().numpy(), head.similarity)
     logits = head(x).detach().numpy()
-    np.testing.assert_allclose(found + 3 * math.log(2 * math.pi), logits, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("variance", [0.0, -1.0, np.nan, np.inf])
-def test_no_gaussian_has_such_a_variance(variance):
-    with pytest.raises(DataError, match="variance"):
-        identification.similarity(vectors(0, 2, 3), vectors(1, 2, 3), "likelihood", variance)
+    np.testing.assert_allclose(-(found**2) / 2, logits, rtol=1e-4, atol=1e-5)
 
 
 def test_an_unknown_measure_is_refused_with_those_there_are():
-    with pytest.raises(DataError, match=r"'angle'; choose one of: cosine, euclidean, likelihood"):
+    with pytest.raises(DataError, match=r"'angle'; choose one of: cosine, euclidean"):
         identification.similarity(vectors(0, 2, 3), vectors(1, 2, 3), "angle")
 
 
@@ -371,13 +354,11 @@ def test_the_broken_embedding_is_named():
 @thorough
 def test_ranks_equal_a_loop(case):
     similarity, truth = case
-    found = iter(identification.ranks(similarity, truth))
     places = []
     for row, own in zip(similarity, truth, strict=True):
         if own >= 0:
             order = sorted(range(len(row)), key=lambda i: -float(row[i]))  # stable: first of equals
             places.append(order.index(own))
-            assert next(found) == places[-1]
     for k in (1, 2, 4):
         share = np.mean([place < k for place in places]) if places else math.nan
         np.testing.assert_allclose(identification.rank_k(similarity, truth, k), share)
@@ -459,7 +440,7 @@ def test_a_curve_needs_probes_of_both_kinds(truth):
         identification.curve,
         identification.auc,
         lambda s, t: identification.dir_at_fpir(s, t, 0.5),
-        lambda s, t: identification.choose_threshold(s, t, prior=0.5),
+        lambda s, t: identification.best_threshold(s, t, prior=0.5),
     ):
         with pytest.raises(DataError, match=f"no probe {lacking} a match"):
             judge(similarity, truth)
@@ -470,47 +451,23 @@ def test_a_curve_needs_probes_of_both_kinds(truth):
 
 @given(mixed(), st.floats(0.05, 0.95))
 @thorough
-def test_accuracy_for_another_mixture_is_its_identity(case, prior):
+def test_the_threshold_for_another_mixture_is_the_best_for_it(case, prior):
     similarity, truth = case
-    for threshold in candidates(similarity):
+
+    def accuracy(threshold: float) -> float:
         found, false = plain_rates(similarity, truth, threshold)
-        accuracy = identification.accuracy(similarity, truth, threshold, prior)
-        assert accuracy == pytest.approx(prior * found + (1 - prior) * (1 - false))
-    best = max(identification.accuracy(similarity, truth, t, prior) for t in candidates(similarity))
-    chosen = identification.choose_threshold(similarity, truth, prior)
-    assert chosen.accuracy == pytest.approx(best)
-    assert identification.accuracy(similarity, truth, chosen.value, prior) == chosen.accuracy
-    low, high = chosen.interval
-    assert 0 <= low <= chosen.accuracy + 1e-12
-    assert chosen.accuracy - 1e-12 <= high <= 1
+        return prior * found + (1 - prior) * (1 - false)
+
+    best = max(map(accuracy, candidates(similarity)))
+    assert accuracy(identification.best_threshold(similarity, truth, prior)) == pytest.approx(best)
 
 
 @given(mixed())
 @thorough
 def test_the_mixture_that_is_there_changes_nothing(case):
     similarity, truth = case
-    plain = identification.choose_threshold(similarity, truth)
-    same = identification.choose_threshold(similarity, truth, prior=float(np.mean(truth >= 0)))
-    assert same.value == plain.value
-    assert same.accuracy == pytest.approx(plain.accuracy)
-
-
-def test_for_another_mixture_the_interval_is_wilsons_where_all_probes_weigh_alike():
-    numbers = np.random.default_rng(0)
-    similarity, truth = numbers.normal(size=(400, 1)), np.where(np.arange(400) < 200, 0, -1)
-    similarity[:200] += 1
-    plain = identification.choose_threshold(similarity, truth)
-    same = identification.choose_threshold(similarity, truth, prior=0.5)
-    assert same.interval == pytest.approx(plain.interval, abs=0.01)
-    rare = identification.choose_threshold(similarity[:201], truth[:201], prior=0.5)
-    assert np.ptp(rare.interval) > 2 * np.ptp(same.interval)  # one stranger tells little
-
-
-@pytest.mark.parametrize("prior", [0, 1, -0.5, 2, float("nan")])
-def test_no_mixture_is_such(prior):
-    similarity, truth = np.array([[0.1], [0.2]]), np.array([0, -1])
-    with pytest.raises(DataError, match="prior"):
-        identification.accuracy(similarity, truth, 0.1, prior)
+    plain = identification.best_threshold(similarity, truth)
+    assert identification.best_threshold(similarity, truth, float(np.mean(truth >= 0))) == plain
 
 
 # --- the plateau, and thresholds of any kind

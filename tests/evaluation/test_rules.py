@@ -82,19 +82,10 @@ def test_where_distances_count_a_template_is_the_plain_mean():
     np.testing.assert_allclose(some.similarity, by_hand, rtol=1e-5)
 
 
-def test_probes_can_be_chosen_and_changed():
+def test_probes_can_be_changed():
     some = evidence()
-    np.testing.assert_array_equal(some.take([4, 1]).similarity, some.similarity[[4, 1]])
     other = some.with_probes(some.probes[:1] * 3)
     np.testing.assert_allclose(other.similarity, some.similarity[:1], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "owner", [[0, 0, 2, 1], [0, 0, 2, 2, 3], [1, 1, 2, 2, 1], [-1, 0, 1, 0, 1]]
-)
-def test_owners_with_gaps_are_refused(owner):
-    with pytest.raises(DataError, match="owner"):
-        evidence(owner=np.array(owner))
 
 
 # --- each rule against a loop
@@ -130,14 +121,6 @@ def test_shares_near_one_are_still_told_apart():
     found = rules.top_k_softmax(some).max(1)
     assert found[0] > found[1]
     assert np.isfinite(rules.top_k_softmax(some, sharpness=1e4)).all()
-
-
-def test_a_log_likelihood_becomes_the_posterior():
-    some = evidence(measure="likelihood", variance=2.0)
-    squares = ((some.probes[:, None] - some.gallery[None]) ** 2).sum(2)
-    density = np.exp(-squares / 4)
-    expected = density / density.sum(1, keepdims=True)
-    np.testing.assert_allclose(np.exp(rules.top_k_softmax(some)), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("k", [2, 4, 9, 100])
@@ -209,7 +192,7 @@ def test_a_rule_says_of_a_probe_what_it_says_of_it_alone(name):
     assert together.shape == (60, 20)
     assert np.isfinite(together).all()
     for row in (0, 17, 59):
-        alone = rule(some.take([row]))
+        alone = rule(some.with_probes(some.probes[[row]]))
         np.testing.assert_allclose(alone[0], together[row], rtol=1e-3, atol=1e-4)
 
 
@@ -253,7 +236,7 @@ def test_unknown_rules_are_refused_with_those_there_are():
 
 def test_the_weights_are_those_of_scikit_learn():
     some, truth = people(1, 0.8)
-    rule = rules.fit_logistic(some, truth)
+    rule = rules.make("logistic", some, truth)
     features, best = rules.signs(some)
     assert np.array_equal(best, rules.as_norm(some).argmax(1))
     cohort = identification.similarity(some.probes, some.cohort).mean(1)
@@ -274,41 +257,27 @@ def test_without_a_cohort_it_weighs_what_there_is():
     features, best = rules.signs(some)
     assert features.shape == (len(truth), 2)
     assert np.array_equal(best, some.similarity.argmax(1))
-    assert rules.fit_logistic(some, truth)(some).shape == some.similarity.shape
+    assert rules.make("logistic", some, truth)(some).shape == some.similarity.shape
 
 
-def test_another_mixture_shifts_the_log_odds_by_bayes():
-    some, truth = people(1, 0.8)
-    right = (rules.signs(some)[1] == truth)[truth >= 0].mean()
-    here = np.mean(truth >= 0)
-    shifts = {
-        prior: rules.fit_logistic(some, truth, prior)(some) - rules.fit_logistic(some, truth)(some)
-        for prior in (0.2, here, 8 / 9)
-    }
-    for prior, shift in shifts.items():
-        expected = math.log(prior * right / (1 - prior)) - math.log(here * right / (1 - here))
-        np.testing.assert_allclose(shift, expected, atol=1e-9)
-
-
-@pytest.mark.parametrize("prior", [0.3, 0.5, 8 / 9])
-def test_log_odds_of_0_are_the_best_threshold_for_the_mixture(prior):
+def test_log_odds_of_0_are_the_best_threshold():
     fitted, judged = people(2, 0.7, probes=2000), people(3, 0.7, probes=4000)
-    scores = rules.fit_logistic(*fitted, prior)(judged[0])
-    best = identification.choose_threshold(scores, judged[1], prior).accuracy
-    assert identification.accuracy(scores, judged[1], 0.0, prior) > best - 0.015
-    shifted = [identification.accuracy(scores, judged[1], t, prior) for t in (-4.0, 4.0)]
-    assert identification.accuracy(scores, judged[1], 0.0, prior) >= max(shifted) - 0.005
+    scores = rules.make("logistic", *fitted)(judged[0])
+    best = identification.choose_threshold(scores, judged[1]).accuracy
+    assert identification.accuracy(scores, judged[1], 0.0) > best - 0.015
+    shifted = [identification.accuracy(scores, judged[1], t) for t in (-4.0, 4.0)]
+    assert identification.accuracy(scores, judged[1], 0.0) >= max(shifted) - 0.005
 
 
 @pytest.mark.parametrize("truth", [np.zeros(7, int), np.full(7, -1)])
 def test_weights_need_both_kinds_of_probes(truth):
     with pytest.raises(DataError, match="probes that are named right and probes without"):
-        rules.fit_logistic(evidence(), truth)
+        rules.make("logistic", evidence(), truth)
 
 
 def test_a_calibrated_rule_brings_its_threshold():
     some, truth = people(1, 0.8)
-    rule = rules.fit_logistic(some, truth)
+    rule = rules.make("logistic", some, truth)
     scores = rule(some)
     value, share, (low, high) = rules.choose_threshold(rule, scores, truth)
     assert value == 0
@@ -346,10 +315,9 @@ def cross_validated(scores: np.ndarray, truth: np.ndarray) -> float:
     """The accuracy at the threshold that is best on the other folds, by a loop over probes."""
     right = 0
     for repeat in range(3):
-        for fold in statistics.folds(statistics.groups_of(truth), truth >= 0, seed=repeat):
+        for fold in statistics.folds(truth, seed=repeat):
             rest = [row for row in range(len(truth)) if row not in set(fold.tolist())]
-            prior = float(np.mean(truth >= 0))
-            value = identification.choose_threshold(scores[rest], truth[rest], prior).value
+            value = identification.choose_threshold(scores[rest], truth[rest]).value
             for row in fold:
                 best = scores[row].argmax()
                 right += truth[row] == (best if scores[row, best] >= value else -1)
@@ -376,11 +344,10 @@ def test_weights_are_fitted_on_the_other_folds():
     some, truth = people(4, 0.7)
     right = np.zeros(len(truth))
     for repeat in range(3):
-        for fold in statistics.folds(statistics.groups_of(truth), truth >= 0, seed=repeat):
+        for fold in statistics.folds(truth, seed=repeat):
             rest = np.setdiff1d(np.arange(len(truth)), fold)
-            share = float(np.mean(truth >= 0))
-            rule = rules.fit_logistic(some.take(rest), truth[rest], share)
-            scores = rule(some.take(fold))
+            rule = rules.make("logistic", some.with_probes(some.probes[rest]), truth[rest])
+            scores = rule(some.with_probes(some.probes[fold]))
             answers = np.where(scores.max(1) >= 0, scores.argmax(1), -1)
             right[fold] += answers == truth[fold]
     found = few(some, truth).table.loc["logistic", "accuracy"]
@@ -391,7 +358,7 @@ def test_the_interval_of_a_gain_is_wider_for_the_number_of_rules():
     some, truth = people(4, 0.7)
     every = few(some, truth, count=200).table
     alone = few(replace(some, cohort=None), truth, count=200)
-    assert set(alone.left_out) == {"as_norm", "whitened", "closest_image"}
+    assert list(alone.table.index) == ["threshold", "gap", "top_k_softmax", "logistic"]
     widths = [t.loc["gap", "gain high"] - t.loc["gap", "gain low"] for t in (every, alone.table)]
     assert widths[0] > widths[1]
     assert pd.isna(every.loc["threshold", "gain low"])
@@ -411,14 +378,6 @@ def test_nothing_is_learned_from_noise():
     assert np.mean(tuned) > constant
 
 
-def test_what_cannot_be_used_is_left_out_with_a_reason():
-    some, truth = people(0, 1.0)
-    found = few(replace(some, cohort=None), truth)
-    assert "cohort" in found.left_out["as_norm"]
-    assert "one image" in found.left_out["closest_image"]
-    assert "logistic" in found.table.index
-
-
 def test_with_one_identity_there_is_nobody_to_leave_out():
     some, truth = people(0, 1.0)
     with pytest.raises(DataError, match="two people of each kind"):
@@ -431,7 +390,7 @@ def test_several_images_bring_the_closest_image_into_the_table():
         some, gallery=np.concatenate([some.gallery, some.gallery]), owner=np.tile(np.arange(120), 2)
     )
     found = few(double, truth)
-    assert found.left_out == {}
+    assert list(found.table.index) == list(rules.NAMES)
     assert found.table.loc["closest_image", "auc"] == pytest.approx(
         found.table.loc["threshold", "auc"]
     )
@@ -445,28 +404,12 @@ def test_an_fpir_that_so_few_strangers_cannot_show_is_left_open():
     assert few(some, truth).notes == ()
 
 
-def test_another_mixture_weighs_the_errors_anew():
-    some, truth = people(0, 0.6)
-    for prior in (0.1, 0.95):
-        row = few(some, truth, prior=prior).table.loc["threshold"]
-        best = identification.choose_threshold(some.similarity, truth, prior).accuracy
-        assert best - 0.04 < row["accuracy"] <= best
-
-
-def test_knowing_who_the_strangers_are_changes_the_intervals():
-    some, truth = people(0, 0.7)
-    groups = np.where(truth < 0, 1000 + np.arange(len(truth)) // 40, truth)
-    alone, together = (few(some, truth, groups=g).table for g in (None, groups))
-    assert together.loc["gap", "auc"] == alone.loc["gap", "auc"]
-    assert together.loc["gap", "auc high"] != alone.loc["gap", "auc high"]
-
-
 @pytest.mark.parametrize("kind", [True, False])
 def test_rules_are_compared_on_both_kinds_only(kind):
     some, truth = people(0, 1.0)
     rows = np.flatnonzero((truth >= 0) == kind)
     with pytest.raises(DataError, match="need both"):
-        few(some.take(rows), truth[rows])
+        few(some.with_probes(some.probes[rows]), truth[rows])
 
 
 def test_broken_embeddings_stop_the_comparison():

@@ -39,33 +39,24 @@ def test_two_columns_decide_as_the_whole_matrix_does(seed, gallery, threshold):
     )
 
 
-def test_probes_of_one_identity_are_one_group_and_strangers_are_each_their_own():
-    truth = np.array([2, -1, 0, 2, -1])
-    groups = statistics.groups_of(truth)
-    assert groups[0] == groups[3]
-    assert len(set(groups.tolist())) == 4
-
-
 def test_a_draw_takes_whole_people_and_keeps_the_mixture():
-    numbers = np.random.default_rng(0)
-    groups = numbers.integers(12, size=50)
-    strata = groups % 3 == 0
-    people = {kind: len(np.unique(groups[strata == kind])) for kind in (True, False)}
+    truth = np.random.default_rng(0).integers(12, size=50) * 3
+    truth[::4] = identification.NOBODY
+    identities = np.unique(truth[truth >= 0])
     seen = []
 
     def look(rows: np.ndarray) -> float:
         taken = np.bincount(rows, minlength=50)
-        for group in np.unique(groups):
-            assert len(set(taken[groups == group])) == 1, "all probes of a person come along"
-        for kind, count in people.items():
-            drawn = sum(
-                taken[np.flatnonzero(groups == g)[0]] for g in np.unique(groups[strata == kind])
-            )
-            assert drawn == count
+        drawn = 0
+        for identity in identities:
+            (times,) = set(taken[truth == identity])  # all probes of a person come along
+            drawn += times
+        assert drawn == len(identities)
+        assert taken[truth < 0].sum() == (truth < 0).sum()  # every stranger is somebody else
         seen.append(taken)
         return 0.0
 
-    assert statistics.bootstrap(look, groups, strata, 30).shape == (30,)
+    assert statistics.bootstrap(look, truth, 30).shape == (30,)
     assert len({tuple(taken) for taken in seen}) > 25
 
 
@@ -110,16 +101,14 @@ def test_an_interval_is_the_middle_of_the_samples():
 @given(st.integers(0, 1000), st.integers(2, 6))
 @thorough
 def test_folds_part_the_people(seed, count):
-    numbers = np.random.default_rng(seed)
-    groups = numbers.integers(20, size=70)
-    strata = groups >= 14
-    parts = statistics.folds(groups, strata, count, seed)
+    truth = np.random.default_rng(seed).integers(-1, 14, size=70)
+    truth[:9] = identification.NOBODY
+    parts = statistics.folds(truth, count, seed)
     assert sorted(np.concatenate(parts).tolist()) == list(range(70))
-    for kind in (True, False):
-        people = [len(np.unique(groups[part[strata[part] == kind]])) for part in parts]
+    known = [set(truth[part].tolist()) - {-1} for part in parts]
+    assert sum(map(len, known)) == len(set().union(*known))
+    for people in (list(map(len, known)), [(truth[part] < 0).sum() for part in parts]):
         assert max(people) - min(people) <= 1
-    whose = [set(groups[part].tolist()) for part in parts]
-    assert sum(map(len, whose)) == len(set().union(*whose))
 
 
 def test_folds_are_drawn_by_the_seed():
@@ -130,7 +119,6 @@ def test_folds_are_drawn_by_the_seed():
 
 def test_the_optimism_is_that_of_whole_matrices():
     scores, truth = world(1)
-    groups = statistics.groups_of(truth)
     chosen = identification.choose_threshold(scores, truth)
 
     def study(rows: np.ndarray) -> list[float]:
@@ -141,7 +129,7 @@ def test_the_optimism_is_that_of_whole_matrices():
             share - identification.accuracy(scores, truth, value),
         ]
 
-    values, shares, flattery = statistics.bootstrap(study, groups, truth >= 0, 200, 3).T
+    values, shares, flattery = statistics.bootstrap(study, truth, 200, 3).T
     found = statistics.tuning(scores, truth, count=200, seed=3)
     assert found.chosen == chosen
     assert found.optimism == pytest.approx(flattery.mean(), abs=1e-12)
@@ -183,23 +171,6 @@ def test_without_strangers_all_are_accepted_and_all_is_known():
     assert found.chosen.value < scores[mated].max(1).min()
     assert found.plateau[0] == -math.inf
     assert found.optimism == pytest.approx(0, abs=0.02)
-
-
-@pytest.mark.parametrize(
-    ("groups", "strata", "words"),
-    [
-        ([], None, "one each for a probe"),
-        ([1, 2], [True], "one each for a probe"),
-        ([[1, 2]], None, "one each for a probe"),
-        ([1, 1, 2], [True, False, True], "group 1 are in more than one"),
-    ],
-)
-def test_groups_that_do_not_fit_are_refused(groups, strata, words):
-    strata = None if strata is None else np.array(strata)
-    with pytest.raises(DataError, match=words):
-        statistics.bootstrap(len, np.array(groups), strata, 2)
-    with pytest.raises(DataError, match=words):
-        statistics.folds(np.array(groups), strata)
 
 
 def test_one_person_cannot_be_left_out():

@@ -21,7 +21,7 @@ def runs(trained: Path, tmp_path_factory, course) -> Path:
         shutil.copytree(trained, folder / name)
     for name, threshold in (("good", -2.0), ("nobody", 2.0)):
         run = embed.load_run(folder / name, "cpu")
-        pipeline.keep_decision(run, "gap" if name == "good" else "threshold", threshold)
+        pipeline.keep_decision(run.folder, "gap" if name == "good" else "threshold", threshold)
         pipeline.write_submissions(run, course)
     (folder / "broken" / "best.pt").write_bytes(b"PK\x03\x04 no checkpoint")
     (folder / "notes").mkdir()

@@ -41,7 +41,6 @@ def test_dev_probes_are_compared_with_the_gallery(run, course):
     gallery = embed.embed(run, course.known.paths)
     np.testing.assert_array_equal(dev.similarity, identification.similarity(probes, gallery))
     np.testing.assert_array_equal(dev.scores, dev.similarity)
-    np.testing.assert_array_equal(dev.gallery, gallery)
     assert dev.identities == list(course.known.labels)
     named = ["n000000" if t < 0 else dev.identities[t] for t in dev.truth]
     assert named == list(course.unknown_dev.labels)
@@ -51,7 +50,7 @@ def test_dev_probes_are_compared_with_the_gallery(run, course):
 
 @pytest.mark.parametrize("name", rules.NAMES)
 def test_every_rule_can_judge_the_dev_probes(run, course, name):
-    dev = pipeline.judge_dev(run, course, name)
+    dev = pipeline.verify_dev(run, course, name)
     assert (dev.evidence.cohort is not None) == (name in rules.WITH_COHORT)
     rule = rules.make(name, dev.evidence, dev.truth)
     np.testing.assert_array_equal(dev.scores, rule(dev.evidence))
@@ -62,7 +61,7 @@ def test_every_rule_can_judge_the_dev_probes(run, course, name):
 
 
 def test_rules_are_judged_beside_each_other(run, course):
-    dev = pipeline.judge_dev(run, course, "as_norm")
+    dev = pipeline.verify_dev(run, course, "as_norm")
     found = dev.judged("threshold", "gap", "as_norm", "threshold")
     assert list(found) == ["threshold", "gap", "as_norm"]
     np.testing.assert_array_equal(found["threshold"], dev.similarity)
@@ -74,16 +73,16 @@ def test_rules_are_judged_beside_each_other(run, course):
 
 
 def test_a_decision_is_kept_beside_the_network(own):
-    assert pipeline.kept_decision(own) is None
-    pipeline.keep_decision(own, "as_norm", 0.1 + 0.2)
-    assert pipeline.kept_decision(own) == ("as_norm", 0.1 + 0.2)
+    assert pipeline.kept_decision(own.folder) is None
+    pipeline.keep_decision(own.folder, "as_norm", 0.1 + 0.2)
+    assert pipeline.kept_decision(own.folder) == ("as_norm", 0.1 + 0.2)
 
 
 def test_the_decision_of_another_network_does_not_count(own):
-    path = pipeline.keep_decision(own, "gap", 0.5)
+    path = pipeline.keep_decision(own.folder, "gap", 0.5)
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"network": "0" * 64}))
-    assert pipeline.kept_decision(own) is None
+    assert pipeline.kept_decision(own.folder) is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +100,7 @@ def test_a_damaged_decision_is_named(own, content, refused):
 @pytest.mark.parametrize(("rule", "threshold"), [("best", 0.5), ("gap", float("nan"))])
 def test_what_is_no_decision_is_not_kept(own, rule, threshold):
     with pytest.raises(DataError):
-        pipeline.keep_decision(own, rule, threshold)
+        pipeline.keep_decision(own.folder, rule, threshold)
     assert not (own.folder / pipeline.DECISION).exists()
 
 
@@ -111,7 +110,7 @@ def test_without_a_word_the_plain_threshold_decides(own, course):
 
 
 def test_what_was_kept_counts_unless_something_else_is_asked_for(own, course):
-    pipeline.keep_decision(own, "gap", 0.125)
+    pipeline.keep_decision(own.folder, "gap", 0.125)
     assert pipeline.decide(own, course)[1] == ("gap", 0.125)
     assert pipeline.decide(own, course, "gap")[1] == ("gap", 0.125)
     assert pipeline.decide(own, course, threshold=0.25)[1] == ("gap", 0.25)
@@ -125,7 +124,7 @@ def test_what_was_kept_counts_unless_something_else_is_asked_for(own, course):
 def test_the_files_follow_the_decision(own, course):
     pipeline.write_submissions(own, course, threshold=2.0)
     assert set(answers(own)) == {"n000000"}
-    pipeline.keep_decision(own, "threshold", -2.0)
+    pipeline.keep_decision(own.folder, "threshold", -2.0)
     pipeline.write_submissions(own, course)
     assert "n000000" not in answers(own)
     pipeline.write_submissions(own, course, rule="threshold", threshold=2.0)
@@ -138,7 +137,7 @@ def test_test_probes_are_judged_by_the_rule_of_the_dev_probes(own, course, name)
     cohort = embed.class_means(own, course)
     dev = pipeline.verify_dev(own, course, name, cohort)
     probes = embed.embed(own, course.unknown_test.paths)
-    scores = dev.judge(rules.Evidence(probes, dev.gallery, cohort=cohort))
+    scores = dev.judge(rules.Evidence(probes, dev.evidence.gallery, cohort=cohort))
     assert answers(own) == identification.identify(scores, dev.identities, dev.threshold.value)
 
 
@@ -192,9 +191,9 @@ def test_rules_are_compared_and_nothing_is_written(many, run_cli, unchanged):
 
 def test_the_recommended_rule_is_kept_on_request(many, run_cli):
     outcome = run_cli("rules", many.folder, "--fpir", 0.2, "--keep")
-    decision = pipeline.kept_decision(many)
+    decision = pipeline.kept_decision(many.folder)
     assert str(many.folder / "decision.json") in outcome.stdout
-    dev = pipeline.judge_dev(many, many.course_data(), decision.rule)
+    dev = pipeline.verify_dev(many, many.course_data(), decision.rule)
     assert decision.threshold == dev.threshold.value
     (many.folder / "decision.json").unlink()
 
@@ -239,14 +238,3 @@ def test_a_damaged_manifest_is_named(own, copy_of_course, content, refused):
     (copy_of_course / "manifest.json").write_bytes(content)
     said = refused("evaluate", own.folder, "--data", copy_of_course)
     assert re.search(r"manifest\.json: damaged; set the data up anew", said)
-
-
-def test_the_place_of_a_demonstration_is_empty_and_nothing_else_is_touched(tmp_path, monkeypatch):
-    monkeypatch.setenv("FACEKIT_RUNS", str(tmp_path))
-    for name in ("killed", "course"):
-        (tmp_path / name / "a").mkdir(parents=True)
-    place = pipeline.fresh_run("killed")
-    assert place.parent == pipeline.course_run().parent
-    assert [path.name for path in tmp_path.iterdir()] == ["course"]
-    assert (tmp_path / "course" / "a").is_dir()
-    assert pipeline.fresh_run("killed") == place, "there is nothing to remove"
