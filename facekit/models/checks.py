@@ -76,28 +76,20 @@ def build_named(
     return make(**options)
 
 
-def check_batch(
-    embedding: torch.Tensor, labels: torch.Tensor | None, num_classes: int | None = None
+def check_labels(
+    labels: torch.Tensor | None, embedding: torch.Tensor, num_classes: int | None = None
 ) -> None:
-    """Raise BatchError unless embedding (B, D) is finite and labels (B,) are 0 ... C - 1.
+    """Raise BatchError unless labels, where there are any, are int64 (B,) and 0 ... C - 1.
 
-    Values are checked where looking is free: on the CPU, outside torch.compile and torch.export.
-    On a GPU it would make every step wait; there CUDA itself stops at a label out of range, and a
-    NaN reaches the loss, which training watches.
+    Their values are looked at where that is free. On a GPU it would make every step wait; there
+    CUDA itself stops at a label out of range.
     """
-    if labels is not None and (labels.dtype != torch.int64 or labels.shape != embedding.shape[:1]):
+    if labels is None:
+        return
+    if labels.dtype != torch.int64 or labels.shape != embedding.shape[:1]:
         found = f"{str(labels.dtype).removeprefix('torch.')} {tuple(labels.shape)}"
         raise BatchError(f"labels must be int64 ({len(embedding)},), not {found}")
-    if not may_look(embedding):
-        return
-    broken = (~embedding.isfinite()).nonzero()
-    if len(broken):
-        row, column = broken[0].tolist()
-        raise BatchError(
-            f"embedding {row} holds {embedding[row, column].item()}: the network has diverged, or "
-            "its images or weights are not finite; lower lr"
-        )
-    if labels is not None and labels.device == embedding.device and num_classes is not None:
+    if num_classes is not None and may_look(labels):
         wrong = labels[(labels < 0) | (labels >= num_classes)]
         if len(wrong):
             raise BatchError(f"label {wrong[0].item()} is not one of 0 ... {num_classes - 1}")

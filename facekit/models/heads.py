@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from facekit.common.errors import BatchError
 from facekit.models.checks import (
     build_named,
-    check_batch,
+    check_labels,
     check_number,
     check_whole,
 )
@@ -41,8 +41,8 @@ class Head(nn.Module):
         nn.init.xavier_normal_(self.weight)  # unit normal would be 20 times too long at 512
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Embedding (B, D), labels int64 (B,) -> logits (B, C); BatchError as in check_batch."""
-        check_batch(embedding, labels, len(self.weight))
+        """Embedding (B, D), labels int64 (B,) -> logits (B, C); BatchError for bad labels."""
+        check_labels(labels, embedding, len(self.weight))
         with without_autocast(embedding):
             x = at_least_float32(embedding)
             return self.logits(x, self.weight.to(x.dtype), labels)
@@ -79,7 +79,7 @@ class Linear(Head, nn.Linear):
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """As every head, in the precision of autocast: a product alone stands it."""
-        check_batch(embedding, labels, len(self.weight))
+        check_labels(labels, embedding, len(self.weight))
         return nn.Linear.forward(self, embedding)
 
     @torch.no_grad()
@@ -263,7 +263,7 @@ class LargeMarginGaussianMixture(Head):
 
     def penalty(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """`likelihood` times the mean of -log p(x | own class), but for a constant."""
-        check_batch(embedding, labels, len(self.weight))
+        check_labels(labels, embedding, len(self.weight))
         with without_autocast(embedding):
             x = at_least_float32(embedding)
             own = self.own_distance(x, self.weight.to(x.dtype), labels)
@@ -301,9 +301,9 @@ def class_means(embeddings: torch.Tensor, labels: torch.Tensor, num_classes: int
     """The mean embedding of each class: (N, D), (N,) -> (C, D), for `start_from_means`.
 
     For a cosine head give embeddings of length 1, so that each image counts alike. Raises
-    BatchError as check_batch does, and when a class has no image.
+    BatchError for bad labels, and when a class has no image.
     """
-    check_batch(embeddings, labels, num_classes)
+    check_labels(labels, embeddings, num_classes)
     counts = torch.bincount(labels, minlength=num_classes)
     if not counts.all():
         raise BatchError(f"class {counts.argmin().item()} has no image to take a mean of")

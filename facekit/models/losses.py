@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from facekit.common.errors import BatchError
 from facekit.models.checks import (
     build_named,
-    check_batch,
     check_choice,
+    check_labels,
     check_number,
     may_look,
 )
@@ -41,7 +41,7 @@ class CenterLoss(nn.Module):
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B, D), (B,) -> scalar; the centres move after the loss is taken."""
-        check_batch(embedding, labels, len(self.centers))
+        check_labels(labels, embedding, len(self.centers))
         with without_autocast(embedding):
             x = at_least_float32(embedding)
             away = x - self.centers[labels].to(x.dtype)  # (B, D): no distances to other classes
@@ -71,7 +71,7 @@ class _PairLoss(nn.Module):
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B, D), (B,) -> scalar."""
-        check_batch(embedding, labels)
+        check_labels(labels, embedding)
         if may_look(labels) and len(labels.unique()) == len(labels):
             raise BatchError(
                 f"no two of the {len(labels)} images of this batch are of one class, so there "

@@ -514,12 +514,6 @@ NAN, INF = float("nan"), float("inf")
 X, Y = torch.ones(3, DIM), torch.tensor([0, 1, 4])
 
 
-def with_value(value: float) -> torch.Tensor:
-    x = X.clone()
-    x[1, 2] = value
-    return x
-
-
 BAD_BATCHES = [
     (X, torch.tensor([0, 5, 1]), "label 5 is not one of 0 ... 4"),
     (X, torch.tensor([0, 1, -1]), "label -1 is not one of 0 ... 4"),
@@ -527,9 +521,6 @@ BAD_BATCHES = [
     (X, Y.int(), r"labels must be int64 \(3,\), not int32 \(3,\)"),
     (X, Y[:2], r"labels must be int64 \(3,\), not int64 \(2,\)"),
     (X, Y[:, None], r"not int64 \(3, 1\)"),
-    (with_value(NAN), Y, "embedding 1 holds nan: the network has diverged.*lr"),
-    (with_value(NAN), None, "embedding 1 holds nan"),
-    (with_value(-INF), Y, "embedding 1 holds -inf"),
 ]
 
 
@@ -547,8 +538,6 @@ def test_class_means_want_every_class():
         heads.class_means(X, torch.tensor([0, 1, 3]), 4)
     with pytest.raises(BatchError, match=r"label 3 is not one of 0 \.\.\. 2"):
         heads.class_means(X, torch.tensor([0, 1, 3]), 3)
-    with pytest.raises(BatchError, match="embedding 1 holds nan"):
-        heads.class_means(with_value(NAN), torch.tensor([0, 1, 2]), 3)
 
 
 BAD_SPECS = [
