@@ -2,7 +2,7 @@
 
     python benchmarks/networks.py [--size 112] [--batch 8] [--rounds 5] [--classes 7001]
 
-Parameters with a head for the classes, multiply-adds of a picture at 224 pixels, and the median
+Parameters with a head for the classes, multiply-adds of an image at 224 pixels, and the median
 of some rounds, in each of which every network takes one step on one thread, so that whatever else
 the machine does hits all alike.
 """
@@ -49,7 +49,7 @@ def main(size: int = 112, batch: int = 8, rounds: int = 5, classes: int = 7001) 
         "G multiply-adds at 224": {
             name: summary.count_multiply_adds(net, 224) / 1e9 for name, net in nets.items()
         },
-        "ms a picture": {name: 1e3 * middle[name] / batch for name in nets},
+        "ms an image": {name: 1e3 * middle[name] / batch for name in nets},
         "of ResNet-18": {name: middle[name] / middle[STANDARD] for name in nets},
     })  # fmt: skip
     print(f"{size} px, batches of {batch}, {rounds} rounds, torch {torch.__version__}")

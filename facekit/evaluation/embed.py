@@ -9,7 +9,7 @@ import torch
 
 from facekit import models
 from facekit.common import machine
-from facekit.common.errors import BatchError, DataError, FacekitError, RunError
+from facekit.common.errors import DataError, FacekitError, RunError
 from facekit.data.layout import CourseData
 from facekit.data.loader import Loader
 from facekit.data.pixels import CacheSettings
@@ -85,10 +85,7 @@ def classify(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
     By the mean of the logits of the image and its mirror image, as dev images are judged.
     """
     net = fold_batch_norm(run.net)
-    try:
-        logits = _outputs(run, paths, lambda x: net(x) + net(x.flip(-1)))
-    except BatchError as error:  # a head looks at its embeddings, where that is free
-        raise RunError(f"{run.folder}: {error}") from error
+    logits = _outputs(run, paths, lambda x: net(x) + net(x.flip(-1)))
     if not np.isfinite(logits).all():
         raise RunError(f"{run.folder}: the network answers with NaN; its training went wrong")
     return logits.argmax(1)

@@ -12,7 +12,7 @@ from facekit.models.heads import (
     Linear,
 )
 from facekit.models.losses import CenterLoss, ContrastiveLoss, TripletLoss
-from facekit.models.net import build
+from facekit.models.net import FaceNet, build
 from facekit.models.summary import count_parameters
 from facekit.models.zoo import TABLE
 
@@ -22,6 +22,7 @@ __all__ = [
     "CenterLoss",
     "ContrastiveLoss",
     "CosFace",
+    "FaceNet",
     "LargeMarginGaussianMixture",
     "LargeMarginSoftmax",
     "Linear",

@@ -5,56 +5,34 @@ Every block is made as Block(channels, out, stride, options ...) and takes (B, c
 and down where an image is cut into patches.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
+from torchvision.models.convnext import LayerNorm2d
+from torchvision.ops import StochasticDepth
 
 from facekit.common.errors import RecipeError
 from facekit.models.checks import check_choice, check_drop_rate, check_flag, check_whole
 from facekit.models.numerics import without_autocast
 
-
-class LayerNorm(nn.LayerNorm):
-    """Each place of (B, C, H, W) normalised over its channels (Ba et al., arXiv 1607.06450)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-6)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.permute(0, 2, 3, 1)  # (B, H, W, C): torch's layer norm is over the last axis
-        return super().forward(x).permute(0, 3, 1, 2)
-
+# Each place of (B, C, H, W) normalised over its channels (Ba et al. 2016, arXiv 1607.06450).
+LayerNorm = partial(LayerNorm2d, eps=1e-6)
 
 ACTIVATIONS = {
     "relu": lambda: nn.ReLU(inplace=True),
     "relu6": lambda: nn.ReLU6(inplace=True),
-    "gelu": nn.GELU,
     "silu": nn.SiLU,
     "none": nn.Identity,
 }
-GATES = {"hard_sigmoid": nn.Hardsigmoid, "sigmoid": nn.Sigmoid, "hard_swish": nn.Hardswish}
 NORMS = {"batch": nn.BatchNorm2d, "layer": LayerNorm}
 
 
-class DropPath(nn.Module):
-    """Stochastic depth: an image goes without this branch (Huang et al. 2016, arXiv 1603.09382).
-
-    In training each (C, H, W) of the batch is zero with probability `rate`; the others grow, so
-    that the mean stays. In evaluation the identity.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        check_drop_rate("drop_path", rate)
-        self.rate = rate
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        kept = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1 - self.rate)  # 0 or 1 for each image
-        return x * kept / (1 - self.rate)
-
-    def extra_repr(self) -> str:
-        return f"{self.rate}"
+def make_drop_path(rate: float) -> nn.Module:
+    """Stochastic depth: in training an image goes without this branch with probability `rate`, and
+    the others' grow, so that the mean stays (Huang et al. 2016, arXiv 1603.09382)."""
+    check_drop_rate("drop_path", rate)
+    return StochasticDepth(rate, "row")
 
 
 class StridedDepthwise(nn.Conv2d):
@@ -74,29 +52,25 @@ class StridedDepthwise(nn.Conv2d):
 class SqueezeExcite(nn.Module):
     """Each channel weighed by what the whole image holds (Hu et al. 2018, arXiv 1709.01507).
 
-    (B, C, H, W) -> the same: mean over places, C -> C / reduction -> C, gate, product. `norm`:
-    batch norm and no bias, as in the published table. Its gate is x * relu6(x + 3) / 6, a hard
-    *swish*, which has no upper end; a hard sigmoid, relu6(x + 3) / 6, was meant.
+    (B, C, H, W) -> the same: mean over places, C -> C / reduction -> C, gate, product.
+    `published`: with batch norm and no bias, as in the published table. Its gate is
+    x * relu6(x + 3) / 6, a hard *swish*, which has no upper end; a hard sigmoid,
+    relu6(x + 3) / 6, was meant.
     """
 
-    def __init__(
-        self, channels: int, reduction: int = 4, gate: str = "hard_sigmoid", norm: bool = False
-    ) -> None:
+    def __init__(self, channels: int, reduction: int = 4, published: bool = False) -> None:
         super().__init__()
         check_whole("the reduction se", reduction, 1)
-        check_choice("gate", gate, GATES)
         if channels % reduction:
             raise RecipeError(f"{channels} channels cannot be divided by the reduction {reduction}")
         few = channels // reduction
-        parts = [nn.Conv2d(channels, few, 1, bias=not norm)]
-        if norm:
-            parts.append(nn.BatchNorm2d(few))
-        parts.append(nn.ReLU(inplace=True))
-        parts.append(nn.Conv2d(few, channels, 1, bias=not norm))
-        if norm:
-            parts.append(nn.BatchNorm2d(channels))
-        parts.append(GATES[gate]())
-        self.weigh = nn.Sequential(*parts)
+        if published:
+            squeeze, excite = conv_norm(channels, few), conv_norm(few, channels)
+            gate = nn.Hardswish()
+        else:
+            squeeze, excite = [nn.Conv2d(channels, few, 1)], [nn.Conv2d(few, channels, 1)]
+            gate = nn.Hardsigmoid()
+        self.weigh = nn.Sequential(*squeeze, nn.ReLU(inplace=True), *excite, gate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         squeezed = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
@@ -131,7 +105,7 @@ class Residual(nn.Module):
         super().__init__()
         self.residual = nn.Sequential(*branch)
         self.shortcut = shortcut
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = make_drop_path(drop_path)
         self.activation = activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -254,10 +228,8 @@ class InvertedBottleneck(Residual):
             branch.append(expand)
         depthwise = ConvBlock(wide, wide, stride, groups=wide, activation="relu6", dropout=dropout)
         branch.append(depthwise)
-        if se and published:
-            branch.append(SqueezeExcite(wide, se, gate="hard_swish", norm=True))
-        elif se:
-            branch.append(SqueezeExcite(wide, se))
+        if se:
+            branch.append(SqueezeExcite(wide, se, published))
         branch += conv_norm(wide, out)
         shortcut = None
         if published or (stride == 1 and channels == out):
@@ -266,30 +238,21 @@ class InvertedBottleneck(Residual):
 
 
 class FusedInvertedBottleneck(Residual):
-    """A dense 3x3 in the place of the first 1x1 and the depthwise 3x3
+    """A dense 3x3 in the place of the first 1x1 and the depthwise 3x3, four times as wide
     (EfficientNetV2, Tan and Le 2021, arXiv 2104.00298, figure 2).
 
     More arithmetic and less traffic to memory, which is the faster on a GPU where there are few
-    channels. Expansion 1: the 3x3 alone. The input is added where the shape is the same.
+    channels. The input is added where the shape is the same.
     """
 
     def __init__(
-        self,
-        channels: int,
-        out: int,
-        stride: int = 1,
-        *,
-        expansion: int = 4,
-        se: int = 0,
-        drop_path: float = 0.0,
+        self, channels: int, out: int, stride: int = 1, *, se: int = 0, drop_path: float = 0.0
     ) -> None:
-        check_whole("expansion", expansion, 1)
-        wide = channels * expansion if expansion > 1 else out
+        wide = 4 * channels
         branch = [ConvBlock(channels, wide, stride, activation="silu")]
         if se:
             branch.append(SqueezeExcite(wide, se))
-        if expansion > 1:
-            branch += conv_norm(wide, out)
+        branch += conv_norm(wide, out)
         shortcut = nn.Identity() if stride == 1 and channels == out else None
         super().__init__(branch, shortcut, drop_path, nn.Identity())
 
@@ -318,7 +281,7 @@ class ConvNeXtBlock(nn.Module):
         # Layer scale: a learned factor for each channel that begins small (Touvron et al. 2021,
         # arXiv 2103.17239). A vector, so that weight decay leaves it alone like any other scale.
         self.scale = nn.Parameter(torch.full((out,), 1e-6))
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = make_drop_path(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.down(x)

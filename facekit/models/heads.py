@@ -18,11 +18,8 @@ from torch.nn import functional as F
 from facekit.common.errors import BatchError
 from facekit.models.checks import (
     build_named,
-    check_batch,
-    check_finite,
+    check_labels,
     check_number,
-    check_positive,
-    check_sizes,
     check_whole,
 )
 from facekit.models.numerics import SMALLEST, at_least_float32, direction, without_autocast
@@ -40,13 +37,12 @@ class Head(nn.Module):
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
-        check_sizes(dim, num_classes)
         self.weight = nn.Parameter(torch.empty(num_classes, dim))
         nn.init.xavier_normal_(self.weight)  # unit normal would be 20 times too long at 512
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Embedding (B, D), labels int64 (B,) -> logits (B, C); BatchError as in check_batch."""
-        check_batch(embedding, labels, *self.weight.shape)
+        """Embedding (B, D), labels int64 (B,) -> logits (B, C); BatchError for bad labels."""
+        check_labels(labels, embedding, len(self.weight))
         with without_autocast(embedding):
             x = at_least_float32(embedding)
             return self.logits(x, self.weight.to(x.dtype), labels)
@@ -65,20 +61,8 @@ class Head(nn.Module):
     def start_from_means(self, means: torch.Tensor) -> None:
         """Start as the classifier by the nearest of the class means (C, D) of some embeddings.
 
-        Where only directions count, vectors get length 1. Raises BatchError when `means` has
-        another shape, holds NaN, or has no direction.
+        Where only directions count, vectors get length 1.
         """
-        if means.shape != self.weight.shape:
-            raise BatchError(
-                f"means of shape {tuple(means.shape)} for vectors of {tuple(self.weight.shape)}"
-            )
-        check_finite("the mean of class", means)
-        empty = (means.norm(dim=1) < SMALLEST).nonzero()
-        if self.similarity == "cosine" and len(empty):
-            raise BatchError(f"the mean of class {empty[0].item()} is 0 and has no direction")
-        self._start(means.to(self.weight))
-
-    def _start(self, means: torch.Tensor) -> None:
         self.weight.copy_(F.normalize(means))
 
     def extra_repr(self) -> str:
@@ -91,15 +75,15 @@ class Linear(Head, nn.Linear):
     """The plain classifier, with a bias: (B, dim) -> logits (B, num_classes). No margin."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
-        check_sizes(dim, num_classes)
         nn.Linear.__init__(self, dim, num_classes)  # its weight and bias, begun as torch does
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """As every head, in the precision of autocast: a product alone stands it."""
-        check_batch(embedding, labels, *self.weight.shape)
+        check_labels(labels, embedding, len(self.weight))
         return nn.Linear.forward(self, embedding)
 
-    def _start(self, means: torch.Tensor) -> None:
+    @torch.no_grad()
+    def start_from_means(self, means: torch.Tensor) -> None:
         # -|x - mean|^2 / 2 = x . mean - |mean|^2 / 2 - |x|^2 / 2, the last alike for all classes.
         self.weight.copy_(means)
         self.bias.copy_(-means.square().sum(1) / 2)
@@ -115,7 +99,7 @@ class CosineHead(Head):
 
     def __init__(self, dim: int, num_classes: int, scale: float, margin: float) -> None:
         super().__init__(dim, num_classes)
-        check_positive("scale", scale)
+        check_number("scale", scale, 1)
         check_number("margin", margin, 0, self.most_margin)
         self.scale = scale
         self.margin = margin
@@ -132,9 +116,6 @@ class CosineHead(Head):
     def with_margin(self, cosine: torch.Tensor) -> torch.Tensor:
         """The own class's cosine (B, 1), made harder."""
         raise NotImplementedError
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, scale={self.scale}, margin={self.margin}"
 
 
 class ArcFace(CosineHead):
@@ -247,9 +228,6 @@ class LargeMarginSoftmax(Head):
         sign = 1 - 2 * (part % 2)  # (-1)^k
         return sign * multiple - 2 * part
 
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, margin={self.margin}"
-
 
 class LargeMarginGaussianMixture(Head):
     """A Gaussian around each class mean (L-GM, Wan et al. 2018, arXiv 1803.02988).
@@ -285,7 +263,7 @@ class LargeMarginGaussianMixture(Head):
 
     def penalty(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """`likelihood` times the mean of -log p(x | own class), but for a constant."""
-        check_batch(embedding, labels, *self.weight.shape)
+        check_labels(labels, embedding, len(self.weight))
         with without_autocast(embedding):
             x = at_least_float32(embedding)
             own = self.own_distance(x, self.weight.to(x.dtype), labels)
@@ -297,11 +275,9 @@ class LargeMarginGaussianMixture(Head):
         """d^2 / 2 of each embedding to its own class (B,)."""
         return (x - vectors[labels]).square().sum(1) / 2
 
-    def _start(self, means: torch.Tensor) -> None:
+    @torch.no_grad()
+    def start_from_means(self, means: torch.Tensor) -> None:
         self.weight.copy_(means)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, margin={self.margin}, likelihood={self.likelihood}"
 
 
 HEADS: dict[str, type[Head]] = {
@@ -325,9 +301,9 @@ def class_means(embeddings: torch.Tensor, labels: torch.Tensor, num_classes: int
     """The mean embedding of each class: (N, D), (N,) -> (C, D), for `start_from_means`.
 
     For a cosine head give embeddings of length 1, so that each image counts alike. Raises
-    BatchError as check_batch does, and when a class has no image.
+    BatchError for bad labels, and when a class has no image.
     """
-    check_batch(embeddings, labels, num_classes)
+    check_labels(labels, embeddings, num_classes)
     counts = torch.bincount(labels, minlength=num_classes)
     if not counts.all():
         raise BatchError(f"class {counts.argmin().item()} has no image to take a mean of")

@@ -8,7 +8,6 @@ distance has no slope, pull nowhere. Bad batches raise errors.BatchError.
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -17,11 +16,9 @@ from torch.nn import functional as F
 from facekit.common.errors import BatchError
 from facekit.models.checks import (
     build_named,
-    check_batch,
     check_choice,
-    check_flag,
+    check_labels,
     check_number,
-    check_sizes,
     may_look,
 )
 from facekit.models.numerics import at_least_float32, direction, without_autocast
@@ -38,14 +35,13 @@ class CenterLoss(nn.Module):
 
     def __init__(self, num_classes: int, dim: int, rate: float = 0.5) -> None:
         super().__init__()
-        check_sizes(dim, num_classes)
         check_number("rate", rate, 0, 1)
         self.rate = rate
         self.register_buffer("centers", torch.zeros(num_classes, dim))
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B, D), (B,) -> scalar; the centres move after the loss is taken."""
-        check_batch(embedding, labels, *self.centers.shape)
+        check_labels(labels, embedding, len(self.centers))
         with without_autocast(embedding):
             x = at_least_float32(embedding)
             away = x - self.centers[labels].to(x.dtype)  # (B, D): no distances to other classes
@@ -63,27 +59,26 @@ class CenterLoss(nn.Module):
 
 
 class _PairLoss(nn.Module):
-    """A loss on the Euclidean distances within a batch, of embeddings brought to length 1."""
+    """A loss on the Euclidean distances within a batch, of embeddings brought to length 1.
 
-    def __init__(self, margin: float, unit_length: bool) -> None:
+    So it compares directions, as verification by cosine does; distances are 0 ... 2.
+    """
+
+    def __init__(self, margin: float) -> None:
         super().__init__()
         check_number("margin", margin)
-        check_flag("unit_length", unit_length)
         self.margin = margin
-        self.unit_length = unit_length
 
     def forward(self, embedding: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """(B, D), (B,) -> scalar."""
-        check_batch(embedding, labels)
+        check_labels(labels, embedding)
         if may_look(labels) and len(labels.unique()) == len(labels):
             raise BatchError(
                 f"no two of the {len(labels)} images of this batch are of one class, so there "
                 "is no pair to bring together; draw batches by class (images_per_class)"
             )
         with without_autocast(embedding):
-            x = at_least_float32(embedding)
-            if self.unit_length:
-                x = direction(x)
+            x = direction(at_least_float32(embedding))
             # From differences: products lose the digits of a small distance.
             distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
             same = labels[:, None] == labels  # (B, B)
@@ -94,14 +89,6 @@ class _PairLoss(nn.Module):
         raise NotImplementedError
 
 
-class Mined(NamedTuple):
-    """Distances from images to a positive and to a negative, and which of them count."""
-
-    near: torch.Tensor
-    far: torch.Tensor
-    counted: torch.Tensor
-
-
 class TripletLoss(_PairLoss):
     """An image nearer to its own class than to others by a margin: max(0, d(a,p) - d(a,n) + m).
 
@@ -109,39 +96,38 @@ class TripletLoss(_PairLoss):
     positive and its nearest negative; the mean over the images that have both. "semi_hard"
     (Schroff et al. 2015, arXiv 1503.03832): for each pair of a class the nearest negative that is
     further than the positive, but by less than the margin; the mean over the pairs that have one,
-    and 0 where none has. Distances are not squared; `unit_length` (the default) compares
-    directions, as verification by cosine does.
+    and 0 where none has. Distances are not squared.
     """
 
-    def __init__(
-        self, margin: float = 0.2, mining: str = "batch_hard", unit_length: bool = True
-    ) -> None:
-        super().__init__(margin, unit_length)
+    def __init__(self, margin: float = 0.2, mining: str = "batch_hard") -> None:
+        super().__init__(margin)
         check_choice("mining", mining, ("batch_hard", "semi_hard"))
         self.mining = mining
 
     def reduce(self, distance: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
         positive = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
         if self.mining == "batch_hard":
-            mined = batch_hard(distance, positive, ~same)
+            near, far, counted = batch_hard(distance, positive, ~same)
         else:
-            mined = semi_hard(distance, positive, ~same, self.margin)
-        hinge = torch.where(mined.counted, mined.near - mined.far + self.margin, 0).relu()
-        return hinge.sum() / mined.counted.sum().clamp_min(1)
+            near, far, counted = semi_hard(distance, positive, ~same, self.margin)
+        hinge = torch.where(counted, near - far + self.margin, 0).relu()
+        return _mean(hinge, counted)
 
 
-def batch_hard(distance: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> Mined:
-    """Each image's (B,) furthest positive and nearest negative, where it has both."""
+def batch_hard(
+    distance: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Distances (B,) to each image's furthest positive and nearest negative; which have both."""
     counted = positive.any(1) & negative.any(1)
     furthest = distance.masked_fill(~positive, 0).amax(1)
     nearest = distance.masked_fill(~negative, torch.inf).amin(1)
-    return Mined(furthest, torch.where(counted, nearest, 0), counted)
+    return furthest, torch.where(counted, nearest, 0), counted
 
 
 def semi_hard(
     distance: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, margin: float
-) -> Mined:
-    """Each pair's (B, B) distance and its semi-hard negative's, where it has one."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Distances (B, B) of each pair and to its semi-hard negative; which have one."""
     # Sorted rows instead of all triplets: those of 512 images are 134 million.
     others, order = distance.detach().masked_fill(~negative, torch.inf).sort(1)
     place = torch.searchsorted(others, distance.detach().contiguous(), right=True)
@@ -149,7 +135,7 @@ def semi_hard(
     far = distance.gather(1, chosen)
     gap = (far - distance).detach()
     counted = positive & negative.gather(1, chosen) & (gap > 0) & (gap <= margin)
-    return Mined(distance, far, counted)
+    return distance, far, counted
 
 
 class ContrastiveLoss(_PairLoss):
@@ -157,12 +143,11 @@ class ContrastiveLoss(_PairLoss):
 
     The mean over the pairs of one class plus the mean over the pairs of two classes that are
     nearer than the margin. The two kinds are averaged apart, and pairs far enough are not
-    counted, because a batch has many times more of those. `unit_length` as in TripletLoss; then
-    distances are 0 ... 2, and the default margin of 1 is an angle of 60 degrees.
+    counted, because a batch has many times more of those. A margin of 1 is an angle of 60 degrees.
     """
 
-    def __init__(self, margin: float = 1.0, unit_length: bool = True) -> None:
-        super().__init__(margin, unit_length)
+    def __init__(self, margin: float = 1.0) -> None:
+        super().__init__(margin)
 
     def reduce(self, distance: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
         once = torch.ones_like(same).triu(1)  # each pair once, and no image with itself
@@ -212,8 +197,6 @@ class Objective(nn.Module):
         precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_number("weight", weight)
-        check_number("label_smoothing", label_smoothing, 0, 1)
         self.network = network
         self.auxiliary_loss = auxiliary_loss
         self.weight = weight

@@ -1,7 +1,8 @@
 """A network as plain data: what stands in a recipe's TOML, checked. Built in notebook 03."""
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from facekit.common.errors import RecipeError
 from facekit.models.blocks import BLOCKS
@@ -140,11 +141,10 @@ def _check_table(what: str, table: object) -> None:
 
 def _check_names(what: str, settings: Mapping, kind: type, needed: bool = True) -> None:
     """Raise RecipeError for a setting that `kind` does not know, or `needed` and not there."""
-    known = {field.name: field for field in fields(kind)}
+    known = inspect.signature(kind).parameters
     for name in settings:
         if name not in known:
             raise RecipeError(f"{what} has no setting {name!r}; there are: {', '.join(known)}")
     for name, setting in known.items():
-        has_default = setting.default is not MISSING or setting.default_factory is not MISSING
-        if needed and not has_default and name not in settings:
+        if needed and setting.default is setting.empty and name not in settings:
             raise RecipeError(f"{what} needs a setting {name!r}")

@@ -6,8 +6,8 @@ Built in notebook 04.
 import errno
 import hashlib
 import os
+import pickle
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,25 +18,6 @@ import torch
 from facekit.common.errors import RunError
 
 FORMAT = 4  # of a run's state
-PLAIN = (str, int, float, bool, type(None))  # of bytes, torch refuses empty ones
-TENSORS = (torch.Tensor, torch.nn.Parameter)
-
-
-def check_plain(state: Any, where: str = "state") -> None:
-    """Raise TypeError, naming the place, for what `load` would refuse to read, hours later.
-
-    Types are exact: a NumPy number, a Path or torch's version looks plain and is not.
-    """
-    if type(state) in (dict, OrderedDict):
-        for key, value in state.items():
-            if type(key) not in PLAIN:
-                raise TypeError(f"{where}: the key {key!r} is a {type(key).__name__}")
-            check_plain(value, f"{where}[{key!r}]")
-    elif type(state) in (list, tuple):
-        for place, value in enumerate(state):
-            check_plain(value, f"{where}[{place}]")
-    elif type(state) not in PLAIN + TENSORS:
-        raise TypeError(f"{where} is a {type(state).__name__}; save tensors and plain types only")
 
 
 def digest(value: Any) -> str:
@@ -67,9 +48,8 @@ def save(path: Path, state: dict) -> None:
     """Write `state` (tensors and plain types) beside `path`, verify it, then rename it.
 
     A kill or a full disk at any moment leaves the former file as it was. Raises OSError, and
-    TypeError for a state that could not be read again.
+    RunError for a state that could not be read again.
     """
-    check_plain(state)
     with whole_archive(Path(path)) as file:
         try:
             torch.save(state, file)
@@ -92,12 +72,25 @@ def whole_archive(path: Path) -> Iterator[BinaryIO]:
             _check_sums(part)
         except (ValueError, zipfile.BadZipFile) as error:
             raise OSError(errno.EIO, "what was written is not what was read back") from error
+        _check_readable(path, part)
         os.replace(part, path)
     except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _check_readable(path: Path, part: Path) -> None:
+    """Raise RunError for what `load` would refuse, hours later: a NumPy number, a Path."""
+    try:
+        torch.load(part, map_location="meta", weights_only=True)  # reads types, no numbers
+    except pickle.UnpicklingError as error:
+        kind = str(error).rpartition("GLOBAL ")[2].split()[0]
+        raise RunError(
+            f"{path}: cannot be saved, as it could not be read again; a state may hold tensors "
+            f"and plain Python types, not {kind}"
+        ) from None
 
 
 def _sync_folder(folder: Path) -> None:

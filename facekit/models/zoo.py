@@ -32,12 +32,9 @@ def as_spec(network: str | Mapping | NetworkSpec) -> NetworkSpec:
 
 def halving_stages(block: str, channels: tuple, depths: tuple) -> tuple[Stage, ...]:
     """Stage i has depths[i] blocks of channels[i] channels; all but the first halve both sides."""
-    if not channels or len(channels) != len(depths):
-        raise RecipeError(f"as many depths as channels are needed: {channels}, {depths}")
-    stages = []
-    for place, width in enumerate(channels):
-        stride = 1 if place == 0 else 2
-        stages.append(Stage(block, width, depths[place], stride))
+    stages = [Stage(block, channels[0], depths[0])]
+    for width, depth in zip(channels[1:], depths[1:], strict=True):
+        stages.append(Stage(block, width, depth, stride=2))
     return tuple(stages)
 
 
@@ -69,18 +66,12 @@ def _row(block: str, channels: tuple, options: list[dict], activation: str) -> N
 def _table() -> dict[str, NetworkSpec]:
     """The twelve networks of the published table; rows 5 to 12 differ in their training only."""
     widths = (32, 64, 128, 256, 512)
-    row04 = [
-        {"published": True, "se": 0, "dropout": 0.2},
-        {"published": True, "se": 0, "dropout": 0.0},
-        {"published": True, "se": 4, "dropout": 0.2},
-        {"published": True, "se": 4, "dropout": 0.0},
-    ]
-    row12 = [
-        {"published": True, "se": 4, "dropout": 0.2},
-        {"published": True, "se": 4, "dropout": 0.0},
-        {"published": True, "se": 4, "dropout": 0.2, "stride": 2},
-        {"published": True, "se": 4, "dropout": 0.0, "stride": 2},
-    ]
+    row04, row12 = [], []
+    for place, dropout in enumerate((0.2, 0.0, 0.2, 0.0)):
+        late = place >= 2  # the second half has squeeze-excite in row 4, strides in the others
+        options = {"published": True, "dropout": dropout}
+        row04.append(options | {"se": 4 if late else 0})
+        row12.append(options | {"se": 4, "stride": 2 if late else 1})
     table = {
         "row01": _row("convnext_dense", (32, 32, 64, 64, 128, 128, 128, 128), [{}] * 7, "relu"),
         "row02": _row("inverted", (32, 64, 64, 128, 128, 256), [{}] * 5, "relu"),

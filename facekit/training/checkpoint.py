@@ -63,7 +63,7 @@ class Checkpoints:
         """Write the state after `step` steps, and `best` to best.pt before, where there is one.
 
         A failure is a warning, the third in a row a RunError; training can go on from the states
-        that there are. Raises TypeError for a state that could not be read again.
+        that there are. Raises RunError for a state that could not be read again, too.
         """
         path = self.folder / f"step-{step:08}.pt"
         try:

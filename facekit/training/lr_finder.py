@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from facekit.common.errors import BatchError, RunError
+from facekit.common.errors import RunError
 from facekit.data.transforms import NOTHING
 from facekit.training.optim import set_lr
 
@@ -105,12 +105,7 @@ def _climb(trial: _Trial, batches: Iterable, lrs: list[float]) -> Iterator[dict]
     weights = 0.0
     for lr, batch in zip(lrs, batches, strict=False):
         set_lr(trial.optimizer, lr)
-        try:
-            loss, _ = trial.step(batch)
-        except BatchError:  # on a CPU heads look for numbers that are none
-            if not weights:
-                raise
-            loss = math.nan
+        loss, _ = trial.step(batch)
         total = 0.8 * total + loss
         weights = 0.8 * weights + 1
         yield {"lr": lr, "loss": loss, "smoothed": total / weights}

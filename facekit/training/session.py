@@ -99,7 +99,7 @@ def _train(run: Run, in_order: list[Callback]) -> History:
         loop.train(run, callbacks)
     except stopping.HoursAreUp as error:
         stopped = str(error)
-    except BatchError as error:  # a head looks at its batch where that is free
+    except BatchError as error:
         raise RunError(f"{run.out}: after step {run.step}: {error}") from error
     finally:
         callbacks.close()

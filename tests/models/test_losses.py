@@ -18,9 +18,8 @@ SPECS = [
     "center",
     "triplet",
     {"name": "triplet", "mining": "semi_hard"},
-    {"name": "triplet", "unit_length": False},
     "contrastive",
-    {"name": "contrastive", "unit_length": False, "margin": 2.0},
+    {"name": "contrastive", "margin": 2.0},
 ]
 DIM, CLASSES = 5, 4
 
@@ -30,7 +29,6 @@ def name_of(spec) -> str:
 
 
 every_loss = pytest.mark.parametrize("spec", SPECS, ids=name_of)
-every_mining = pytest.mark.parametrize("mining", ["batch_hard", "semi_hard"])
 
 
 def batch(size: int = 16, dim: int = DIM, classes: int = CLASSES, seed: int = 0):
@@ -66,45 +64,40 @@ def same_values_and_gradients(mine, theirs, embedding: torch.Tensor) -> None:
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)
 
 
-def lp_distance(unit_length: bool):
+def lp_distance():
     from pytorch_metric_learning.distances import LpDistance
 
-    return LpDistance(normalize_embeddings=unit_length, p=2, power=1)
+    return LpDistance(normalize_embeddings=True, p=2, power=1)
 
 
-def triplet_of_metric_learning(margin: float, unit_length: bool):
+def triplet_of_metric_learning(margin: float):
     from pytorch_metric_learning.losses import TripletMarginLoss
     from pytorch_metric_learning.reducers import MeanReducer
 
-    return TripletMarginLoss(
-        margin=margin, reducer=MeanReducer(), distance=lp_distance(unit_length)
-    )
+    return TripletMarginLoss(margin=margin, reducer=MeanReducer(), distance=lp_distance())
 
 
-CASES = [(seed, unit_length) for seed in range(4) for unit_length in (True, False)]
-
-
-@pytest.mark.parametrize(("seed", "unit_length"), CASES)
-def test_batch_hard_is_that_of_pytorch_metric_learning(seed, unit_length):
+@pytest.mark.parametrize("seed", range(4))
+def test_batch_hard_is_that_of_pytorch_metric_learning(seed):
     from pytorch_metric_learning.miners import BatchHardMiner
 
     embedding, labels = batch(24, seed=seed)
-    miner = BatchHardMiner(distance=lp_distance(unit_length))
-    other = triplet_of_metric_learning(0.3, unit_length)
+    miner = BatchHardMiner(distance=lp_distance())
+    other = triplet_of_metric_learning(0.3)
     same_values_and_gradients(
-        lambda x: TripletLoss(0.3, unit_length=unit_length)(x, labels),
+        lambda x: TripletLoss(0.3)(x, labels),
         lambda x: other(x, labels, miner(x, labels)),
         embedding,
     )
 
 
-@pytest.mark.parametrize(("seed", "unit_length"), CASES)
-def test_semi_hard_is_that_of_pytorch_metric_learning_with_the_nearest_negatives(seed, unit_length):
+@pytest.mark.parametrize("seed", range(4))
+def test_semi_hard_is_that_of_pytorch_metric_learning_with_the_nearest_negatives(seed):
     """Its miner gives every semi-hard triplet; the nearest negative of each pair is kept."""
     from pytorch_metric_learning.miners import TripletMarginMiner
 
     embedding, labels = batch(24, seed=seed)
-    distance = lp_distance(unit_length)
+    distance = lp_distance()
     miner = TripletMarginMiner(margin=0.3, type_of_triplets="semihard", distance=distance)
     matrix = distance(embedding.float())
     nearest: dict[tuple[int, int], int] = {}
@@ -114,16 +107,16 @@ def test_semi_hard_is_that_of_pytorch_metric_learning_with_the_nearest_negatives
         if matrix[anchor, negative] < matrix[anchor, best]:
             nearest[key] = negative.item()
     triplets = torch.tensor([(*pair, negative) for pair, negative in nearest.items()]).unbind(1)
-    other = triplet_of_metric_learning(0.3, unit_length)
+    other = triplet_of_metric_learning(0.3)
     same_values_and_gradients(
-        lambda x: TripletLoss(0.3, "semi_hard", unit_length)(x, labels),
+        lambda x: TripletLoss(0.3, "semi_hard")(x, labels),
         lambda x: other(x, indices_tuple=triplets),
         embedding,
     )
 
 
-@pytest.mark.parametrize(("seed", "unit_length"), CASES)
-def test_contrastive_is_that_of_pytorch_metric_learning_squared(seed, unit_length):
+@pytest.mark.parametrize("seed", range(4))
+def test_contrastive_is_that_of_pytorch_metric_learning_squared(seed):
     from pytorch_metric_learning import losses as others
 
     class Squared(others.ContrastiveLoss):
@@ -131,10 +124,9 @@ def test_contrastive_is_that_of_pytorch_metric_learning_squared(seed, unit_lengt
             return super().get_per_pair_loss(*arguments).square() / 2
 
     embedding, labels = batch(20, seed=seed)
-    margin = 1.0 if unit_length else 3.0
-    other = Squared(neg_margin=margin, distance=lp_distance(unit_length))
+    other = Squared(neg_margin=1.0, distance=lp_distance())
     same_values_and_gradients(
-        lambda x: ContrastiveLoss(margin, unit_length)(x, labels),
+        lambda x: ContrastiveLoss(1.0)(x, labels),
         lambda x: other(x, labels),
         embedding,
     )
@@ -191,51 +183,56 @@ def test_centres_come_to_the_class_means():
 
 
 def on_a_line(*places: float) -> torch.Tensor:
-    return torch.tensor([[place, 0.0] for place in places], dtype=torch.float64)
+    """Distances (B, B) of points on a line, which a loss reduces to its value."""
+    points = torch.tensor(places, dtype=torch.float64)
+    return (points[:, None] - points).abs()
+
+
+def same_class(*labels: int) -> torch.Tensor:
+    return torch.tensor(labels)[:, None] == torch.tensor(labels)
 
 
 def test_batch_hard_by_hand():
     # Class 0 at 0, 1 and 3, class 1 at 4, class 2 at 3.5: the last two have no positive.
-    x, labels = on_a_line(0, 1, 3, 4, 3.5), torch.tensor([0, 0, 0, 1, 2])
+    value = TripletLoss(1.0).reduce(on_a_line(0, 1, 3, 4, 3.5), same_class(0, 0, 0, 1, 2))
     expected = (max(3 - 3.5 + 1, 0) + max(2 - 2.5 + 1, 0) + (3 - 0.5 + 1)) / 3
-    value = TripletLoss(1.0, unit_length=False)(x, labels)
     assert value.item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_semi_hard_by_hand():
     # The pair 0-1 of class 0 has distance 1. From 0 the negatives are at 0.5 (hard: left out),
     # 1.2 (semi-hard, the nearest) and 1.4; from 1 at 0.5, 0.2 and 0.4 (hard, all).
-    x, labels = on_a_line(0, 1, 0.5, 1.2, 1.4), torch.tensor([0, 0, 1, 2, 3])
-    loss = TripletLoss(0.5, "semi_hard", unit_length=False)
-    assert loss(x, labels).item() == pytest.approx(1 - 1.2 + 0.5, abs=1e-12)
+    loss, same = TripletLoss(0.5, "semi_hard"), same_class(0, 0, 1, 2, 3)
+    value = loss.reduce(on_a_line(0, 1, 0.5, 1.2, 1.4), same)
+    assert value.item() == pytest.approx(1 - 1.2 + 0.5, abs=1e-12)
     # Only hard ones and ones beyond the margin: nothing, and no slope.
-    x = on_a_line(0, 1, 0.5, 9, 9).requires_grad_()
-    value = loss(x, labels)
+    distance = on_a_line(0, 1, 0.5, 9, 9).requires_grad_()
+    value = loss.reduce(distance, same)
     value.backward()
     assert value.item() == 0
-    assert x.grad.abs().max() == 0
+    assert distance.grad.abs().max() == 0
 
 
 def test_a_negative_as_far_as_the_positive_is_not_semi_hard_and_hides_no_other():
-    x, labels = on_a_line(0, 1, -1, 1.2), torch.tensor([0, 0, 1, 2])
-    value = TripletLoss(0.5, "semi_hard", unit_length=False)(x, labels)
+    loss = TripletLoss(0.5, "semi_hard")
+    value = loss.reduce(on_a_line(0, 1, -1, 1.2), same_class(0, 0, 1, 2))
     assert value.item() == pytest.approx(1 - 1.2 + 0.5, abs=1e-12)
 
 
-def test_a_small_distance_between_long_embeddings_keeps_its_digits():
+def test_a_small_distance_keeps_its_digits():
     generator = torch.Generator().manual_seed(0)
     far = 100 * torch.randn(30, 64, generator=generator)  # length 800, in pairs 0.08 apart
     x = torch.cat([far, far + 0.01 * torch.randn(30, 64, generator=generator)])
     labels = torch.arange(30).repeat(2)
-    exact = (x[30:].double() - x[:30].double()).square().sum(1).mean() / 2
-    value = ContrastiveLoss(1.0, unit_length=False)(x, labels)
-    assert value.item() == pytest.approx(exact.item(), rel=1e-5)
+    unit = F.normalize(x).double()
+    exact = (unit[30:] - unit[:30]).square().sum(1).mean() / 2
+    value = ContrastiveLoss(0.0)(x, labels)
+    assert value.item() == pytest.approx(exact.item(), rel=1e-2)  # of float32's unit vectors
 
 
 def test_contrastive_by_hand():
     # One pair of one class at distance 2; of two classes at 3 and 1, of which one is within 2.5.
-    x, labels = on_a_line(0, 2, 3), torch.tensor([0, 0, 1])
-    value = ContrastiveLoss(2.5, unit_length=False)(x, labels)
+    value = ContrastiveLoss(2.5).reduce(on_a_line(0, 2, 3), same_class(0, 0, 1))
     assert value.item() == pytest.approx((2**2 + (2.5 - 1) ** 2) / 2, abs=1e-12)
 
 
@@ -559,13 +556,9 @@ NAN = float("nan")
 def test_a_bad_batch_is_refused_and_named(spec):
     loss = losses.build(spec, DIM, CLASSES)
     x, labels = torch.rand(4, DIM), torch.tensor([0, 0, 1, 1])
-    broken = x.clone()
-    broken[2, 3] = NAN
     for bad, text in (
-        ((broken, labels), "embedding 2 holds nan: the network has diverged"),
         ((x, labels.float()), r"labels must be int64 \(4,\), not float32 \(4,\)"),
         ((x, labels[:3]), r"labels must be int64 \(4,\), not int64 \(3,\)"),
-        ((x[0], labels[:1]), r"embeddings must be floating point \(B, D\), not float32 \(5,\)"),
     ):
         with pytest.raises(BatchError, match=text) as caught:
             loss(*bad)
@@ -573,12 +566,10 @@ def test_a_bad_batch_is_refused_and_named(spec):
         assert isinstance(caught.value, ValueError)
 
 
-def test_center_loss_refuses_labels_and_lengths_it_has_no_centre_for():
+def test_center_loss_refuses_labels_it_has_no_centre_for():
     loss = CenterLoss(CLASSES, DIM)
     with pytest.raises(BatchError, match=r"label 4 is not one of 0 \.\.\. 3"):
         loss(torch.rand(2, DIM), torch.tensor([0, 4]))
-    with pytest.raises(BatchError, match="embeddings must have length 5, not 3"):
-        loss(torch.rand(2, 3), torch.tensor([0, 1]))
     assert loss.centers.abs().max() == 0
 
 
@@ -605,19 +596,11 @@ def test_a_batch_without_two_images_of_one_class_is_refused(kind):
             "no mining 'all'; choose one of: batch_hard, semi_hard",
         ),
         ({"name": "contrastive", "margin": "1"}, "margin must be .* not '1'"),
-        ({"name": "contrastive", "unit_length": 1}, "unit_length must be true or false, not 1"),
     ],
 )
 def test_a_bad_loss_is_refused_and_named(spec, text):
     with pytest.raises(RecipeError, match=text):
         losses.build(spec, DIM, CLASSES)
-
-
-def test_an_objective_refuses_weights_that_make_no_sense():
-    with pytest.raises(RecipeError, match="weight must be a number at least 0, not -1"):
-        objective(weight=-1)
-    with pytest.raises(RecipeError, match=r"label_smoothing must be .* 0 \.\.\. 1, not 1\.5"):
-        objective(label_smoothing=1.5)
 
 
 def test_a_loss_is_built_from_plain_data():

@@ -172,7 +172,8 @@ def test_the_layers_of_a_block_add_up(name, stride):
     assert table["output"]["all"] == f"32x{12 // stride}x{12 // stride}"
     for column in ("parameters", "multiply_adds"):
         assert table[column].drop("all").sum() == table[column]["all"]
-    assert not any(kind in " ".join(table.index) for kind in ("DropPath", "Identity", "Sequential"))
+    idle = ("StochasticDepth", "Identity", "Sequential")
+    assert not any(kind in " ".join(table.index) for kind in idle)
 
 
 def test_blocks_are_compared_by_the_last_row_of_their_tables():

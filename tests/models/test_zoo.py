@@ -7,7 +7,6 @@ import torch
 import torchvision
 from sample_networks import carry, on_paper, stir
 
-from facekit.common.errors import RecipeError
 from facekit.models.net import build
 from facekit.models.specs import Stem
 from facekit.models.summary import count_parameters
@@ -105,9 +104,3 @@ def test_a_table_may_change_a_named_network():
     spec = as_spec({"base": "small", "stem": {"channels": 32, "stride": 1}, "embedding": 64})
     assert spec == replace(OURS["small"], stem=Stem(32, stride=1), embedding=64)
     assert as_spec({"base": {"base": "tiny", "dropout": 0.5}, "embedding": 9}).dropout == 0.5
-
-
-def test_depths_and_channels_that_do_not_match_are_refused():
-    for channels, depths in (((8, 16), (1,)), ((), ())):
-        with pytest.raises(RecipeError, match="as many depths as channels"):
-            residual(channels, depths)
