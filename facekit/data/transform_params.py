@@ -1,7 +1,8 @@
 """What is changed in each image, drawn before any pixel is touched. Built in notebook 02.
 
 The numbers of an image are a hash of (seed, epoch, index): they are the same however a batch is
-cut, by whomever and on whatever device it is made. `augment_cpu` and `augment_gpu` carry them out.
+cut, by whomever and on whatever device it is made. `transforms_cpu` and `transforms_gpu`
+carry them out.
 """
 
 import math

@@ -9,6 +9,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from facekit.common.errors import DataError, RecipeError
 from facekit.data import loader as feed
-from facekit.data import mixing, transforms_gpu
+from facekit.data import mixing, transforms_cpu, transforms_gpu
 from facekit.data.cache import open_cache
 from facekit.data.images import FaceFolder
 from facekit.data.layout import CourseData
@@ -113,18 +114,12 @@ def test_neither_storage_nor_workers_change_a_bit(
     assert any(batch.targets_b is not None for batch in found)
 
 
-@pytest.mark.parametrize("cv2", [True, False])
-def test_a_batch_is_drawn_changed_and_mixed(
-    course: CourseData, cache: Path, cv2: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not cv2:
-        monkeypatch.setattr(feed, "augment_cpu", None)
-    back_end = feed.augment_cpu or transforms_gpu
+def test_a_batch_is_drawn_changed_and_mixed(course: CourseData, cache: Path) -> None:
     for batch, wanted in zip(make(course, cache).batches(keys()), keys(), strict=True):
         rows = [index for _, index in wanted]
         params = sample_params(EVERYTHING, ODD, 27, 3, wanted)
         stored = open_cache(course.train.paths, 27, cache, progress=False).images[rows]
-        images = back_end.apply(torch.from_numpy(stored), params, ODD)
+        images = transforms_cpu.apply(stored, params, ODD)
         labels = torch.tensor(course.train.labels)[rows]
         assert same(batch, mixing.mix(images, labels, params))
         assert batch.images.shape == (len(rows), 3, 24, 24)
@@ -362,7 +357,10 @@ def test_memory_is_used_again_when_nobody_holds_the_batch(
 def test_on_a_gpu_all_storages_serve_what_the_cpu_does(
     course: CourseData, cache: Path, augment: Augment | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "augment_cpu", None)
+    def by_tensors(stored, params, preprocess, out):  # OpenCV rounds to whole levels
+        return transforms_gpu.apply(torch.from_numpy(np.stack(stored)), params, preprocess)
+
+    monkeypatch.setattr(transforms_cpu, "apply", by_tensors)
     expected = list(make(course, cache, augment).batches(keys()))
     first = None
     for storage in STORAGES:

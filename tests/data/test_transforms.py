@@ -440,16 +440,6 @@ def test_threads_do_not_disturb_each_other():
         assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
-def test_the_tensors_way_is_one_graph():
-    images, params, preprocess = stored(4, 40), drawn(ALL, 4, 40, 32), Preprocess(32)
-    wanted = transforms_gpu.needs(params, same_size=False)
-    assert all(wanted)
-    compiled = torch.compile(transforms_gpu.carry_out, backend="eager", fullgraph=True)
-    found = compiled(torch.from_numpy(images), params, preprocess, wanted)
-    expected = transforms_gpu.apply(torch.from_numpy(images), params, preprocess)
-    torch.testing.assert_close(found, expected)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_gives_the_processors_images():
     images, params, preprocess = stored(60, 64), drawn(ALL, 60, 64, 56), Preprocess(56)
