@@ -236,7 +236,9 @@ def test_training_images_are_stored_larger_but_not_larger_than_they_are(
     side: int, augment: Augment | None, expected: int, tmp_path: Path
 ) -> None:
     Image.new("RGB", (side + 9, side)).save(tmp_path / "face.png")
-    assert stored_side([tmp_path / "face.png"], 224, augment) == expected
+    (tmp_path / "broken.png").write_bytes(b"")
+    paths = [tmp_path / "broken.png", tmp_path / "face.png"]
+    assert stored_side(paths, 224, augment) == expected
 
 
 def test_where_the_map_has_no_room_files_are_decoded_every_time(
@@ -256,7 +258,7 @@ def test_the_cache_is_in_the_workspace_unless_named(
 ) -> None:
     monkeypatch.setenv("FACEKIT_CACHE", str(tmp_path / "here"))
     make(course, None)
-    assert len(list((tmp_path / "here").glob("*.digests.npy"))) == 1
+    assert len(list((tmp_path / "here").glob("*.checksums.npy"))) == 1
 
 
 def test_an_unknown_storage_is_refused(course: CourseData, cache: Path) -> None:
