@@ -19,6 +19,7 @@ from facekit.data.images import refuse_faults
 
 FRESH = 2_000_000_000  # ns; a file may change once more without its time telling
 SEEN = np.dtype([("size", "<i8"), ("time", "<i8"), ("digest", "u1", 16)])  # of a file
+MISSING, UNKNOWN = -1, -2  # sizes that no file has
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,12 @@ def read_files(paths: Sequence[Path], folder: Path, progress: bool = True) -> Fi
     old = _load_index(index, len(paths))
     new = np.zeros(len(paths), SEEN)
     started = time.time_ns()
+    new["size"] = MISSING
     for row, path in enumerate(paths):
-        new["size"][row], new["time"][row] = _size_and_time(path)
+        with suppress(OSError):  # reading it will say why
+            found = path.stat()
+            new["size"][row] = found.st_size
+            new["time"][row] = found.st_mtime_ns
     changed = (old["size"] != new["size"]) | (old["time"] != new["time"])
     new["digest"] = old["digest"]
     refuse_faults(_read_digests(paths, np.flatnonzero(changed), new["digest"], progress))
@@ -66,14 +71,6 @@ def read_files(paths: Sequence[Path], folder: Path, progress: bool = True) -> Fi
 def digest_of(*parts: bytes) -> bytes:
     """A hash of 16 bytes."""
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return -1, -1  # reading it will say why
-    return found.st_size, found.st_mtime_ns
 
 
 def _read_digests(
@@ -102,13 +99,13 @@ def _content(paths: list[Path], digests: np.ndarray) -> str:
 
 
 def _load_index(index: Path, count: int) -> np.ndarray:
-    """What was seen the last time; sizes no file has where that is not known."""
-    with suppress(Exception):  # a damaged file may raise almost anything; .npz holds checksums
-        seen = np.load(io.BytesIO(index.read_bytes()))["seen"]
+    """What was seen the last time; of size UNKNOWN where that is not known."""
+    with suppress(Exception), np.load(index) as file:  # damage may raise almost anything
+        seen = file["seen"]  # .npz holds checksums
         if seen.dtype == SEEN and seen.shape == (count,):
             return seen
     nothing = np.zeros(count, SEEN)
-    nothing["size"] = -2
+    nothing["size"] = UNKNOWN
     return nothing
 
 

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
 
 from facekit.common.errors import DataError, RecipeError
-from facekit.data import loader as feed
 from facekit.data import mixing, transforms_cpu, transforms_gpu
 from facekit.data.cache import open_cache
-from facekit.data.images import FaceFolder
+from facekit.data.images import read_rgb
 from facekit.data.layout import CourseData
 from facekit.data.loader import Batch, Loader, choose_workers
 from facekit.data.pixels import STORAGES, CacheSettings, choose_storage, stored_side
@@ -89,7 +89,7 @@ def test_without_augmentation_it_is_the_teaching_path_to_the_bit(
 ) -> None:
     preprocess = Preprocess(size, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
     loader = make(course, cache, None, storage=storage, preprocess=preprocess)
-    folder = FaceFolder(course.train.folder, preprocess.transform())
+    folder = ImageFolder(course.train.folder, preprocess.transform(), loader=read_rgb)
     count = 0
     for batch, (images, labels) in zip(
         loader.in_order(10), DataLoader(folder, batch_size=10), strict=True
@@ -224,7 +224,7 @@ def test_a_storage_is_chosen_by_the_free_memory(monkeypatch: pytest.MonkeyPatch)
 def test_workers_are_chosen_by_the_cores(
     storage: str, device: str, cores: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "count_cores", lambda: cores)
+    monkeypatch.setattr("facekit.data.loader.count_cores", lambda: cores)
     assert choose_workers(storage, torch.device(device)).value == workers
 
 
