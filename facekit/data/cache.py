@@ -22,7 +22,7 @@ from numpy.lib.format import open_memmap
 from torchvision.transforms import v2
 
 from facekit.common.errors import DataError
-from facekit.data.background import in_blocks
+from facekit.data.background import on_all_cores
 from facekit.data.fingerprint import Files, digest_of, read_files
 from facekit.data.images import fault_of, read_rgb, refuse_faults
 
@@ -187,13 +187,13 @@ def _make(path: Path, files: Files, side: int, most: float, progress: bool) -> P
         closing(_RowFile(path, np.dtype(np.uint8), (count, side, side, 3))) as images,
         closing(_RowFile(_unfinished(path), ROW, (count,))) as rows,
     ):
-        decode = partial(_decode_missing, files, side, images.array, rows.array)
-        for block in in_blocks(decode, count, "decoding images", progress):
-            for row, pixels, fault in block:
-                images.write(row, pixels)
-                rows.write(row, np.array((zlib.crc32(pixels), not fault), ROW))
-                if fault:
-                    bad[row] = fault
+        missing = [row for row in range(count) if not _is_sound(images.array, rows.array, row)]
+        decode = partial(_decode, files, side)
+        for row, pixels, fault in on_all_cores(decode, missing, "decoding images", progress):
+            images.write(row, pixels)
+            rows.write(row, np.array((zlib.crc32(pixels), not fault), ROW))
+            if fault:
+                bad[row] = fault
     refuse_faults(list(bad.values()), most)
     os.replace(_unfinished(path), _checksums(path))
     return PixelCache(np.asarray(images.array), files.without(bad).content, path, bad)
@@ -205,20 +205,13 @@ class _Decoded(NamedTuple):
     fault: str  # "" where the file could be read
 
 
-def _decode_missing(
-    files: Files, side: int, images: np.ndarray, rows: np.ndarray, block: range
-) -> list[_Decoded]:
-    """The images of a block that the cache lacks; black where a file cannot be read."""
-    found = []
-    for row in block:
-        if _is_sound(images, rows, row):
-            continue
-        content = _read_again(files.paths[row], files.digests[row])
-        try:
-            found.append(_Decoded(row, read_square(files.paths[row], side, content), ""))
-        except DataError as error:
-            found.append(_Decoded(row, np.zeros((side, side, 3), np.uint8), str(error)))
-    return found
+def _decode(files: Files, side: int, row: int) -> _Decoded:
+    """An image; black where the file cannot be read."""
+    content = _read_again(files.paths[row], files.digests[row])
+    try:
+        return _Decoded(row, read_square(files.paths[row], side, content), "")
+    except DataError as error:
+        return _Decoded(row, np.zeros((side, side, 3), np.uint8), str(error))
 
 
 def _read_again(path: Path, digest: np.ndarray) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 
 from facekit.common.errors import DataError
 from facekit.common.files import write_whole
-from facekit.data.background import in_blocks
+from facekit.data.background import on_all_cores
 from facekit.data.images import refuse_faults
 
 FRESH = 2_000_000_000  # ns; a file may change once more without its time telling
@@ -61,7 +61,18 @@ def read_files(paths: Sequence[Path], folder: Path, progress: bool = True) -> Fi
             new["time"][row] = found.st_mtime_ns
     changed = (old["size"] != new["size"]) | (old["time"] != new["time"])
     new["digest"] = old["digest"]
-    refuse_faults(_read_digests(paths, np.flatnonzero(changed), new["digest"], progress))
+
+    def read(row: int) -> str:
+        """Fill in the hash of a file; why it cannot be read, or an empty text."""
+        try:
+            new["digest"][row] = np.frombuffer(digest_of(paths[row].read_bytes()), np.uint8)
+        except OSError as error:
+            reason = "no such file" if error.errno == errno.ENOENT else error.strerror
+            return f"{paths[row]}: {reason}"
+        return ""
+
+    rows = np.flatnonzero(changed).tolist()
+    refuse_faults(list(filter(None, on_all_cores(read, rows, "reading images", progress))))
     new["time"][new["time"] > started - FRESH] = -1
     if changed.any():
         _save_index(index, new)
@@ -71,25 +82,6 @@ def read_files(paths: Sequence[Path], folder: Path, progress: bool = True) -> Fi
 def digest_of(*parts: bytes) -> bytes:
     """A hash of 16 bytes."""
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
-
-
-def _read_digests(
-    paths: list[Path], rows: np.ndarray, digests: np.ndarray, progress: bool
-) -> list[str]:
-    """Fill in the hashes of these files; the errors of those that cannot be read."""
-
-    def read(block: range) -> list[str]:
-        faults = []
-        for row in rows[block.start : block.stop]:
-            try:
-                digests[row] = np.frombuffer(digest_of(paths[row].read_bytes()), np.uint8)
-            except OSError as error:
-                reason = "no such file" if error.errno == errno.ENOENT else error.strerror
-                faults.append(f"{paths[row]}: {reason}")
-        return faults
-
-    found = in_blocks(read, len(rows), "reading images", progress)
-    return [fault for faults in found for fault in faults]
 
 
 def _content(paths: list[Path], digests: np.ndarray) -> str:

@@ -2,15 +2,14 @@
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm.auto import tqdm
 
 from facekit.common.errors import DataError
+from facekit.data.background import on_all_cores
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # decoders that may run; the name does not decide
 MAX_PIXELS = 50_000_000
@@ -66,9 +65,8 @@ def fault_of(path: str | Path) -> str:
 
 def find_unreadable(paths: Sequence[Path], progress: bool = False) -> dict[int, str]:
     """Decode every image once, on several threads: which cannot be read, by place, and why."""
-    with ThreadPoolExecutor() as pool:
-        bar = tqdm(pool.map(fault_of, paths), "checking images", len(paths), disable=not progress)
-        return {place: fault for place, fault in enumerate(bar) if fault}
+    faults = on_all_cores(fault_of, paths, "checking images", progress)
+    return {place: fault for place, fault in enumerate(faults) if fault}
 
 
 def check_readable(paths: Sequence[Path], progress: bool = False) -> None:
