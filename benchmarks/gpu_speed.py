@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import torch
 from gpu_job import CLASSES, DEV_IMAGES, IMAGES, Job
@@ -27,7 +28,7 @@ from facekit.common.machine import Choice
 from facekit.data import transforms_gpu
 from facekit.data.layout import ImageSet
 from facekit.data.loader import Batch, Loader
-from facekit.data.pixels import CacheSettings, OnGpu, Pixels
+from facekit.data.pixels import OnGpu, Pixels
 from facekit.data.samplers import EpochSampler
 from facekit.data.transform_params import sample_params
 from facekit.data.transforms import Augment, Preprocess
@@ -295,15 +296,16 @@ class RandomLoader(Loader):
         path = job.folder / "picture.png"
         Image.new("RGB", (224, 224)).save(path)
         labels = [index % CLASSES for index in range(count)]
-        super().__init__([path] * count, labels, Preprocess(size), job.device,
-                         augment=augment)  # fmt: skip
+        with patch("facekit.data.loader.open_pixels", random_pixels):
+            super().__init__([path] * count, labels, Preprocess(size), job.device,
+                             augment=augment)  # fmt: skip
 
-    def _open(self, paths: list[Path], cache: CacheSettings) -> Pixels:
-        shape = (len(paths), self.side, self.side, 3)
-        images = torch.empty(shape, dtype=torch.uint8, device=self.device)
-        for part in images.split(1024):
-            part.random_(0, 256)
-        return Pixels(OnGpu(images), Choice("gpu", "asked for"), "random", {})
+
+def random_pixels(paths: list[Path], side: int, device: torch.device, _) -> Pixels:
+    images = torch.empty((len(paths), side, side, 3), dtype=torch.uint8, device=device)
+    for part in images.split(1024):
+        part.random_(0, 256)
+    return Pixels(OnGpu(images), Choice("gpu", "asked for"), "random", {})
 
 
 def augmentation(job: Job) -> list[Row]:

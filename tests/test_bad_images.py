@@ -15,7 +15,7 @@ import torch
 
 from facekit import training
 from facekit.common.errors import DataError, RunError
-from facekit.data import cache as store
+from facekit.data import cache as pixel_cache
 from facekit.data.cache import most_bad, open_cache
 from facekit.data.layout import NO_MATCH, CourseData
 from facekit.data.loader import Loader
@@ -265,7 +265,7 @@ def test_a_cache_with_bad_images_is_made_once(root, bad, tmp_path, monkeypatch):
     paths = CourseData(root).train.paths
     first = open_cache(paths, 20, tmp_path / "cache", False, max_bad_fraction=0.01)
     assert not first.images[70].any()
-    monkeypatch.setattr(store, "read_square", None)
+    monkeypatch.setattr(pixel_cache, "read_square", None)
     again = open_cache(paths, 20, tmp_path / "cache", False, max_bad_fraction=0.01)
     assert (again.path, again.bad, again.content) == (first.path, first.bad, first.content)
     with pytest.raises(DataError, match=f"{bad}: cannot read this image"):
@@ -275,7 +275,7 @@ def test_a_cache_with_bad_images_is_made_once(root, bad, tmp_path, monkeypatch):
 def test_an_image_that_could_be_read_after_all_is_not_left_out_for_good(
     root, tmp_path, monkeypatch
 ):
-    paths, make = CourseData(root).train.paths, store.read_square
+    paths, make = CourseData(root).train.paths, pixel_cache.read_square
 
     def short_of_memory(path, *arguments):
         if path == paths[5]:
@@ -283,8 +283,8 @@ def test_an_image_that_could_be_read_after_all_is_not_left_out_for_good(
         return make(path, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "read_square", short_of_memory)
-        patch.setattr(store, "fault_of", lambda path: path == paths[5] and "no memory")
+        patch.setattr(pixel_cache, "read_square", short_of_memory)
+        patch.setattr(pixel_cache, "fault_of", lambda path: path == paths[5] and "no memory")
         assert list(
             open_cache(paths, 20, tmp_path / "cache", False, max_bad_fraction=0.01).bad
         ) == [5]

@@ -5,7 +5,7 @@ transforms_cpu and transforms_gpu (carrying it out), mixing, and last cache and 
 """
 
 from facekit.data.cache import PixelCache
-from facekit.data.images import FaceFolder, read_rgb
+from facekit.data.images import read_rgb
 from facekit.data.layout import NO_MATCH, SPLITS, TERMS, CourseData, ImageSet, Term
 from facekit.data.loader import Loader
 from facekit.data.mixing import Batch, mix
@@ -20,7 +20,6 @@ __all__ = [
     "Augment",
     "Batch",
     "CourseData",
-    "FaceFolder",
     "ImageSet",
     "Loader",
     "PixelCache",

@@ -2,14 +2,12 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
 from tqdm.auto import tqdm
-
-BLOCK = 16  # images a thread works on at a time
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,13 +42,10 @@ def run_ahead(work: Callable[[T], R], items: Iterable[T], threads: int, ahead: i
         pool.shutdown(cancel_futures=True)
 
 
-def in_blocks(
-    work: Callable[[range], R], count: int, name: str, progress: bool = False
+def on_all_cores(
+    work: Callable[[T], R], items: Sequence[T], name: str, progress: bool = False
 ) -> Iterator[R]:
-    """The results of `work` on blocks of the numbers 0 ... count - 1, over all cores."""
+    """The results of `work` on each item, in order, with a bar."""
     threads = count_cores()
-    blocks = (range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
-    with tqdm(total=count, desc=name, disable=not (progress and count)) as bar:
-        for result in run_ahead(work, blocks, threads, 2 * threads):
-            yield result
-            bar.update(min(BLOCK, count - bar.n))
+    results = run_ahead(work, items, threads, 4 * threads)
+    yield from tqdm(results, name, len(items), disable=not (progress and items))

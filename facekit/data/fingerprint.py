@@ -14,11 +14,12 @@ import numpy as np
 
 from facekit.common.errors import DataError
 from facekit.common.files import write_whole
-from facekit.data.background import in_blocks
+from facekit.data.background import on_all_cores
 from facekit.data.images import refuse_faults
 
 FRESH = 2_000_000_000  # ns; a file may change once more without its time telling
 SEEN = np.dtype([("size", "<i8"), ("time", "<i8"), ("digest", "u1", 16)])  # of a file
+MISSING, UNKNOWN = -1, -2  # sizes that no file has
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,26 @@ def read_files(paths: Sequence[Path], folder: Path, progress: bool = True) -> Fi
     old = _load_index(index, len(paths))
     new = np.zeros(len(paths), SEEN)
     started = time.time_ns()
+    new["size"] = MISSING
     for row, path in enumerate(paths):
-        new["size"][row], new["time"][row] = _size_and_time(path)
+        with suppress(OSError):  # reading it will say why
+            found = path.stat()
+            new["size"][row] = found.st_size
+            new["time"][row] = found.st_mtime_ns
     changed = (old["size"] != new["size"]) | (old["time"] != new["time"])
     new["digest"] = old["digest"]
-    refuse_faults(_read_digests(paths, np.flatnonzero(changed), new["digest"], progress))
+
+    def read(row: int) -> str:
+        """Fill in the hash of a file; why it cannot be read, or an empty text."""
+        try:
+            new["digest"][row] = np.frombuffer(digest_of(paths[row].read_bytes()), np.uint8)
+        except OSError as error:
+            reason = "no such file" if error.errno == errno.ENOENT else error.strerror
+            return f"{paths[row]}: {reason}"
+        return ""
+
+    rows = np.flatnonzero(changed).tolist()
+    refuse_faults(list(filter(None, on_all_cores(read, rows, "reading images", progress))))
     new["time"][new["time"] > started - FRESH] = -1
     if changed.any():
         _save_index(index, new)
@@ -68,33 +84,6 @@ def digest_of(*parts: bytes) -> bytes:
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return -1, -1  # reading it will say why
-    return found.st_size, found.st_mtime_ns
-
-
-def _read_digests(
-    paths: list[Path], rows: np.ndarray, digests: np.ndarray, progress: bool
-) -> list[str]:
-    """Fill in the hashes of these files; the errors of those that cannot be read."""
-
-    def read(block: range) -> list[str]:
-        faults = []
-        for row in rows[block.start : block.stop]:
-            try:
-                digests[row] = np.frombuffer(digest_of(paths[row].read_bytes()), np.uint8)
-            except OSError as error:
-                reason = "no such file" if error.errno == errno.ENOENT else error.strerror
-                faults.append(f"{paths[row]}: {reason}")
-        return faults
-
-    found = in_blocks(read, len(rows), "reading images", progress)
-    return [fault for faults in found for fault in faults]
-
-
 def _content(paths: list[Path], digests: np.ndarray) -> str:
     start = len(os.path.commonpath([path.parent for path in paths]))
     below = (os.fsencode(path.as_posix()[start:].lstrip("/")) for path in paths)
@@ -102,13 +91,13 @@ def _content(paths: list[Path], digests: np.ndarray) -> str:
 
 
 def _load_index(index: Path, count: int) -> np.ndarray:
-    """What was seen the last time; sizes no file has where that is not known."""
-    with suppress(Exception):  # a damaged file may raise almost anything; .npz holds checksums
-        seen = np.load(io.BytesIO(index.read_bytes()))["seen"]
+    """What was seen the last time; of size UNKNOWN where that is not known."""
+    with suppress(Exception), np.load(index) as file:  # damage may raise almost anything
+        seen = file["seen"]  # .npz holds checksums
         if seen.dtype == SEEN and seen.shape == (count,):
             return seen
     nothing = np.zeros(count, SEEN)
-    nothing["size"] = -2
+    nothing["size"] = UNKNOWN
     return nothing
 
 

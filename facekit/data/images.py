@@ -1,18 +1,15 @@
-"""Image files, read safely and served one by one. Built in notebook 01."""
+"""Image files, read safely. Built in notebook 01."""
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from torchvision.datasets import ImageFolder
-from tqdm.auto import tqdm
 
 from facekit.common.errors import DataError
-from facekit.data import layout
+from facekit.data.background import on_all_cores
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # decoders that may run; the name does not decide
 MAX_PIXELS = 50_000_000
@@ -24,8 +21,8 @@ def read_rgb(path: str | Path, content: bytes | None = None) -> Image.Image:
     """The image as upright 8-bit RGB, whatever it was: grey, CMYK, alpha, 16 bit, turned by EXIF.
 
     `content` are the bytes of the file, where they were read already. Transparent places become
-    white. Raises DataError that names the file when it is empty,
-    truncated, no image, or larger than 50 million pixels (judged before it is decoded).
+    white. Raises DataError that names the file when it is empty, truncated, no image, or larger
+    than 50 million pixels (judged before it is decoded).
     """
     try:
         file = path if content is None else BytesIO(content)
@@ -68,9 +65,8 @@ def fault_of(path: str | Path) -> str:
 
 def find_unreadable(paths: Sequence[Path], progress: bool = False) -> dict[int, str]:
     """Decode every image once, on several threads: which cannot be read, by place, and why."""
-    with ThreadPoolExecutor() as pool:
-        bar = tqdm(pool.map(fault_of, paths), "checking images", len(paths), disable=not progress)
-        return {place: fault for place, fault in enumerate(bar) if fault}
+    faults = on_all_cores(fault_of, paths, "checking images", progress)
+    return {place: fault for place, fault in enumerate(faults) if fault}
 
 
 def check_readable(paths: Sequence[Path], progress: bool = False) -> None:
@@ -98,27 +94,3 @@ def channel_statistics(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     counts, means, squares, stds = (np.array(column) for column in zip(*rows, strict=True))
     mean, square = (np.average(part, axis=0, weights=counts) for part in (means, squares))
     return {"mean": mean, "std": np.sqrt(square - mean**2), "std within": stds.mean(0)}
-
-
-class FaceFolder(ImageFolder):
-    """torchvision's ImageFolder, deaf to stray files and particular about broken images.
-
-    `.ipynb_checkpoints` or `__MACOSX` would otherwise become class 0 and shift every label.
-    Items are (transformed image, class index).
-    """
-
-    def __init__(self, root: Path, transform=None) -> None:
-        super().__init__(str(root), transform, loader=read_rgb)
-
-    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-        names = layout.class_names(Path(directory))
-        return names, {name: label for label, name in enumerate(names)}
-
-    @staticmethod
-    def make_dataset(directory: str, class_to_idx: dict[str, int], *_, **__) -> list:
-        # torchvision's own would also look into sub-folders of a class.
-        return [
-            (str(path), label)
-            for name, label in class_to_idx.items()
-            for path in layout.image_files(Path(directory, name))
-        ]

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from facekit.common.errors import DataError
@@ -152,16 +153,13 @@ class CourseData:
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; run ./data_setup.sh to make it")
         for folder in (self.term.classification, self.term.verification):
-            self._check_root(folder)
-
-    def _check_root(self, folder: str) -> None:
-        if (self.root / folder).is_dir():
-            return
-        there = sorted(p.name for p in self.root.iterdir() if not is_stray(p.name))
-        raise DataError(
-            f"{self.root}: no folder {folder} (it holds: {', '.join(there[:6]) or 'nothing'}); "
-            "is this the right folder, and is it unpacked whole?"
-        )
+            if not (self.root / folder).is_dir():
+                there = sorted(p.name for p in self.root.iterdir() if not is_stray(p.name))
+                raise DataError(
+                    f"{self.root}: no folder {folder} (it holds: "
+                    f"{', '.join(there[:6]) or 'nothing'}); "
+                    "is this the right folder, and is it unpacked whole?"
+                )
 
     def __repr__(self) -> str:
         return f"CourseData({str(self.root)!r}, term={self.term.name!r})"
@@ -262,10 +260,8 @@ def _some(found: Sequence, folder: Path) -> Sequence:
 
 def _check_names_differ(files: Sequence[Path]) -> None:
     """The names are the ids of a submission: no two files may share one."""
-    first: dict[str, Path] = {}
-    for path in files:
-        other = first.setdefault(path.name, path)
-        if other != path:
+    for other, path in pairwise(sorted(files, key=lambda path: path.name)):
+        if other.name == path.name:
             raise DataError(f"{path}: {other} has the same name, and names are ids; rename one")
 
 

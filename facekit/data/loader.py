@@ -11,7 +11,7 @@ then the pixels are transformed, by OpenCV in the same threads or by tensor oper
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,17 +19,12 @@ import numpy as np
 import torch
 
 from facekit.common.machine import Choice
-from facekit.data import mixing, transforms_gpu
+from facekit.data import mixing, transforms_cpu, transforms_gpu
 from facekit.data.background import count_cores, run_ahead
 from facekit.data.mixing import Batch
-from facekit.data.pixels import CacheSettings, OnGpu, Pixels, open_pixels, stored_side
+from facekit.data.pixels import CacheSettings, OnGpu, open_pixels, stored_side
 from facekit.data.transform_params import TransformParams, sample_params
 from facekit.data.transforms import Augment, Preprocess
-
-try:
-    from facekit.data import transforms_cpu as augment_cpu
-except ImportError:  # OpenCV is not installed
-    augment_cpu = None
 
 Keys = Sequence[tuple[int, int]]  # (epoch, index) of each image of a batch
 # uint8 (B, side, side, 3); B times uint8 (side, side, 3); int64 (B,): indices of images on the GPU
@@ -76,7 +71,7 @@ class Loader:
         self.augment = augment
         self.seed = seed
         self.side = stored_side(paths, preprocess.size, augment)
-        self.pixels = self._open(paths, cache or CacheSettings())
+        self.pixels = open_pixels(paths, self.side, self.device, cache or CacheSettings())
         self.storage = self.pixels.storage
         self.content = self.pixels.content
         self.bad = self.pixels.bad
@@ -88,9 +83,6 @@ class Loader:
             workers = choose_workers(self.storage.value, self.device).value
         self.workers = workers
         self._memory = _Memory()
-
-    def _open(self, paths: Sequence[Path], cache: CacheSettings) -> Pixels:
-        return open_pixels(paths, self.side, self.device, cache)
 
     def batches(self, keys: Iterable[Keys]) -> Iterator[Batch]:
         """A batch for each list of (epoch, index), in order, such as a sampler gives.
@@ -133,17 +125,17 @@ class Loader:
         params = None
         if augment is not None:
             params = sample_params(augment, self.preprocess, self.side, self.seed, keys)
-        with self._current_gpu():
-            if self.device.type == "cuda":
-                labels = labels.pin_memory()
+        if self.device.type != "cuda":
             return _Prepared(self._gather(indices, params), labels, params)
+        with torch.cuda.device(self.device):  # pinning opens a thread's GPU: the first unless told
+            return _Prepared(self._gather(indices, params), labels.pin_memory(), params)
 
     def _gather(self, indices: list[int], params: TransformParams | None) -> Stored:
         source = self.pixels.source
         if isinstance(source, OnGpu):
             return torch.tensor(indices)
         images = source.rows(indices)
-        if params is not None and self._uses_opencv():
+        if params is not None and self.device.type == "cpu":
             return images  # OpenCV reads them where they lie
         shape = (len(indices), self.side, self.side, 3)
         # CUDA copies from pinned memory by itself, and torch reuses it only after the copy.
@@ -151,13 +143,6 @@ class Loader:
         gathered = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
         np.stack(images, out=gathered.numpy())
         return gathered
-
-    def _uses_opencv(self) -> bool:
-        return self.device.type == "cpu" and augment_cpu is not None
-
-    def _current_gpu(self) -> AbstractContextManager:
-        """Pinning opens the thread's current GPU, which is the first unless told."""
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
     # --- second step: pixels become the network's input
 
@@ -175,9 +160,9 @@ class Loader:
             out = self._room(len(stored))
             return Batch(transforms_gpu.normalise(stored, self.preprocess, out), labels)
         with torch.autocast(self.device.type, enabled=False):  # it would round the colours
-            if self._uses_opencv():
+            if self.device.type == "cpu":
                 out = self._room(len(stored))
-                images = augment_cpu.apply(stored, params, self.preprocess, out)
+                images = transforms_cpu.apply(stored, params, self.preprocess, out)
             else:
                 images = transforms_gpu.apply(stored, params, self.preprocess)
             return mixing.mix(images, labels, params)

@@ -13,7 +13,9 @@ import torch
 from facekit.common import machine
 from facekit.common.errors import RecipeError
 from facekit.common.machine import Choice
-from facekit.data.cache import CacheError, open_cache, read_sound_files, read_square, source_side
+from facekit.data.cache import CacheError, most_bad, open_cache, read_square
+from facekit.data.fingerprint import read_files
+from facekit.data.images import fault_of, find_unreadable, read_rgb, refuse_faults
 from facekit.data.transforms import Augment
 
 STORAGES = ("gpu", "memmap", "files")
@@ -89,29 +91,38 @@ def open_pixels(
     if settings.storage:
         storage = Choice(settings.storage, "asked for")
     folder = Path(settings.folder or machine.cache().value)
-    how = (folder, settings.progress, settings.max_bad_fraction)
-    if storage.value != "files":
-        try:
-            cache = open_cache(paths, side, *how)
-        except CacheError as error:
-            storage = Choice("files", str(error))
     if storage.value == "files":
-        sound = read_sound_files(paths, *how)
-        kept = [path for row, path in enumerate(paths) if row not in sound.bad]
-        return Pixels(FromFiles(kept, side), storage, sound.content, sound.bad)
-    source = Memmap(cache.images, [row for row in range(len(paths)) if row not in cache.bad])
+        return _without_a_cache(paths, side, storage, folder, settings)
+    try:
+        cache = open_cache(paths, side, folder, settings.progress, settings.max_bad_fraction)
+    except CacheError as error:
+        return _without_a_cache(paths, side, Choice("files", str(error)), folder, settings)
+    kept = [row for row in range(len(paths)) if row not in cache.bad]
+    source = Memmap(cache.images, kept)
     if storage.value == "gpu":
-        source = OnGpu(_upload(source, device))
+        source = OnGpu(_upload(cache.images, kept, device))
     return Pixels(source, storage, cache.content, cache.bad)
 
 
-def _upload(stored: Memmap, device: torch.device) -> torch.Tensor:
-    """The images on the device: uint8 (N, side, side, 3)."""
-    shape = (len(stored.kept), *stored.images.shape[1:])
-    whole = torch.empty(shape, dtype=torch.uint8, device=device)
-    for start in range(0, len(whole), 1024):
-        part = slice(start, start + 1024)
-        whole[part] = torch.from_numpy(stored.images[stored.kept[part]])
+def _without_a_cache(
+    paths: Sequence[Path], side: int, storage: Choice, folder: Path, settings: CacheSettings
+) -> Pixels:
+    """What a cache would hold and say; files are checked only where some may be bad."""
+    files = read_files(paths, folder, settings.progress)
+    bad: dict[int, str] = {}
+    if settings.max_bad_fraction:
+        bad = find_unreadable(files.paths, settings.progress)
+    refuse_faults(list(bad.values()), most_bad(len(paths), settings.max_bad_fraction))
+    sound = files.without(bad)
+    return Pixels(FromFiles(sound.paths, side), storage, sound.content, bad)
+
+
+def _upload(images: np.ndarray, kept: list[int], device: torch.device) -> torch.Tensor:
+    """The images that could be read, on the device: uint8 (M, side, side, 3)."""
+    whole = torch.empty((len(kept), *images.shape[1:]), dtype=torch.uint8, device=device)
+    for start in range(0, len(kept), 1024):
+        rows = kept[start : start + 1024]
+        whole[start : start + 1024] = torch.from_numpy(images[rows])
     return whole
 
 
@@ -140,4 +151,5 @@ def stored_side(paths: Sequence[Path], size: int, augment: Augment | None) -> in
     """
     if augment is None:
         return size
-    return min(source_side(paths), round(size * 8 / 7))
+    path = next((path for path in paths if not fault_of(path)), paths[0])
+    return min(*read_rgb(path).size, round(size * 8 / 7))

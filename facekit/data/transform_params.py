@@ -1,7 +1,7 @@
 """What is changed in each image, drawn before any pixel is touched. Built in notebook 02.
 
 The numbers of an image are a hash of (seed, epoch, index): they are the same however a batch is
-cut, by whomever and on whatever device it is made. `augment_cpu` and `augment_gpu` carry them out.
+cut and on whatever device it is made. `transforms_cpu` and `transforms_gpu` carry them out.
 """
 
 import math
@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from facekit.common.draws import Draws
-from facekit.data.transforms import BLUR, Augment, Preprocess
+from facekit.data.transforms import BLUR, ERASED, RATIO, Augment, Preprocess
 
-RATIO = (0.85, 1.18)  # width to height of the random crop
-ERASED = (0.02, 0.2)  # share of the image
 ERASED_RATIO = (0.3, 3.3)  # height to width
 GREY = (0.2989, 0.587, 0.114)  # how bright red, green and blue look: torchvision's weights
 # RandAugment's changes that compose with the others; its strength 1 is the number beside each.
@@ -68,13 +66,9 @@ class TransformParams(NamedTuple):
     window: Tensor  # (B, 4) box that shows the other image (CutMix)
 
     def to(self, device: torch.device | str) -> "TransformParams":
-        """The same on a device, in one copy."""
-        columns = [values.reshape(len(values), -1) for values in self]
-        flat = torch.cat(columns, 1).to(device, non_blocking=torch.device(device).type == "cuda")
-        moved = flat.split([column.shape[1] for column in columns], 1)
-        return TransformParams(
-            *(there.reshape(here.shape) for there, here in zip(moved, self, strict=True))
-        )
+        """The same on a device."""
+        cuda = torch.device(device).type == "cuda"  # else the copies would wait for its work
+        return TransformParams(*(values.to(device, non_blocking=cuda) for values in self))
 
 
 def sample_params(

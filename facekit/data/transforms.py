@@ -15,6 +15,8 @@ from facekit.common.keyed_random import random_numbers
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 GREY_LEVEL = 128  # of the corners that a rotation uncovers
+RATIO = (0.85, 1.18)  # width to height of the random crop
+ERASED = (0.02, 0.2)  # share of the image
 BLUR = (0.1, 2.0)  # sigma, pixels
 BLUR_WIDTH = 13  # pixels of the kernel: three of the widest sigma to either side
 
@@ -74,28 +76,16 @@ class Augment:
 
     def image_transforms(self, size: int) -> list[v2.Transform]:
         """The changes made to the PIL image, beginning with the crop to size x size."""
-        steps: list[v2.Transform] = [
-            v2.RandomResizedCrop(size, scale=(self.crop_scale, 1.0), ratio=(0.85, 1.18))
-        ]
-        bilinear = v2.InterpolationMode.BILINEAR  # after the crop: turning fewer pixels is quicker
-        if self.shift or self.shear:
-            turn = v2.RandomAffine(
-                self.rotation,
-                translate=(self.shift, self.shift),
-                shear=self.shear or None,
-                interpolation=bilinear,
-                fill=GREY_LEVEL,
-            )
-            steps.append(turn)
-        elif self.rotation:
-            steps.append(v2.RandomRotation(self.rotation, bilinear, fill=GREY_LEVEL))
+        uncovered = {"interpolation": v2.InterpolationMode.BILINEAR, "fill": GREY_LEVEL}
+        steps: list[v2.Transform] = [v2.RandomResizedCrop(size, (self.crop_scale, 1.0), RATIO)]
+        if self.rotation or self.shift or self.shear:  # after the crop: fewer pixels are turned
+            shift = (self.shift, self.shift)
+            steps.append(v2.RandomAffine(self.rotation, shift, None, self.shear, **uncovered))
         if self.flip:
             steps.append(v2.RandomHorizontalFlip(self.flip))
         if self.random_steps:
             level = round(30 * self.random_strength)
-            steps.append(
-                v2.RandAugment(self.random_steps, level, interpolation=bilinear, fill=GREY_LEVEL)
-            )
+            steps.append(v2.RandAugment(self.random_steps, level, **uncovered))
         if self.jitter:
             steps.append(v2.ColorJitter(self.jitter, self.jitter, self.jitter))
         if self.grey:
@@ -106,7 +96,7 @@ class Augment:
 
     def tensor_transforms(self) -> list[v2.Transform]:
         """The change made to the normalised tensor."""
-        return [v2.RandomErasing(self.erasing, scale=(0.02, 0.2))] if self.erasing else []
+        return [v2.RandomErasing(self.erasing, ERASED)] if self.erasing else []
 
 
 # Every change switched off: what is left is the plain resize.

@@ -1,9 +1,7 @@
 """The sampled transforms carried out on whole batches, on any device. Built in notebook 02.
 
-Tensor operations only, for a GPU that holds the images; also what a CPU without OpenCV uses.
+Tensor operations only: what a GPU runs, and what the lesson holds beside OpenCV's results.
 """
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,30 +10,6 @@ from torch.nn import functional as F
 from facekit.data.transform_params import TransformParams
 from facekit.data.transforms import BLUR_WIDTH, GREY_LEVEL, Preprocess
 
-GROUP = 8  # images at a time on a CPU: what is made of a whole batch outgrows its cache
-
-
-class Needs(NamedTuple):
-    """Which steps a batch needs at all; decided on the CPU, so that the device never waits."""
-
-    warp: bool
-    levels: bool
-    blur: bool
-    colour: bool
-    erase: bool
-
-
-def needs(params: TransformParams, same_size: bool) -> Needs:
-    """What any image of the batch asks for. `same_size`: stored as large as it is wanted."""
-    still = same_size and bool((params.matrix == torch.eye(2, 3)).all())
-    return Needs(
-        warp=not still,
-        levels=bool((params.solarize < 256).any() or (params.posterize < 8).any()),
-        blur=bool((params.blur > 0).any()),
-        colour=not bool((params.colour == torch.eye(3)).all()) or bool(params.of_mean.any()),
-        erase=bool(params.erase.any()),
-    )
-
 
 def apply(stored: Tensor, params: TransformParams, preprocess: Preprocess) -> Tensor:
     """uint8 (B, side, side, 3) on a device -> float32 (B, 3, size, size), channels_last.
@@ -43,36 +17,23 @@ def apply(stored: Tensor, params: TransformParams, preprocess: Preprocess) -> Te
     `params`: of `sample_params`, on the CPU. Normalised by `preprocess`. Call it outside autocast,
     which would round the colours to half precision.
     """
-    wanted = needs(params, stored.shape[1] == preprocess.size)
+    size = preprocess.size
+    here = params  # which steps are needed is decided on the CPU: the device never waits
     params = params.to(stored.device)
-    if stored.device.type != "cpu":
-        return carry_out(stored, params, preprocess, wanted)
-    groups = []
-    for start in range(0, len(stored), GROUP):
-        few = slice(start, start + GROUP)
-        part = TransformParams(*(values[few] for values in params))
-        groups.append(carry_out(stored[few], part, preprocess, wanted))
-    return torch.cat(groups)
-
-
-def carry_out(
-    stored: Tensor, params: TransformParams, preprocess: Preprocess, wanted: Needs
-) -> Tensor:
-    """`apply` with the parameters on the device: tensors only, fit for `torch.compile`."""
     images = stored.permute(0, 3, 1, 2).float()  # (B, 3, side, side), 0 ... 255
-    if wanted.warp:
-        images = _warp(images, params.matrix, preprocess.size)
-    if wanted.levels:
+    if images.shape[-1] != size or (here.matrix != torch.eye(2, 3)).any():
+        images = _warp(images, params.matrix, size)
+    if (here.solarize < 256).any() or (here.posterize < 8).any():
         images = _levels(images, params)
-    if wanted.blur:
+    if (here.blur > 0).any():
         images = _blur(images, params.blur)
-    if wanted.colour:
+    if (here.colour != torch.eye(3)).any() or here.of_mean.any():
         images = _colour(images, params)
     mean = torch.tensor(preprocess.mean, device=images.device).view(3, 1, 1) * 255
     std = torch.tensor(preprocess.std, device=images.device).view(3, 1, 1) * 255
     images = (images - mean) / std
-    if wanted.erase:  # 0 after normalisation is the mean colour
-        images = images.masked_fill(inside(params.erase, preprocess.size), 0.0)
+    if here.erase.any():  # 0 after normalisation is the mean colour
+        images = images.masked_fill(inside(params.erase, size), 0.0)
     return images.contiguous(memory_format=torch.channels_last)
 
 

@@ -91,9 +91,7 @@ class Run:
         """A fresh network with this head, its losses, and an optimiser over all of them."""
         recipe = self.recipe
         with random_numbers(recipe.seed, 0):
-            objective = build_objective(
-                recipe, len(self.data.classes), self.precision.value, head
-            )
+            objective = build_objective(recipe, len(self.data.classes), self.precision.value, head)
         self.objective = objective.to(self.device, memory_format=torch.channels_last)
         self.net: net.FaceNet = self.objective.network
         self.optimizer = build_optimizer(self.objective, recipe)

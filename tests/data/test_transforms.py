@@ -235,7 +235,7 @@ def test_with_everything_off_both_give_the_stored_pixels(back_end, size):
 
 @pytest.mark.parametrize("back_end", BOTH)
 @pytest.mark.parametrize(("side", "size"), [(128, 112), (64, 32), (40, 39)])
-def test_with_everything_off_a_larger_store_is_resized(back_end, side, size):
+def test_with_everything_off_a_larger_cache_is_resized(back_end, side, size):
     images = stored(5, side)
     found = changed(back_end, images, drawn(NOTHING, 5, side, size), size)
     planes = torch.from_numpy(images).permute(0, 3, 1, 2).float()
@@ -331,7 +331,7 @@ def test_rotation_shift_and_shear_are_torchvisions(back_end, augment):
 
 
 @pytest.mark.parametrize("back_end", BOTH)
-def test_the_colours_are_torchvisions_image_transformss_without_clipping(back_end):
+def test_the_colours_are_torchvisions_without_clipping(back_end):
     params = drawn(only(jitter=0.3, grey=0.2), 20, 32, 32)
     images = (stored(20, 32) // 4 + 80).astype(np.uint8)
     found = changed(back_end, images, params, 32)
@@ -421,14 +421,14 @@ def test_an_image_does_not_depend_on_its_batch(back_end):
 def test_the_processors_way_reads_a_memory_map_and_fills_the_given_batch(tmp_path):
     images, params, preprocess = stored(6, 40), drawn(ALL, 6, 40, 32), Preprocess(32)
     np.save(tmp_path / "images.npy", images)
-    stored_ = np.load(tmp_path / "images.npy", mmap_mode="r")
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     out = torch.full((6, 32, 32, 3), float("nan"))
-    found = transforms_cpu.apply([stored_[number] for number in range(6)], params, preprocess, out)
+    found = transforms_cpu.apply([mapped[number] for number in range(6)], params, preprocess, out)
     assert found.data_ptr() == out.data_ptr()
     assert torch.equal(found, transforms_cpu.apply(images, params, preprocess))
-    assert np.array_equal(stored_, stored(6, 40))
+    assert np.array_equal(mapped, stored(6, 40))
     still = drawn(NOTHING, 6, 40, 40)
-    assert transforms_cpu.apply(stored_, still, Preprocess(40)).isfinite().all()
+    assert transforms_cpu.apply(mapped, still, Preprocess(40)).isfinite().all()
 
 
 def test_threads_do_not_disturb_each_other():
@@ -438,16 +438,6 @@ def test_threads_do_not_disturb_each_other():
     with ThreadPoolExecutor(4) as pool:
         found = pool.map(lambda params: transforms_cpu.apply(images, params, preprocess), batches)
         assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
-
-
-def test_the_tensors_way_is_one_graph():
-    images, params, preprocess = stored(4, 40), drawn(ALL, 4, 40, 32), Preprocess(32)
-    wanted = transforms_gpu.needs(params, same_size=False)
-    assert all(wanted)
-    compiled = torch.compile(transforms_gpu.carry_out, backend="eager", fullgraph=True)
-    found = compiled(torch.from_numpy(images), params, preprocess, wanted)
-    expected = transforms_gpu.apply(torch.from_numpy(images), params, preprocess)
-    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

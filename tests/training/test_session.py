@@ -13,10 +13,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from torchvision.datasets import ImageFolder
 
 from facekit import training
 from facekit.common.errors import DataError, RecipeError, RunError
-from facekit.data.images import FaceFolder
+from facekit.data.images import read_rgb
 from facekit.data.layout import CourseData
 from facekit.data.transforms import Preprocess
 from facekit.evaluation import inference
@@ -391,7 +392,7 @@ def test_evaluate_draws_no_random_numbers(course):
 @pytest.mark.parametrize("batch_size", [1, 5, 7, 12, 100])
 def test_evaluation_counts_every_image_once_however_short_the_last_batch(course, batch_size):
     run = prepared(small(f"batch_size={max(2, batch_size)}"), course)
-    folder = FaceFolder(course.dev.folder, Preprocess(32).transform())
+    folder = ImageFolder(course.dev.folder, Preprocess(32).transform(), loader=read_rgb)
     assert len(folder) == 12
     net = run.net.eval()
     losses, right = [], 0
