@@ -5,19 +5,24 @@ Every block is made as Block(channels, out, stride, options ...) and takes (B, c
 and down where an image is cut into patches.
 """
 
-from functools import partial
-
 import torch
 from torch import nn
-from torchvision.models.convnext import LayerNorm2d
-from torchvision.ops import StochasticDepth
 
 from facekit.common.errors import RecipeError
 from facekit.models.checks import check_choice, check_drop_rate, check_flag, check_whole
 from facekit.models.numerics import without_autocast
 
-# Each place of (B, C, H, W) normalised over its channels (Ba et al. 2016, arXiv 1607.06450).
-LayerNorm = partial(LayerNorm2d, eps=1e-6)
+
+class LayerNorm(nn.LayerNorm):
+    """Each place of (B, C, H, W) normalised over its channels (Ba et al., arXiv 1607.06450)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.permute(0, 2, 3, 1)  # (B, H, W, C): torch's layer norm is over the last axis
+        return super().forward(x).permute(0, 3, 1, 2)
+
 
 ACTIVATIONS = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -28,11 +33,23 @@ ACTIVATIONS = {
 NORMS = {"batch": nn.BatchNorm2d, "layer": LayerNorm}
 
 
-def make_drop_path(rate: float) -> nn.Module:
-    """Stochastic depth: in training an image goes without this branch with probability `rate`, and
-    the others' grow, so that the mean stays (Huang et al. 2016, arXiv 1603.09382)."""
-    check_drop_rate("drop_path", rate)
-    return StochasticDepth(rate, "row")
+class DropPath(nn.Module):
+    """Stochastic depth: an image goes without this branch (Huang et al. 2016, arXiv 1603.09382).
+
+    In training each (C, H, W) of the batch is zero with probability `rate`; the others grow, so
+    that the mean stays. In evaluation the identity.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        check_drop_rate("drop_path", rate)
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        kept = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1 - self.rate)  # 0 or 1 for each image
+        return x * kept / (1 - self.rate)
 
 
 class StridedDepthwise(nn.Conv2d):
@@ -105,7 +122,7 @@ class Residual(nn.Module):
         super().__init__()
         self.residual = nn.Sequential(*branch)
         self.shortcut = shortcut
-        self.drop_path = make_drop_path(drop_path)
+        self.drop_path = DropPath(drop_path)
         self.activation = activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -281,7 +298,7 @@ class ConvNeXtBlock(nn.Module):
         # Layer scale: a learned factor for each channel that begins small (Touvron et al. 2021,
         # arXiv 2103.17239). A vector, so that weight decay leaves it alone like any other scale.
         self.scale = nn.Parameter(torch.full((out,), 1e-6))
-        self.drop_path = make_drop_path(drop_path)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.down(x)

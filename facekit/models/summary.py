@@ -11,10 +11,9 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.ops import StochasticDepth
 
 from facekit.common.errors import RecipeError
-from facekit.models.blocks import SqueezeExcite
+from facekit.models.blocks import DropPath, SqueezeExcite
 from facekit.models.net import build
 
 
@@ -77,7 +76,7 @@ def describe_block(block: nn.Module, channels: int, size: int) -> pd.DataFrame:
         rows.append((name, _shape(output), count_parameters(layer), work))
 
     for layer in block.modules():
-        idle = isinstance(layer, nn.Identity | nn.Sequential | StochasticDepth)
+        idle = isinstance(layer, nn.Identity | nn.Sequential | DropPath)
         if not idle and not list(layer.children()):
             layer.register_forward_hook(note)
     with torch.no_grad():

@@ -18,13 +18,13 @@ from facekit.models.blocks import (
     ConvBlock,
     ConvNeXtBlock,
     DenseConvNeXtBlock,
+    DropPath,
     FusedInvertedBottleneck,
     InvertedBottleneck,
     LayerNorm,
     ResidualBlock,
     SqueezeExcite,
     StridedDepthwise,
-    make_drop_path,
 )
 
 SHAPES = [(8, 8, 1), (8, 16, 2), (8, 16, 1), (8, 8, 2)]  # channels, out, stride
@@ -262,7 +262,7 @@ def test_dropout_takes_whole_channels_in_training_only():
 def test_stochastic_depth_drops_whole_images_and_keeps_the_mean():
     torch.manual_seed(0)
     rate, count = 0.3, 20_000
-    y = make_drop_path(rate)(torch.ones(count, 2, 1, 2))
+    y = DropPath(rate)(torch.ones(count, 2, 1, 2))
     rows = y.flatten(1)
     assert (rows == rows[:, :1]).all()  # an image as a whole
     torch.testing.assert_close(rows.unique(), torch.tensor([0, 1 / (1 - rate)]))
@@ -272,8 +272,8 @@ def test_stochastic_depth_drops_whole_images_and_keeps_the_mean():
 
 def test_stochastic_depth_is_the_identity_in_evaluation_and_at_rate_0():
     x = torch.randn(8, 2, 3, 3)
-    assert make_drop_path(0.9).eval()(x) is x
-    assert make_drop_path(0.0).train()(x) is x
+    assert DropPath(0.9).eval()(x) is x
+    assert DropPath(0.0).train()(x) is x
 
 
 @pytest.mark.parametrize("name", [name for name in BLOCKS if name != "conv"])

@@ -172,7 +172,7 @@ def test_the_layers_of_a_block_add_up(name, stride):
     assert table["output"]["all"] == f"32x{12 // stride}x{12 // stride}"
     for column in ("parameters", "multiply_adds"):
         assert table[column].drop("all").sum() == table[column]["all"]
-    idle = ("StochasticDepth", "Identity", "Sequential")
+    idle = ("DropPath", "Identity", "Sequential")
     assert not any(kind in " ".join(table.index) for kind in idle)
 
 
