@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from facekit.common.draws import Draws
+from facekit.common.keyed_random import Draws
 from facekit.data.transforms import BLUR, Augment, Preprocess
 
 RATIO = (0.85, 1.18)  # width to height of the random crop
