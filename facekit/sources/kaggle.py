@@ -15,10 +15,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from itertools import chain
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from facekit.common import machine
 from facekit.common.errors import DataError, FacekitError
+from facekit.common.lock import only_one
 from facekit.common.redaction import redact
 from facekit.data.layout import Term, is_stray
 from facekit.sources import credentials
@@ -50,7 +49,7 @@ def fetch(term: Term, task: str, progress: bool = False) -> dict[str, Path]:
     """
     slug = slug_of(term, task)
     cache = machine.cache().value / "kaggle"
-    with _only_one(cache):
+    with only_one(cache):
         folder = _download(slug, cache / slug, progress)
         root = _root(folder, PARTS[task])
         if root is None:
@@ -67,19 +66,6 @@ def fetch(term: Term, task: str, progress: bool = False) -> dict[str, Path]:
         if path.is_file() and not any(is_stray(name) for name in inside.parts):
             files[inside.as_posix()] = path
     return files
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Two downloads into one file would spoil it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise FacekitError(
-            f"{folder} is in use by another process; wait for it or stop it"
-        ) from None
 
 
 def _download(slug: str, cache: Path, progress: bool) -> Path:
