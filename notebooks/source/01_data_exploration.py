@@ -24,8 +24,7 @@ from facekit.course import baselines, plots, widgets
 from facekit.data import images
 from facekit.data.layout import NO_MATCH, SPLITS
 from facekit.faces import sheet
-from facekit.sources import health, profiles
-from facekit.sources.make import open_course
+from facekit.sources import health, open_course, profiles
 
 # %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 

@@ -23,7 +23,7 @@ from facekit.data.loader import Loader
 from facekit.data.mixing import mix
 from facekit.data.transform_params import sample_params
 from facekit.data.transforms import NOTHING, Preprocess, only, preview
-from facekit.sources.make import open_course
+from facekit.sources import open_course
 from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 

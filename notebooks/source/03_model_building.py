@@ -18,7 +18,7 @@ from facekit.data.images import read_rgb
 from facekit.data.transforms import Preprocess
 from facekit.models import blocks, summary, zoo
 from facekit.models.blocks import ConvBlock, ResidualBlock, SqueezeExcite
-from facekit.sources.make import open_course
+from facekit.sources import open_course
 from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 

@@ -19,7 +19,7 @@ from facekit.common import machine
 from facekit.common.errors import refusal
 from facekit.course import plots, widgets
 from facekit.models.weights import digest
-from facekit.sources.make import open_course
+from facekit.sources import open_course
 from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 from facekit.training import loop, lr_finder

@@ -17,7 +17,7 @@ from facekit.course import plots, widgets
 from facekit.course.plane import Plane, faces, looseness
 from facekit.evaluation.embed import load_run
 from facekit.models import heads, losses
-from facekit.sources.make import open_course
+from facekit.sources import open_course
 from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 

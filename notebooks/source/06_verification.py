@@ -16,12 +16,12 @@ from facekit import training
 from facekit.course import plots
 from facekit.evaluation import verification
 from facekit.evaluation.embed import class_means, load_run
-from facekit.sources import make
+from facekit.sources import more_people, open_course
 from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
-course = make.open_course()
+course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
 training.fit(recipe, course, pipeline.course_run())  # only read if finished
 run = load_run(pipeline.course_run())
@@ -320,7 +320,7 @@ statistics.table({"dev": tuned}).round(3)
 # times as many probes: how much narrower will the interval be?*
 
 # %%
-more = make.more_people(course) or course
+more = more_people(course) or course
 larger = pipeline.verify_dev(run, more, cohort=dev.evidence.cohort)
 wider = larger.tuning()
 statistics.table({"dev": tuned, "larger": wider}).round(3)

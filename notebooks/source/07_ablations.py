@@ -20,8 +20,7 @@ from facekit.course import ablations, plots, widgets
 from facekit.evaluation import statistics
 from facekit.evaluation.embed import classify, load_run
 from facekit.models import specs
-from facekit.sources import profiles
-from facekit.sources.make import open_course
+from facekit.sources import open_course, profiles
 from facekit.training import schedules
 from facekit.training.lr_finder import plain_batches, range_test
 from facekit.training.run import Run

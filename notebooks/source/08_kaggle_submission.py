@@ -15,12 +15,12 @@ from facekit import training
 from facekit.course import plots
 from facekit.evaluation import identification, statistics
 from facekit.evaluation.embed import classify, load_run
-from facekit.sources import make
+from facekit.sources import open_course
 from facekit.submission import csvs, pipeline
 from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
-course = make.open_course()
+course = open_course()
 recipe = recipes.load(pipeline.course_recipe(course))
 training.fit(recipe, course, pipeline.course_run())  # only read if finished
 run = load_run(pipeline.course_run())
