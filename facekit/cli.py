@@ -257,7 +257,10 @@ def main() -> None:
     if arguments in ([], ["faces"]):
         arguments = [*arguments, "--help"]
     try:
-        sys.exit(app(arguments, prog_name="facekit", standalone_mode=False) or 0)
+        status = app(arguments, prog_name="facekit", standalone_mode=False)
+        if status == 130:  # what some versions of typer make of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(status or 0)
     except (FacekitError, OSError) as error:  # OSError: no such place, no room, not allowed
         _end(2, str(error))
     except Stopped as stop:
