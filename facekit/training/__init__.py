@@ -4,8 +4,22 @@ Read loop (the loop, whole), then run (what is trained), callbacks (what hangs o
 and session (a run on disk, resumed), and the rest as it is needed.
 """
 
-from facekit.training.history import History as History
-from facekit.training.process import start_process as start_process
-from facekit.training.process import wait_for_state as wait_for_state
-from facekit.training.session import fit as fit
-from facekit.training.stopping import Interrupted as Interrupted
+from facekit.training.history import HISTORY, History
+from facekit.training.process import start_process, wait_for_state
+from facekit.training.recipe import Recipe
+from facekit.training.recipe import load as load_recipe
+from facekit.training.run import Run
+from facekit.training.session import fit
+from facekit.training.stopping import Interrupted
+
+__all__ = [
+    "HISTORY",
+    "History",
+    "Interrupted",
+    "Recipe",
+    "Run",
+    "fit",
+    "load_recipe",
+    "start_process",
+    "wait_for_state",
+]

@@ -91,7 +91,9 @@ class Saving(Callback):
     """
 
     def __init__(self, checkpoints: Checkpoints, stop: Stop, save_minutes: float) -> None:
-        self.checkpoints, self.stop, self.save_minutes = checkpoints, stop, save_minutes
+        self.checkpoints = checkpoints
+        self.stop = stop
+        self.save_minutes = save_minutes
         self.last_save = time.monotonic()
 
     def before_epoch(self, run: Run) -> None:

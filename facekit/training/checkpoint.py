@@ -38,10 +38,13 @@ class Checkpoints:
             raise RecipeError(
                 f"keep = {keep}: the newest checkpoint may be damaged; keep 2 or more"
             )
-        self.folder, self.keep, self.warn = Path(folder), keep, warn
+        self.folder = Path(folder)
+        self.keep = keep
+        self.warn = warn
         self.mirror = Path(mirror) if mirror else None
         self.failures = 0  # saves that failed in a row
-        self.mirror_failed = self.best_mirrored = False
+        self.mirror_failed = False
+        self.best_mirrored = False
 
     def paths(self) -> list[Path]:
         """The checkpoints in the folder, newest first. Raises RunError where it cannot be read."""

@@ -1,4 +1,7 @@
-"""Two trials before a long run, which leave everything as it was. Built in notebook 04."""
+"""The learning rate range test, and one batch learnt by heart: two trials before a long run.
+
+Both leave everything as it was. Built in notebook 04.
+"""
 
 import copy
 import math
@@ -41,7 +44,7 @@ class _Trial:
 def plain_batches(run, size: int | None = None) -> Iterator:
     """The training batches of a prepared run.Run without augmentation, epoch after epoch.
 
-    Of the first `size` pictures of each, where that is given. There is no end to them.
+    Of the first `size` images of each, where that is given. There is no end to them.
     """
     run.loader.augment = NOTHING  # until the run itself goes on: run.batches chooses anew
     batches = chain.from_iterable(map(run.sampler, count()))
@@ -69,17 +72,19 @@ def range_test(
     steps: int = 100,
 ) -> pd.DataFrame:
     """The loss while the learning rate grows from `low` to `high` by the same factor each step
-    (Smith 2017, arXiv 1506.01186): columns rate, loss and smoothed.
+    (Smith 2017, arXiv 1506.01186): columns lr, loss and smoothed.
 
     `batches` are mixing.Batch on the objective's device; give `steps` of them, going through the
-    pictures again where an epoch has fewer. Ends early when the loss is no number or the smoothed
+    images again where an epoch has fewer. Ends early when the loss is no number or the smoothed
     loss 4 times its lowest. Works on copies; outside, nothing changes. Raises RunError when the
     batches run out.
     """
-    rows, best = [], math.inf
-    trial, rates = _Trial(objective, optimizer), np.geomspace(low, high, steps)
+    rows: list[dict] = []
+    best = math.inf
+    trial = _Trial(objective, optimizer)
+    lrs = np.geomspace(low, high, steps)
     with _own_numbers(objective):
-        for row in _climb(trial, batches, rates.tolist()):
+        for row in _climb(trial, batches, lrs.tolist()):
             rows.append(row)
             best = min(best, row["smoothed"])
             if not row["smoothed"] <= 4 * best:  # true for NaN, too
@@ -90,28 +95,34 @@ def range_test(
     return pd.DataFrame(rows)
 
 
-def _climb(trial: _Trial, batches: Iterable, rates: list[float]) -> Iterator[dict]:
-    """A row for each rate. The smoothed loss is an average in which each step weighs 0.8 of the
-    next: it lags four steps behind, which is a quarter of a power of ten in 100 steps."""
-    total = weights = 0.0
-    for rate, batch in zip(rates, batches, strict=False):
-        set_lr(trial.optimizer, rate)
+def _climb(trial: _Trial, batches: Iterable, lrs: list[float]) -> Iterator[dict]:
+    """A row for each learning rate.
+
+    The smoothed loss is an average in which each step weighs 0.8 of the next: it lags four steps
+    behind, which is a quarter of a power of ten in 100 steps.
+    """
+    total = 0.0
+    weights = 0.0
+    for lr, batch in zip(lrs, batches, strict=False):
+        set_lr(trial.optimizer, lr)
         try:
             loss, _ = trial.step(batch)
         except BatchError:  # on a CPU heads look for numbers that are none
             if not weights:
                 raise
             loss = math.nan
-        total, weights = 0.8 * total + loss, 0.8 * weights + 1
-        yield {"rate": rate, "loss": loss, "smoothed": total / weights}
+        total = 0.8 * total + loss
+        weights = 0.8 * weights + 1
+        yield {"lr": lr, "loss": loss, "smoothed": total / weights}
 
 
 def suggest(frame: pd.DataFrame) -> float:
     """A learning rate from a range test: a third of a power of ten below the steepest fall.
 
-    Steepest of the smoothed loss over the logarithm of the rate, up to its lowest place, without
-    the first tenth of the steps, which smoothing needs to settle. There training is quickest, for
-    a few steps; it is a peak to try, not a promise. The third makes up for the lag of smoothing.
+    Steepest of the smoothed loss over the logarithm of the learning rate, up to its lowest place,
+    without the first tenth of the steps, which smoothing needs to settle. There training is
+    quickest, for a few steps; it is a peak to try, not a promise. The third makes up for the lag
+    of smoothing.
     Raises RunError when the loss never fell.
     """
     settled = frame.iloc[len(frame) // 10 :]
@@ -120,8 +131,8 @@ def suggest(frame: pd.DataFrame) -> float:
         raise RunError(
             "range test: the loss never fell; begin at a lower rate, or look at the data"
         )
-    slope = np.gradient(fall["smoothed"], np.log10(fall["rate"]))
-    return float(fall["rate"].iloc[slope.argmin()] / 10 ** (1 / 3))
+    slope = np.gradient(fall["smoothed"], np.log10(fall["lr"]))
+    return float(fall["lr"].iloc[slope.argmin()] / 10 ** (1 / 3))
 
 
 def overfit_one_batch(

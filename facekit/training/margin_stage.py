@@ -20,7 +20,8 @@ class MarginStage(Callback):
     """
 
     def before_epoch(self, run: Run) -> None:
-        recipe, progress = run.recipe, run.progress
+        recipe = run.recipe
+        progress = run.progress
         is_due = progress.epoch >= recipe.epochs - recipe.margin_epochs
         if recipe.margin_head and is_due and not progress.margin_stage:
             begin(run)
@@ -47,7 +48,8 @@ def class_means(run: Run) -> torch.Tensor:
     """The mean embedding, of length 1, of each class: (C, D)."""
     run.net.eval()
     run.loader.augment = NOTHING
-    embeddings, labels = [], []
+    embeddings = []
+    labels = []
     for batch in run.loader.in_order(2 * run.recipe.batch_size):
         embeddings.append(run.net.embed(batch.images).float())
         labels.append(batch.labels)

@@ -62,7 +62,8 @@ class EMA:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        self.decay, self.updates = decay, 0
+        self.decay = decay
+        self.updates = 0
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:

@@ -70,7 +70,7 @@ class Recipe:
     auxiliary_loss: str | dict = ""  # a name in losses.LOSSES, or a table, beside the cross-entropy
     auxiliary_weight: float = 1.0
     images_per_class: int = 0  # in a batch, as losses on pairs need; 0: batches at random
-    image_size: int = 64  # pixels; pictures are resized to it
+    image_size: int = 64  # pixels; images are resized to it
     epochs: int = 30
     batch_size: int = 64
     micro_batches: int = 1  # a batch is sent through in so many parts where memory is short

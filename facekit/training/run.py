@@ -113,7 +113,8 @@ class Run:
         """Have the images at hand, decoded; the first process does it for all."""
         if not self.world.is_main:
             self.world.barrier()
-        train, dev = self.data.train, self.data.dev
+        train = self.data.train
+        dev = self.data.dev
         cache = machine.cache().value
         self.loader = Loader(
             train.paths,

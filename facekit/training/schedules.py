@@ -46,10 +46,12 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
     last = steps - 1
     top = 0.3 * steps - 1
     if step <= top:
-        start, end = peak / 25, peak
+        start = peak / 25
+        end = peak
         done = step / top
     else:
-        start, end = peak, peak / 250_000
+        start = peak
+        end = peak / 250_000
         done = (step - top) / (last - top)
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
 

@@ -29,7 +29,8 @@ class Stop:
     """Whether training should stop at the next step, and why."""
 
     def __init__(self, max_hours: float | None = None) -> None:
-        self.reason, self.max_hours = "", max_hours
+        self.reason = ""  # the signal that asked
+        self.max_hours = max_hours
         self.began = time.monotonic()
 
     @property

@@ -23,7 +23,8 @@ class TensorBoard:
 
     def __init__(self, folder: Path, name: str, settings: Mapping) -> None:
         self.make = import_module("torch.utils.tensorboard").SummaryWriter
-        self.folder, self.writer = folder / "tensorboard", None
+        self.folder = folder / "tensorboard"
+        self.writer = None
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         step = row["epoch"]
@@ -101,7 +102,8 @@ class Tracker(Callback):
         settings: Mapping | None = None,
         warn: Callable[[str], object] = print,
     ) -> None:
-        self.warn, self.trackers = warn, {}
+        self.warn = warn
+        self.trackers: dict[str, Any] = {}
         for kind in to:
             if kind not in TRACKERS:
                 raise RecipeError(f"no tracker {kind!r}; there are: {', '.join(TRACKERS)}")

@@ -99,7 +99,7 @@ test = lr_finder.range_test(
     run.objective, run.optimizer, lr_finder.plain_batches(run),
     low=1e-5, high=0.02, steps=100)
 peak = lr_finder.suggest(test)
-plots.lines(test.set_index("rate")[["loss", "smoothed"]],
+plots.lines(test.set_index("lr")[["loss", "smoothed"]],
             "Range test", "loss",
             {"suggested": peak, "recipe": recipe.lr}, log=True);
 
@@ -365,7 +365,7 @@ print("killed:  ", nets[0], "\nstraight:", nets[1])
 # %%
 assert right["sound"].tail(10).mean() > 0.95, "one batch is learnt by heart"
 assert right["black pictures"].tail(10).mean() < 0.5, "but not from black"
-assert 1e-5 < peak < test["rate"].iloc[-1]
+assert 1e-5 < peak < test["lr"].iloc[-1]
 assert numbers.half()[0] == 0 < numbers.bfloat16()[0], "too short a reach"
 assert numbers.bfloat16()[1] == 1 < numbers.half()[1], "too few digits"
 assert all(abs(max(values) / 2e-3 - 1) < 0.02 for values in rates.values())

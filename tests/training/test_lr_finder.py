@@ -104,10 +104,10 @@ def test_a_trial_is_the_same_each_time_whatever_was_drawn_before():
 def test_a_range_test_takes_the_optimisers_own_steps_at_growing_rates():
     objective, made = begin("sgd")
     frame = range_test(objective, made, batches(6), low=1e-4, high=1e-2, steps=6)
-    assert frame["rate"].to_list() == pytest.approx(np.logspace(-4, -2, 6))
+    assert frame["lr"].to_list() == pytest.approx(np.logspace(-4, -2, 6))
     for (_, line), batch in zip(frame.iterrows(), batches(6), strict=True):
         for group in made.param_groups:
-            group["lr"] = line["rate"]
+            group["lr"] = line["lr"]
         loss, _ = objective(*batch)
         assert line["loss"] == loss.item()
         made.zero_grad()
@@ -136,7 +136,7 @@ def test_it_stops_when_the_loss_is_no_number():
     frame = range_test(objective, made, broken, steps=9)
     assert len(frame) == 5
     assert math.isnan(frame["loss"].iloc[-1])
-    assert suggest(frame) < frame["rate"].iloc[3]
+    assert suggest(frame) < frame["lr"].iloc[3]
     with pytest.raises(BatchError):  # not by the rate
         range_test(objective, made, broken[4:], steps=5)
 
@@ -181,7 +181,7 @@ def test_gradients_of_float16_are_scaled():
 
 def curve(loss) -> pd.DataFrame:
     rates = np.logspace(-6, 0, 100)
-    return pd.DataFrame({"rate": rates, "loss": loss(rates), "smoothed": loss(rates)})
+    return pd.DataFrame({"lr": rates, "loss": loss(rates), "smoothed": loss(rates)})
 
 
 def test_the_suggestion_is_below_the_steepest_fall():
@@ -192,7 +192,7 @@ def test_the_suggestion_is_below_the_steepest_fall():
 
 def test_a_steeper_fall_after_the_lowest_loss_does_not_count():
     early = curve(lambda rate: 4 - 3 / (1 + (1e-4 / rate) ** 2) + 5 * (rate > 0.01))
-    bounce = early["rate"] > 0.1
+    bounce = early["lr"] > 0.1
     early.loc[bounce, "smoothed"] -= 4.0  # falls from 6 to 2, not as low as before
     assert suggest(early) == pytest.approx(1e-4 / 10 ** (1 / 3), rel=0.1)
 
