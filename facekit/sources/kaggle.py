@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from itertools import chain
 from pathlib import Path
 
 from facekit.common import machine
@@ -76,9 +75,7 @@ def _download(slug: str, cache: Path, progress: bool) -> Path:
         raise FacekitError(f"kagglehub is not installed ({error}): {INSTALL}") from error
     logging.getLogger("kagglehub").setLevel(logging.ERROR)  # it tells every step on stdout
     found = credentials.find()
-    settings = {"KAGGLEHUB_CACHE": str(cache)}
-    if found:
-        settings |= found.environment()
+    settings = {"KAGGLEHUB_CACHE": str(cache)} | (found.environment() if found else {})
     shown = sys.stderr if progress else io.StringIO()
     try:
         with _environment(settings), redirect_stdout(shown), redirect_stderr(shown):
@@ -163,9 +160,9 @@ def _login(found: Credentials | None) -> str:
 
 def _root(folder: Path, parts: Sequence[str]) -> Path | None:
     """The folder that holds all of `parts`, at most two below `folder`."""
-    for path in chain([folder], sorted(folder.glob("*")), sorted(folder.glob("*/*"))):
-        stray = path != folder and is_stray(path.name)
-        if not stray and all((path / part).is_dir() for part in parts):
+    below = [*sorted(folder.glob("*")), *sorted(folder.glob("*/*"))]
+    for path in [folder, *(path for path in below if not is_stray(path.name))]:
+        if all((path / part).is_dir() for part in parts):
             return path
     return None
 

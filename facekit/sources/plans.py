@@ -155,8 +155,7 @@ def _folder_plan(
     cut_strangers = max(1, len(strangers) // 3)
     unknown_dev = mated[:cut] + strangers[:cut_strangers]
     unknown_test = mated[cut:] + strangers[cut_strangers:]
-    rng.shuffle(unknown_dev)
-    rng.shuffle(unknown_test)
+    _shuffle_each([unknown_dev, unknown_test], rng)
     known = {name[i]: people[i][0] for i in sorted(pairs)}
     return Plan(train, dev, test, known, unknown_dev, unknown_test)
 
