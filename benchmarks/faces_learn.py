@@ -28,7 +28,7 @@ from facekit.data.transforms import Augment
 from facekit.evaluation import embed
 from facekit.evaluation.identification import similarity, wilson_interval
 from facekit.models import specs, zoo
-from facekit.sources import make, plans
+from facekit.sources import plans, set_up
 from facekit.sources.profiles import PROFILES, Profile
 from facekit.training import recipe as recipes
 from facekit.training.recipe import Recipe
@@ -85,7 +85,7 @@ def fingerprint(seed: int) -> str:
 def make_course(work: Path, wanted: Profile, seed: int) -> tuple[CourseData, dict[str, Set]]:
     """The course, and its classification images by split."""
     name = f"course-{wanted.classes}-{wanted.train}-{wanted.pixels}-{seed}-{fingerprint(seed)}"
-    data = make.set_up("synthetic", wanted, work / name, seed=seed)
+    data = set_up("synthetic", wanted, work / name, seed=seed)
     term = get_term("F23")
     found = {"train": [], "dev": [], "test": []}
     for path, (person, shot) in plans.synthetic_plan(wanted, seed).files(term):

@@ -9,7 +9,7 @@ import torch
 from machine import Report
 
 from facekit.data.layout import CourseData
-from facekit.sources import make
+from facekit.sources import set_up
 from facekit.sources.profiles import Profile
 
 CLASSES = 7001  # of the homework
@@ -39,4 +39,4 @@ class Job:
 
     def course(self) -> CourseData:
         """36 rendered pictures to train on, of six people."""
-        return make.set_up("synthetic", COURSE, self.folder / "course", progress=False)
+        return set_up("synthetic", COURSE, self.folder / "course", progress=False)

@@ -27,7 +27,7 @@ from facekit.common.errors import RunError
 from facekit.data.layout import CourseData
 from facekit.models import weights
 from facekit.models.weights import digest
-from facekit.sources import make
+from facekit.sources import set_up
 from facekit.sources.profiles import Profile
 from facekit.training import recipe as recipes
 from facekit.training.checkpoint import Checkpoints
@@ -149,7 +149,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         os.environ["FACEKIT_CACHE"] = str(work / "cache")  # filled by the first run
-        data = make.set_up("synthetic", COURSE, work / "data", progress=False)
+        data = set_up("synthetic", COURSE, work / "data", progress=False)
         wholes = {each: reference(data, work, each) for each in dict.fromkeys((0, *workers))}
         report.note(
             f"undisturbed runs that differ: {len({first for first, _ in wholes.values()}) - 1}"

@@ -27,7 +27,7 @@ from machine import (
 
 from facekit.data.layout import CourseData
 from facekit.evaluation.inference import evaluate
-from facekit.sources import make
+from facekit.sources import set_up
 from facekit.sources.profiles import Profile
 from facekit.training import recipe as recipes
 from facekit.training.run import Run
@@ -40,7 +40,7 @@ FLAT = 1.0  # MiB an epoch
 def rendered_course(folder: Path, people: int, each: int, pixels: int) -> CourseData:
     """A course of rendered faces, made once in `folder`."""
     profile = Profile("measured", people, each, 2, 1, 9, 9, 18, pixels)
-    return make.set_up("synthetic", profile, folder / f"{people}x{each}x{pixels}")
+    return set_up("synthetic", profile, folder / f"{people}x{each}x{pixels}")
 
 
 def prepare(data: CourseData, folder: Path, *changes: str, workers: int | None = None) -> Run:

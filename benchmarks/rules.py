@@ -22,7 +22,7 @@ from facekit.data.layout import CourseData, read_identities
 from facekit.evaluation import embed, identification, rules
 from facekit.evaluation import statistics as certainty
 from facekit.evaluation.comparison import Comparison
-from facekit.sources import make
+from facekit.sources import set_up
 from facekit.sources.profiles import PROFILES
 from facekit.submission import pipeline
 
@@ -68,8 +68,8 @@ def rendered_run(arguments: argparse.Namespace) -> None:
     more = {"classes": 480, "train": 8, "known": 480, "unknown_dev": 1080, "unknown_test": 9}
     people = replace(PROFILES["homework"], name="more", **more | small | {"dev": 1, "test": 1})
     arguments.data, arguments.people = work / "course", work / "people"
-    make.set_up("synthetic", people, arguments.people, seed=5)
-    data = make.set_up("synthetic", course, arguments.data)
+    set_up("synthetic", people, arguments.people, seed=5)
+    data = set_up("synthetic", course, arguments.data)
     arguments.run = work / "run"
     training.fit(faces_learn.recipe_for(course.classes, course.pixels, []), data, arguments.run)
 

@@ -16,7 +16,7 @@ from facekit.course import doctor as examination
 from facekit.data.layout import CourseData, find_term
 from facekit.evaluation import embed, identification
 from facekit.faces import sheet as contact
-from facekit.sources import archives, health, make, profiles
+from facekit.sources import archives, health, profiles, set_up
 from facekit.submission import csvs, leaderboard, pipeline
 from facekit.training import recipe as recipes
 
@@ -70,9 +70,7 @@ def data(
     if difficulty is not None:
         chosen = replace(chosen, difficulty=difficulty)
     target = out or machine.data().value
-    course = make.set_up(
-        source, chosen, target, folder, seed, term, progress=_watched(), people=people
-    )
+    course = set_up(source, chosen, target, folder, seed, term, progress=_watched(), people=people)
     print(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 
 
@@ -259,7 +257,10 @@ def main() -> None:
     if arguments in ([], ["faces"]):
         arguments = [*arguments, "--help"]
     try:
-        sys.exit(app(arguments, prog_name="facekit", standalone_mode=False) or 0)
+        status = app(arguments, prog_name="facekit", standalone_mode=False)
+        if status == 130:  # what some versions of typer make of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(status or 0)
     except (FacekitError, OSError) as error:  # OSError: no such place, no room, not allowed
         _end(2, str(error))
     except Stopped as stop:

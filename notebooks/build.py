@@ -187,10 +187,10 @@ def run(source: Path) -> NotebookNode:
     """Run the lesson at this machine's profile in the course's workspace."""
     from facekit.common import machine
     from facekit.course import run_all
-    from facekit.sources import make  # needs the notebooks' packages
+    from facekit.sources import manifest, open_course  # needs the notebooks' packages
 
-    make.open_course()
-    if make.manifest(machine.data().value).get("source") != "synthetic":
+    open_course()
+    if manifest.read_manifest(machine.data().value).get("source") != "synthetic":
         sys.exit(
             f"{machine.data().value}: not rendered; outputs that are kept show made faces only"
         )

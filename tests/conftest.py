@@ -15,7 +15,7 @@ import torch
 
 from facekit import cli, training
 from facekit.data.layout import CourseData
-from facekit.sources import make
+from facekit.sources import set_up
 from facekit.sources.profiles import Profile
 from facekit.training import recipe
 
@@ -69,7 +69,7 @@ def tiny_profile() -> Profile:
 @pytest.fixture(scope="session")
 def course(tmp_path_factory: pytest.TempPathFactory) -> CourseData:
     """A course of rendered faces that every test may read and none may change."""
-    return make.set_up("synthetic", TINY, tmp_path_factory.mktemp("course"), progress=False)
+    return set_up("synthetic", TINY, tmp_path_factory.mktemp("course"), progress=False)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from facekit.data.pixels import STORAGES, CacheSettings
 from facekit.data.transforms import Augment, Preprocess
 from facekit.evaluation import embed
 from facekit.models.weights import digest
-from facekit.sources import make as sources
+from facekit.sources import set_up
 from facekit.sources.profiles import Profile
 from facekit.submission import csvs, pipeline
 from facekit.training import loop, recipe
@@ -37,7 +37,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> CourseData:
     """120 training images, so that one bad one is less than a hundredth."""
-    return sources.set_up("synthetic", PROFILE, tmp_path_factory.mktemp("whole"), progress=False)
+    return set_up("synthetic", PROFILE, tmp_path_factory.mktemp("whole"), progress=False)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from facekit.data.layout import NO_MATCH, CourseData
-from facekit.sources import make
+from facekit.sources import set_up
 from facekit.sources.profiles import Profile
 
 CLASSIFICATION = "11-785-f23-hw2p2-classification"
@@ -498,7 +498,7 @@ def test_a_run_of_other_classes_is_not_used(
     command: str, copy_of_run: Path, tmp_path: Path, refused, unchanged
 ) -> None:
     profile = Profile("dot", 2, 2, 1, 1, known=2, unknown_dev=9, unknown_test=9, pixels=16)
-    make.set_up("synthetic", profile, tmp_path / "data", progress=False)
+    set_up("synthetic", profile, tmp_path / "data", progress=False)
     with unchanged(copy_of_run, tmp_path / "data"):
         said = refused(command, copy_of_run, "--data", tmp_path / "data")
     assert "trained on 6 classes, and" in said

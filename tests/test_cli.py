@@ -16,7 +16,7 @@ from PIL import Image
 import facekit
 from facekit import cli
 from facekit.data.layout import CourseData
-from facekit.sources import make
+from facekit.sources import set_up
 from facekit.training import recipe as recipes
 
 SHORT = "--set", "epochs=2", "--set", "image_size=32", "--device", "cpu"
@@ -341,7 +341,7 @@ def test_the_term_of_the_data_is_found_by_its_folders(
     term: str, run_cli, tmp_path: Path, tiny_profile
 ) -> None:
     data = tmp_path / "data"
-    make.set_up("synthetic", tiny_profile, data, term=term, progress=False)
+    set_up("synthetic", tiny_profile, data, term=term, progress=False)
     assert re.search(r"^data +6 classes", run_cli("doctor", "--data", data).stdout, re.MULTILINE)
     (sample,) = data.glob("*classification/classification_sample_submission.csv")
     assert run_cli("check", sample, "--data", data).status == 0

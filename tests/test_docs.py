@@ -18,7 +18,7 @@ import yaml
 from facekit.course import exercises
 from facekit.data import layout
 from facekit.data.layout import CourseData, Term
-from facekit.sources import make, manifest
+from facekit.sources import manifest, set_up
 from facekit.sources.profiles import Profile
 
 REPOSITORY = Path(__file__).parents[1]
@@ -125,7 +125,7 @@ def test_the_term_that_is_shown_can_be_made_and_read(tmp_path, monkeypatch):
     (example,) = [code for code in fenced("python") if "TERMS" in code]
     exec(example, {"TERMS": terms, "Term": Term})
     profile = Profile("dot", 2, 2, 1, 1, known=2, unknown_dev=9, unknown_test=9, pixels=16)
-    data = make.set_up("synthetic", profile, tmp_path / "data", term="X25", progress=False)
+    data = set_up("synthetic", profile, tmp_path / "data", term="X25", progress=False)
     assert data.classification.name == "x25-faces" and data.classification.is_dir()
     assert data.test.names[0] == "00000.jpg"
     assert layout.find_term(tmp_path / "data") == "X25"

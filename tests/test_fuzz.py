@@ -17,7 +17,7 @@ from facekit.data.images import MAX_PIXELS, read_rgb
 from facekit.data.layout import CourseData, class_names, image_files, is_stray, read_identities
 from facekit.evaluation import embed
 from facekit.models import weights, zoo
-from facekit.sources import make
+from facekit.sources import course_data, more_people, set_up
 from facekit.sources.manifest import MANIFEST, read_manifest
 from facekit.submission import csvs, pipeline
 from facekit.training import recipe as recipes
@@ -175,7 +175,7 @@ def test_a_damaged_manifest_is_read_or_refused(copy_of_course: Path, tiny_profil
         assert judge() is None
     path.write_text(whole)
     course = CourseData(copy_of_course)
-    made = make.set_up("synthetic", tiny_profile, copy_of_course, progress=False)
+    made = set_up("synthetic", tiny_profile, copy_of_course, progress=False)
     assert made.classes == course.classes  # the whole manifest is that of a finished course
 
 
@@ -183,21 +183,21 @@ def test_more_people_of_a_damaged_manifest_are_none_or_it_is_refused(
     copy_of_course: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked = []
-    monkeypatch.setattr(make, "set_up", lambda *where, **how: asked.append(where))
+    monkeypatch.setattr(course_data, "set_up", lambda *where, **how: asked.append(where))
     course = CourseData(copy_of_course)
     path = copy_of_course / MANIFEST
     whole = json.loads(path.read_text())
-    damaged(path, lambda: make.more_people(course, progress=False), NOTES)
+    damaged(path, lambda: more_people(course, progress=False), NOTES)
     for key in whole:
         for value in (None, [], "x"):
             path.write_text(json.dumps(whole | {key: value}))
             try:
-                make.more_people(course, progress=False)
+                more_people(course, progress=False)
             except DataError as error:
                 assert str(path) in str(error)
         path.write_text(json.dumps({k: v for k, v in whole.items() if k != key}))
         try:
-            make.more_people(course, progress=False)
+            more_people(course, progress=False)
         except DataError as error:
             assert str(path) in str(error)
     assert asked
@@ -210,7 +210,7 @@ def test_no_damaged_manifest_lets_a_set_up_overwrite_anything(
     inside = copy_of_course / CourseData(copy_of_course).term.classification
 
     def judge() -> CourseData:
-        return make.set_up("synthetic", tiny_profile, copy_of_course, progress=False)
+        return set_up("synthetic", tiny_profile, copy_of_course, progress=False)
 
     with unchanged(inside):
         damaged(path, judge, NOTES)

@@ -48,7 +48,7 @@ ALLOWED = {
     ("tests/test_docs.py", "exec"): "of the page's own examples",
     ("tests/course/test_exercises.py", "exec"): "of cells of the kit's own lessons",
     ("tests/models/test_specs.py", "eval"): "of the repr of a spec that the test has just made",
-    ("tests/sources/test_make.py", "tarfile.open"): "writes the archive that a fetch would bring",
+    ("tests/sources/test_course_data.py", "tarfile.open"): "writes what a fetch would bring",
     ("tests/test_security.py", "an address of all the world"): "the words that are looked for",
 }
 # What Jupyter adds to Python: nothing but these, and of programs git alone.

@@ -1,7 +1,7 @@
 """What every room stands on, and what knows nothing of faces or networks.
 
-Read errors first, then files (tables and whole-or-nothing writing), machine (device, cores,
-folders) and keyed_random (random numbers that are a hash of their key).
+Read errors first, then files (tables and whole-or-nothing writing), lock (one process in a folder),
+machine (device, cores, folders) and keyed_random (random numbers that are a hash of their key).
 """
 
 from facekit.common.errors import (

@@ -80,7 +80,7 @@ def compiling(
 ) -> Choice:
     """Whether to compile a training step: when it saves three times what compiling costs.
 
-    `multiply_adds` of one picture's way through the network, `images` trained on in all. The speed
+    `multiply_adds` of one image's way through the network, `images` trained on in all. The speed
     without and the share that is saved are rough, and are not measured here: a resumed run has to
     choose the same.
     """
@@ -120,11 +120,11 @@ def depthwise(where: torch.device, attempt: Callable | None = None) -> Choice:
 
 
 def _train_depthwise(where: torch.device) -> None:
-    pictures = torch.ones(2, 8, 8, 8, device=where).to(memory_format=torch.channels_last)
+    images = torch.ones(2, 8, 8, 8, device=where).to(memory_format=torch.channels_last)
     weight = torch.ones(8, 1, 3, 3, device=where, requires_grad=True)
     dtype = precision(where).value
     with torch.autocast(where.type, dtype, enabled=dtype != torch.float32):
-        output = torch.nn.functional.conv2d(pictures.requires_grad_(), weight, groups=8)
+        output = torch.nn.functional.conv2d(images.requires_grad_(), weight, groups=8)
     output.float().sum().backward()
     torch.cuda.synchronize(where)
 
@@ -142,11 +142,8 @@ def workspace() -> Choice:
 
 
 def cache() -> Choice:
-    """The folder of decoded pictures: FACEKIT_CACHE, else cache/ in the workspace."""
-    wanted = os.environ.get("FACEKIT_CACHE")
-    if wanted:
-        return Choice(Path(wanted), "FACEKIT_CACHE")
-    return Choice(workspace().value / "cache", "in the workspace")
+    """The folder of decoded images: FACEKIT_CACHE, else cache/ in the workspace."""
+    return _folder("cache", "FACEKIT_CACHE")
 
 
 def data() -> Choice:
@@ -156,10 +153,14 @@ def data() -> Choice:
 
 def runs() -> Choice:
     """The folder of the runs: FACEKIT_RUNS (a mounted Drive, say), else runs/ in the workspace."""
-    wanted = os.environ.get("FACEKIT_RUNS")
+    return _folder("runs", "FACEKIT_RUNS")
+
+
+def _folder(name: str, variable: str) -> Choice:
+    wanted = os.environ.get(variable)
     if wanted:
-        return Choice(Path(wanted), "FACEKIT_RUNS")
-    return Choice(workspace().value / "runs", "in the workspace")
+        return Choice(Path(wanted), variable)
+    return Choice(workspace().value / name, "in the workspace")
 
 
 def mirror() -> Choice:

@@ -10,7 +10,7 @@ from nbclient.exceptions import CellExecutionError
 from facekit.common import machine
 from facekit.common.errors import FacekitError
 from facekit.course import lesson
-from facekit.sources.make import open_course
+from facekit.sources import open_course
 from facekit.submission import pipeline
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from facekit.common.draws import Draws
+from facekit.common.keyed_random import Draws
 from facekit.data.transforms import BLUR, ERASED, RATIO, Augment, Preprocess
 
 ERASED_RATIO = (0.3, 3.3)  # height to width

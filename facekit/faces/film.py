@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from facekit.common.draws import Draws, shift_right
+from facekit.common.keyed_random import Draws, shift_right
 from facekit.faces import textures
 from facekit.faces.surface import Facts, mix
 

@@ -13,7 +13,7 @@ To add a trait, add one row to TRAITS and use it by its name where the head is b
 import torch
 from torch import Tensor
 
-from facekit.common.draws import Draws
+from facekit.common.keyed_random import Draws
 
 Traits = dict[str, Tensor]  # name -> (N,) or, for colours, (N, 3)
 

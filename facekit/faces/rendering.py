@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from facekit.common.draws import Draws
 from facekit.common.errors import FaceError
+from facekit.common.keyed_random import Draws
 from facekit.faces import camera, head, scene
 from facekit.faces import person as people
 from facekit.faces import shot as shots

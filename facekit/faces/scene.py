@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from facekit.common.draws import Draws
+from facekit.common.keyed_random import Draws
 from facekit.faces import camera, hair, head, light, skin, textures, worn
 from facekit.faces.film import background, expose
 from facekit.faces.person import Traits

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from facekit.common.draws import Draws
+from facekit.common.keyed_random import Draws
 from facekit.faces.person import MEN, STYLE_COLUMNS, STYLES, WOMEN, Traits
 
 DIFFICULTIES = ("easy", "homework", "hard")

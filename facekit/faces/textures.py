@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from facekit.common.draws import scramble, to_unit
+from facekit.common.keyed_random import scramble, to_unit
 
 SIDE = 256
 PORES, CLOUDS, SPOTS, STRANDS, CURLS = range(5)  # the rows of the bank

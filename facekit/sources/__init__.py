@@ -1,10 +1,10 @@
 """Where the images come from: rendered, a folder, LFW, Kaggle, people held out.
 
-Read profiles and plans first (how much, and which image goes where), then make (the files);
+Read profiles and plans first (how much, and which image goes where), then course_data (the files);
 kaggle, credentials and archives fetch and unpack; health looks for what is odd.
 """
 
-from facekit.sources.make import more_people, open_course, set_up
+from facekit.sources.course_data import more_people, open_course, set_up
 from facekit.sources.profiles import PROFILES, get_profile
 
 __all__ = [

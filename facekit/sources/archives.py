@@ -22,7 +22,6 @@ MOST_BYTES = 64 << 30  # unpacked
 MOST_RATIO = 100  # unpacked to packed, of what is large
 LARGE = 100 << 20  # bytes from which on a ratio is suspicious
 ROOM = 1 << 28  # bytes that stay free on the disk
-PIECE = 1 << 20
 
 
 def unpack(archive: str | Path, out: str | Path, progress: bool = False) -> list[Path]:
@@ -128,7 +127,7 @@ def _unpack(
     shutil.rmtree(part, ignore_errors=True)  # of a call that was interrupted
     try:
         for info in tqdm(files, archive.name, unit="file", disable=not progress):
-            _write(archive, content, info, part)
+            _write(content, info, part / info.filename)
         for name in tops:
             (part / name).rename(out / name)
     finally:
@@ -136,22 +135,8 @@ def _unpack(
     return [out / name for name in tops]
 
 
-def _write(archive: Path, content: zipfile.ZipFile, info: zipfile.ZipInfo, part: Path) -> None:
-    target = part / info.filename
+def _write(content: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
+    """One member: zipfile reads no byte more than it announces, and checks its CRC at the end."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("xb") as sink:
-        for piece in _pieces(archive, content, info):
-            sink.write(piece)
-
-
-def _pieces(archive: Path, content: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """One member, no byte more than it announced; reading to the end checks its CRC."""
-    left = info.file_size
-    with content.open(info) as source:
-        while piece := source.read(PIECE):
-            left -= len(piece)
-            if left < 0:
-                raise DataError(f"{archive}: refused, for {info.filename!r} is larger than it says")
-            yield piece
-    if left:
-        raise DataError(f"{archive}: damaged, for {info.filename!r} is shorter than it says")
+    with content.open(info) as source, target.open("xb") as sink:
+        shutil.copyfileobj(source, sink)

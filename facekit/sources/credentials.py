@@ -97,10 +97,9 @@ def _from_files() -> Iterator[Credentials]:
         if path.is_file() and (token := _read(path)):
             yield Credentials(str(path), token=token)
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    named = os.environ.get("KAGGLE_CONFIG_DIR")
-    for folder in (*([Path(named)] if named else []), home, settings / "kaggle"):
-        if (folder / "kaggle.json").is_file():
-            yield _user_and_key(folder / "kaggle.json")
+    for folder in (os.environ.get("KAGGLE_CONFIG_DIR"), home, settings / "kaggle"):
+        if folder and Path(folder, "kaggle.json").is_file():
+            yield _user_and_key(Path(folder, "kaggle.json"))
 
 
 def _user_and_key(path: Path) -> Credentials:
@@ -116,16 +115,10 @@ def _user_and_key(path: Path) -> Credentials:
 
 def _read(path: Path) -> str:
     if os.name == "posix" and path.stat().st_mode & 0o777 & ~0o600:
-        _close(path)
-    return path.read_text(encoding="utf-8", errors="replace").strip()
-
-
-def _close(path: Path) -> None:
-    """Take everybody else's rights to a file away, and say so."""
-    try:
-        path.chmod(0o600)
-    except OSError:
-        told = "holds a secret, is open to others, and cannot be closed: chmod 600 it"
-    else:
         told = "holds a secret and was open to others; its mode is 600 now"
-    print(f"facekit: {path}: {told}", file=sys.stderr)
+        try:
+            path.chmod(0o600)
+        except OSError:
+            told = "holds a secret, is open to others, and cannot be closed: chmod 600 it"
+        print(f"facekit: {path}: {told}", file=sys.stderr)
+    return path.read_text(encoding="utf-8", errors="replace").strip()

@@ -23,6 +23,7 @@ from facekit.common.errors import DataError, printable
 from facekit.data import layout
 from facekit.data.images import FORMATS, read_rgb
 from facekit.data.layout import CourseData, Term
+from facekit.sources.kaggle import PARTS
 
 TINY = 32  # pixels of the shorter side, below which there is hardly a face
 SIDE = 16  # of the print by which near duplicates are found: 256 signs
@@ -44,15 +45,9 @@ FINDINGS = {  # what: how bad, and what to do
     "too deep": ("warning", "it is left out: images lie directly in their person's folder"),
     "tiny": ("warning", f"less than {TINY} pixels wide or high: look whether there is a face"),
     "stray": ("note", "it is left out: no image, hidden, or left by an operating system"),
-    "wrong name": ("note", "the content decides, not the name; other programs may stumble"),
     "grey": ("note", "it becomes RGB with three equal channels"),
-    "CMYK": ("note", "it becomes RGB; colours may shift a little"),
-    "alpha": ("note", "transparent places become white"),
-    "16 bit": ("note", "it becomes 8 bit"),
-    "turned by EXIF": ("note", "it is set upright; other programs may not"),
+    "unusual": ("note", "CMYK, 16 bit, transparent or on its side: it becomes RGB, upright"),
 }
-ENDINGS = {"JPEG": {".jpg", ".jpeg", ".jfif"}, "PNG": {".png"}, "WEBP": {".webp"},
-           "BMP": {".bmp"}, "GIF": {".gif"}}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,28 +67,22 @@ def look(path: Path) -> Look:
         content = path.read_bytes()
         rgb = read_rgb(path, content)
         with Image.open(path, formats=FORMATS) as image:
-            odd = tuple(_oddities(image, path))
+            odd = tuple(_oddities(image))
     except (DataError, OSError) as error:
         return Look(path, ("unreadable",), str(error))
     digest = hashlib.sha256(content).hexdigest()
     return Look(path, odd, "", digest, _print_of(rgb))
 
 
-def _oddities(image: Image.Image, path: Path) -> Iterator[str]:
+def _oddities(image: Image.Image) -> Iterator[str]:
     if min(image.size) < TINY:
         yield "tiny"
-    if image.mode.startswith("I") or image.mode == "F":
-        yield "16 bit"
     if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
         yield "grey"
-    if image.mode in ("CMYK", "YCCK"):
-        yield "CMYK"
-    if image.has_transparency_data:
-        yield "alpha"
-    if image.getexif().get(ORIENTATION, 1) not in (0, 1):
-        yield "turned by EXIF"
-    if path.suffix.lower() not in ENDINGS[image.format]:
-        yield "wrong name"
+    deep_or_cmyk = image.mode in ("I", "F", "CMYK", "YCCK") or image.mode.startswith("I;16")
+    turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
+    if deep_or_cmyk or turned or image.has_transparency_data:
+        yield "unusual"
 
 
 def _print_of(image: Image.Image) -> np.ndarray:
@@ -105,16 +94,13 @@ def _print_of(image: Image.Image) -> np.ndarray:
 
 def splits(root: Path, term: Term) -> dict[str, list[Path]]:
     """The images of each split of a course that is there, broken or not."""
-    cls, ver = Path(root) / term.classification, Path(root) / term.verification
-    folders = {name: cls / name for name in ("train", "dev", "test")}
-    folders |= {name: ver / name for name in ("known", "unknown_dev", "unknown_test")}
     found = {}
-    for name, folder in folders.items():
-        if not folder.is_dir():
-            continue
-        found[name] = layout.image_files(folder)
-        for identity in layout.class_names(folder):
-            found[name] += layout.image_files(folder / identity)
+    for task, names in PARTS.items():
+        for name in names:
+            folder = root / getattr(term, task) / name
+            if folder.is_dir():
+                folders = [folder, *(folder / person for person in layout.class_names(folder))]
+                found[name] = [path for one in folders for path in layout.image_files(one)]
     return found
 
 

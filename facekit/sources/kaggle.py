@@ -12,13 +12,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from itertools import chain
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from facekit.common import machine
 from facekit.common.errors import DataError, FacekitError
+from facekit.common.lock import only_one
 from facekit.common.redaction import redact
 from facekit.data.layout import Term, is_stray
 from facekit.sources import credentials
@@ -50,7 +48,7 @@ def fetch(term: Term, task: str, progress: bool = False) -> dict[str, Path]:
     """
     slug = slug_of(term, task)
     cache = machine.cache().value / "kaggle"
-    with _only_one(cache):
+    with only_one(cache):
         folder = _download(slug, cache / slug, progress)
         root = _root(folder, PARTS[task])
         if root is None:
@@ -69,19 +67,6 @@ def fetch(term: Term, task: str, progress: bool = False) -> dict[str, Path]:
     return files
 
 
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Two downloads into one file would spoil it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise FacekitError(
-            f"{folder} is in use by another process; wait for it or stop it"
-        ) from None
-
-
 def _download(slug: str, cache: Path, progress: bool) -> Path:
     """The unpacked competition. Raises as `fetch` does."""
     try:
@@ -90,9 +75,7 @@ def _download(slug: str, cache: Path, progress: bool) -> Path:
         raise FacekitError(f"kagglehub is not installed ({error}): {INSTALL}") from error
     logging.getLogger("kagglehub").setLevel(logging.ERROR)  # it tells every step on stdout
     found = credentials.find()
-    settings = {"KAGGLEHUB_CACHE": str(cache)}
-    if found:
-        settings |= found.environment()
+    settings = {"KAGGLEHUB_CACHE": str(cache)} | (found.environment() if found else {})
     shown = sys.stderr if progress else io.StringIO()
     try:
         with _environment(settings), redirect_stdout(shown), redirect_stderr(shown):
@@ -177,9 +160,9 @@ def _login(found: Credentials | None) -> str:
 
 def _root(folder: Path, parts: Sequence[str]) -> Path | None:
     """The folder that holds all of `parts`, at most two below `folder`."""
-    for path in chain([folder], sorted(folder.glob("*")), sorted(folder.glob("*/*"))):
-        stray = path != folder and is_stray(path.name)
-        if not stray and all((path / part).is_dir() for part in parts):
+    below = [*sorted(folder.glob("*")), *sorted(folder.glob("*/*"))]
+    for path in [folder, *(path for path in below if not is_stray(path.name))]:
+        if all((path / part).is_dir() for part in parts):
             return path
     return None
 

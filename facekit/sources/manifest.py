@@ -32,8 +32,8 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
 def _read(path: Path, advice: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged; {advice}") from error
+    except (ValueError, RecursionError):
+        found = None
     if not isinstance(found, dict):
         raise DataError(f"{path}: damaged; {advice}")
     return found
@@ -51,7 +51,11 @@ def is_finished(out: Path, settings: dict) -> bool:
     finished = (out / MANIFEST).is_file()
     note = out / (MANIFEST if finished else STARTED)
     if not note.is_file():
-        _check_empty(out)
+        others = [path.name for path in out.glob("*") if not is_stray(path.name)]
+        if others:
+            raise DataError(
+                f"{out}: holds {others[0]}, which this command did not make; choose another --out"
+            )
         return False
     there = _read(note, f"delete {out} to make it anew")
     for key, wanted in settings.items():
@@ -62,16 +66,6 @@ def is_finished(out: Path, settings: dict) -> bool:
                 f"choose another --out, or delete {out} first"
             )
     return finished
-
-
-def _check_empty(out: Path) -> None:
-    if not out.is_dir():
-        return
-    others = [path.name for path in out.iterdir() if not is_stray(path.name)]
-    if others:
-        raise DataError(
-            f"{out}: holds {others[0]}, which this command did not make; choose another --out"
-        )
 
 
 def start(out: Path, settings: dict) -> None:

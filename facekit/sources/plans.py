@@ -5,7 +5,7 @@ A plan depends on its arguments alone: the same people and seed give the same co
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,18 +53,16 @@ class Plan:
         classes = [label[identity] for _, identity in self.test]
         dev = [who for _, who in self.unknown_dev]
         test = [who for _, who in self.unknown_test]
-        folder = root / term.classification
-        _write(folder / "classification_sample_submission.csv", names, [0] * len(names))
-        _write(root / "answers" / "classification_test.csv", names, classes)
-        folder = root / term.verification
-        rows = range(len(test))
-        _write(folder / "verification_sample_submission.csv", rows, [NO_MATCH] * len(test))
-        _write(folder / "verification_dev.csv", range(len(dev)), dev)
-        _write(root / "answers" / "verification_test.csv", rows, test)
-
-
-def _write(path: Path, ids: Sequence, labels: Sequence) -> None:
-    write_table(path, ["id", "label"], zip(ids, labels, strict=True))
+        cls, ver, answers = root / term.classification, root / term.verification, root / "answers"
+        tables = {
+            cls / "classification_sample_submission.csv": (names, [0] * len(names)),
+            answers / "classification_test.csv": (names, classes),
+            ver / "verification_sample_submission.csv": (range(len(test)), [NO_MATCH] * len(test)),
+            ver / "verification_dev.csv": (range(len(dev)), dev),
+            answers / "verification_test.csv": (range(len(test)), test),
+        }
+        for path, (ids, labels) in tables.items():
+            write_table(path, ["id", "label"], zip(ids, labels, strict=True))
 
 
 def synthetic_plan(profile: Profile, seed: int = 0) -> Plan:
@@ -157,8 +155,7 @@ def _folder_plan(
     cut_strangers = max(1, len(strangers) // 3)
     unknown_dev = mated[:cut] + strangers[:cut_strangers]
     unknown_test = mated[cut:] + strangers[cut_strangers:]
-    rng.shuffle(unknown_dev)
-    rng.shuffle(unknown_test)
+    _shuffle_each([unknown_dev, unknown_test], rng)
     known = {name[i]: people[i][0] for i in sorted(pairs)}
     return Plan(train, dev, test, known, unknown_dev, unknown_test)
 

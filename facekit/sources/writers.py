@@ -7,7 +7,7 @@ where it stopped and ends with the same bytes.
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -62,24 +62,20 @@ def convert_chunk(files: Chunk, size: int, edge: float = 0.0) -> None:
         _write_jpeg(path, image, QUALITY)
 
 
-def link_chunk(files: Chunk) -> None:
-    """Give files of another course a second name; copied where the disk cannot do that."""
+def copy_chunk(files: Chunk, link: bool = False) -> None:
+    """Copy files of another course byte for byte.
+
+    `link`: give them a second name instead, which takes no room, where the disk can do that.
+    """
     for path, file in files:
         if Path(path).exists():
             continue
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file, path)
-        except OSError:
-            write_whole(Path(path), Path(file).read_bytes())
-
-
-def copy_chunk(files: Chunk) -> None:
-    """Copy files of another course byte for byte."""
-    for path, file in files:
-        if not Path(path).exists():
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(Path(path), Path(file).read_bytes())
+        if link:
+            with suppress(OSError):  # another disk, or one without second names
+                os.link(file, path)
+                continue
+        write_whole(Path(path), Path(file).read_bytes())
 
 
 def _write_jpeg(path: str, image: PIL.Image.Image, quality: int) -> None:

@@ -1,7 +1,7 @@
 """`fit`: a recipe, data and a folder; kill it anywhere, call it again, get the same run."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from facekit.common import machine
 from facekit.common.errors import BatchError, RunError
+from facekit.common.lock import only_one
 from facekit.data.layout import CourseData
 from facekit.training import distributed, loop, state, stopping
 from facekit.training import recipe as recipes
@@ -22,7 +23,6 @@ from facekit.training.callbacks import (
 )
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.history import History
-from facekit.training.lock import only_one
 from facekit.training.margin_stage import MarginStage
 from facekit.training.recipe import Recipe
 from facekit.training.run import Run
@@ -63,7 +63,8 @@ def fit(
             return History(run.progress.rows)
         shown = progress and world.is_main
         run.prepare(shown)
-        with _own_folder(run), stopping.watching(max_hours, not world.is_main) as stop:
+        own_folder = only_one(run.out) if world.is_main else nullcontext()  # for its sisters, too
+        with own_folder, stopping.watching(max_hours, not world.is_main) as stop:
             _begin(run, checkpoints, shown)
             saving = Saving(checkpoints, stop, save_minutes)
             shows = _who_shows(run, shown, track, on_epoch)
@@ -123,15 +124,6 @@ def _is_done(run: Run, checkpoints: Checkpoints) -> bool:
     if saved:
         state.resume(run, saved)
     return run.progress.done
-
-
-@contextmanager
-def _own_folder(run: Run) -> Iterator[None]:
-    """Inside, the run's folder is this process's, or its first sister's, alone."""
-    if run.world.is_main:
-        run.out.mkdir(parents=True, exist_ok=True)  # an error now, not after the first epoch
-    with only_one(run.out) if run.world.is_main else nullcontext():
-        yield
 
 
 def _begin(run: Run, checkpoints: Checkpoints, show: bool) -> None:

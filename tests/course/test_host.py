@@ -23,7 +23,7 @@ from facekit.course import host, lesson
 from facekit.data import layout
 from facekit.data.layout import CourseData
 from facekit.models.weights import digest
-from facekit.sources import make
+from facekit.sources import open_course
 from facekit.submission import pipeline
 from facekit.training.checkpoint import Checkpoints
 
@@ -367,7 +367,7 @@ def competition(request, kaggle, course) -> dict[str, Path]:
 
 def test_attached_competitions_are_the_data_without_a_copy(capsys, kaggle, competition, course):
     assert "the attached data" in started(capsys)[1]
-    data = make.open_course()
+    data = open_course()
     assert data.root == kaggle / "working" / "data"
     assert data.classes == course.classes and data.unknown_dev.labels == course.unknown_dev.labels
     assert data.answers is None
@@ -402,7 +402,7 @@ def test_a_term_whose_slugs_are_not_its_folders_is_found(capsys, kaggle, course)
     for slug, folder in slugs.items():
         shutil.copytree(folder, kaggle / "input" / slug)
     host.start()
-    assert make.open_course().term is term
+    assert open_course().term is term
 
 
 # --- what a host lacks

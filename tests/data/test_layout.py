@@ -14,7 +14,7 @@ from facekit.common.errors import DataError
 from facekit.common.files import read_table, write_table
 from facekit.data.layout import IDENTITY, NO_MATCH, TERMS, CourseData, class_names, image_files
 from facekit.evaluation import embed
-from facekit.sources import make
+from facekit.sources import set_up
 from facekit.sources.profiles import Profile
 
 CLASSIFICATION = "11-785-f23-hw2p2-classification"
@@ -167,7 +167,7 @@ def test_each_term_is_made_and_read_with_its_own_names(
     term: str, digits: int, slug: str, tmp_path: Path
 ) -> None:
     profile = Profile("dot", 2, 2, 1, 1, known=2, unknown_dev=9, unknown_test=9, pixels=16)
-    make.set_up("synthetic", profile, tmp_path / "data", term=term, progress=False)
+    set_up("synthetic", profile, tmp_path / "data", term=term, progress=False)
     folder = f"11-785-{term.lower()}-hw2p2-"
     made = {p.name for p in (tmp_path / "data").iterdir()}
     assert made == {f"{folder}classification", f"{folder}verification", "answers", "manifest.json"}

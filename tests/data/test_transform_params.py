@@ -11,7 +11,7 @@ from scipy import stats
 from torchvision.transforms.functional import _get_inverse_affine_matrix
 from torchvision.transforms.v2 import functional as F
 
-from facekit.common.draws import Draws
+from facekit.common.keyed_random import Draws
 from facekit.data.transform_params import (
     STEPS,
     TransformParams,

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facekit.common.draws import Draws
 from facekit.common.errors import FaceError, FacekitError
+from facekit.common.keyed_random import Draws
 from facekit.faces import DIFFICULTIES, LANDMARKS, PARTS, landmarks, parameters, parts, render
 from facekit.faces import person as people
 from facekit.faces.person import LIMITS, TRAITS

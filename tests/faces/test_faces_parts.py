@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from facekit.common.draws import Draws
+from facekit.common.keyed_random import Draws
 from facekit.faces import (
     LANDMARKS,
     PARTS,

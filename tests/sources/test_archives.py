@@ -200,7 +200,6 @@ def test_two_thousand_damaged_zips_give_the_files_or_one_clear_error(tmp_path):
 SLOW = """
 import sys, time
 from facekit.sources import archives
-archives.PIECE = 1000
 write = archives._write
 def slow(*arguments):
     write(*arguments); print("one", flush=True); time.sleep(0.3)

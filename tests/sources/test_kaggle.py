@@ -19,11 +19,11 @@ from pathlib import Path
 
 import kaggle_server
 import pytest
-from filelock import FileLock
 from kaggle_server import ALLOWANCE, KEY, RULES, TOKEN, USER, FakeKaggle
 from kagglesdk import kaggle_env
 
 from facekit.common.errors import FacekitError
+from facekit.common.lock import only_one
 from facekit.data.layout import TERMS, CourseData
 from facekit.sources import credentials, kaggle
 from facekit.sources.credentials import Credentials
@@ -312,10 +312,9 @@ def test_ctrl_c_stops_a_download(server: FakeKaggle, zips, tmp_path: Path) -> No
 
 
 def test_two_at_once_are_told_of_each_other(server: FakeKaggle, refused, tmp_path: Path) -> None:
-    (tmp_path / "cache" / "kaggle").mkdir(parents=True)
-    with FileLock(tmp_path / "cache" / "kaggle" / ".lock"):
+    with only_one(tmp_path / "cache" / "kaggle"):
         said = refused(*COMMAND, "--out", tmp_path / "out")
-    assert "is in use by another process" in said
+    assert f"is in use by process {os.getpid()} on host" in said
 
 
 def test_what_was_fetched_is_not_fetched_again(
@@ -337,7 +336,8 @@ def test_what_was_fetched_is_not_fetched_again(
 
 def cached(tmp_path: Path) -> list[str]:
     folder = tmp_path / "cache" / "kaggle"
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.name != ".lock")
+    found = (p for p in folder.rglob("*") if not p.name.startswith(".lock"))
+    return sorted(p.relative_to(folder).as_posix() for p in found)
 
 
 @pytest.mark.parametrize("where", ["DownloadDataFiles", "file"])

@@ -11,7 +11,7 @@ from facekit.common.errors import DataError
 from facekit.data.layout import CourseData, read_identities
 from facekit.evaluation import comparison, embed, identification, rules
 from facekit.evaluation.embed import TrainedRun
-from facekit.sources import make
+from facekit.sources import more_people, set_up
 from facekit.sources.profiles import Profile
 from facekit.submission import pipeline
 from facekit.training import recipe as recipes
@@ -167,7 +167,7 @@ def many(tmp_path_factory) -> TrainedRun:
     """A run on a course with strangers enough to compare rules by."""
     profile = Profile("many", 6, 6, 1, 1, known=9, unknown_dev=45, unknown_test=9, pixels=32)
     folder = tmp_path_factory.mktemp("many")
-    data = make.set_up("synthetic", profile, folder / "data", progress=False)
+    data = set_up("synthetic", profile, folder / "data", progress=False)
     recipe = recipes.load("smoke", ["epochs=1", "image_size=32", "precision=float32"])
     training.fit(recipe, data, folder / "run", device="cpu", progress=False)
     return embed.load_run(folder / "run", "cpu")
@@ -211,26 +211,26 @@ def test_one_stranger_is_too_few_to_compare_rules(own, refused):
 
 def test_more_people_are_others_of_the_same_kind(course, run, monkeypatch, tmp_path):
     monkeypatch.setenv("FACEKIT_CACHE", str(tmp_path))
-    more = make.more_people(course, progress=False)
+    more = more_people(course, progress=False)
     assert len(more.known) == len(course.known)
     assert len(more.unknown_dev) == 10 * len(course.unknown_dev)
     content = {path.read_bytes() for path in (*course.known.paths, *course.unknown_dev.paths)}
     assert not content & {path.read_bytes() for path in more.known.paths}
     share = [np.mean(np.array(c.unknown_dev.labels) == "n000000") for c in (course, more)]
     assert share[0] == pytest.approx(share[1])
-    again = make.more_people(course, progress=False)
+    again = more_people(course, progress=False)
     assert again.root == more.root
     assert pipeline.verify_dev(run, more).similarity.shape == (90, 9)
-    assert len(make.more_people(course, most=20, progress=False).unknown_dev) == 20
+    assert len(more_people(course, most=20, progress=False).unknown_dev) == 20
 
 
 def test_of_photographs_there_are_no_more(copy_of_course):
     path = copy_of_course / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"source": "folder"}))
-    assert make.more_people(CourseData(copy_of_course)) is None
+    assert more_people(CourseData(copy_of_course)) is None
     path.unlink()
-    assert make.more_people(CourseData(copy_of_course)) is None
+    assert more_people(CourseData(copy_of_course)) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe"])

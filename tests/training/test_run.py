@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from facekit import training
 from facekit.common.errors import DataError, RecipeError, RunError
+from facekit.common.lock import only_one
 from facekit.data.layout import CourseData
 from facekit.data.loader import Batch
 from facekit.evaluation import embed as predict
@@ -23,7 +24,6 @@ from facekit.training import loop, margin_stage
 from facekit.training import recipe as recipes
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.distributed import World
-from facekit.training.lock import only_one
 from facekit.training.lr_finder import plain_batches
 from facekit.training.recipe import Recipe
 from facekit.training.run import Run

@@ -101,7 +101,7 @@ class Request:
     def writer(self) -> Callable[[writers.Chunk], None]:
         """What makes a chunk of the course's files."""
         if self.source in ("kaggle", "held-out"):
-            return writers.link_chunk
+            return partial(writers.copy_chunk, link=True)
         size = self.profile.pixels
         if self.source == "synthetic":
             difficulty = self.profile.difficulty

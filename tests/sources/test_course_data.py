@@ -23,12 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facekit import faces
+from facekit import faces, sources
 from facekit.common.errors import DataError
 from facekit.common.files import read_table
 from facekit.data.layout import IDENTITY, NO_MATCH, TERMS, CourseData, read_identities
 from facekit.sources import lfw, manifest, writers
-from facekit.sources import make as sources
 from facekit.sources.plans import Plan, folder_plan, held_out_plan, synthetic_plan
 from facekit.sources.profiles import PROFILES, Profile
 
@@ -226,7 +225,7 @@ def test_a_killed_facekit_data_goes_on_to_the_same_bytes(tmp_path: Path, run_cli
 def test_two_killed_processes_leave_what_one_can_finish(wide_hash: str, tmp_path: Path) -> None:
     out = tmp_path / "data"
     code = (
-        "from facekit.sources import make as sources; "
+        "from facekit import sources; "
         "from facekit.sources.profiles import Profile; "
         f"sources.set_up('synthetic', {WIDE!r}, {str(out)!r}, processes=2)"
     )

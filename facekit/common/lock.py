@@ -1,0 +1,50 @@
+"""One process at a time in a folder: a run's, or the cache of what Kaggle sent."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from facekit.common.errors import RunError
+
+
+@contextmanager
+def only_one(folder: str | Path) -> Iterator[None]:
+    """Hold the folder, which is made where there is none; RunError if somebody else holds it.
+
+    The lock dies with its process, however that ends; `.lock` and `.lock-holder` stay. Where a file
+    system cannot lock, or the folder cannot be written, nothing is held.
+    """
+    folder = Path(folder)
+    holder = folder / ".lock-holder"  # beside the lock, which a second attempt empties
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: cannot be made ({error.strerror}); choose another folder"
+        ) from error
+    # No soft lock, which is a file that would outlive a killed process.
+    lock = FileLock(folder / ".lock", timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{folder} is in use by {_read(holder)}; wait for it or stop it") from None
+    except (OSError, NotImplementedError):
+        pass
+    else:
+        with suppress(OSError):  # a full disk: nobody learns who holds it
+            holder.write_text(f"process {os.getpid()} on host {platform.node()}\n")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read(holder: Path) -> str:
+    try:
+        return holder.read_text(errors="replace").strip() or "another process"
+    except OSError:
+        return "another process"
