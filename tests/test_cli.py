@@ -108,7 +108,7 @@ def test_data_fills_the_workspace_and_a_second_call_does_nothing(
 def test_data_takes_a_seed_and_a_term(
     run_cli, tmp_path: Path, tiny_profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "get_profile", lambda name: tiny_profile)
+    monkeypatch.setattr(cli.profiles, "get_profile", lambda name: tiny_profile)
     out = tmp_path / "data"
     arguments = "--profile", "smoke", "--out", out, "--seed", 4, "--term", "S23"
     assert run_cli("data", *arguments).status == 0

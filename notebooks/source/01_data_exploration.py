@@ -38,8 +38,7 @@ print(course, "profile: " + profiles.profile().value.name, sep="\n")
 
 # %% alt="Twenty faces in two rows, each of another person, names above"
 by_class = pd.Series(course.train.paths).groupby(list(course.train.labels))
-first = by_class.first().head(20)
-names = [course.classes[label] for label in first.index]
+first, names = by_class.first().head(20), course.classes[:20]
 plots.montage(list(first), names, title="One image of each person");
 
 # %% [markdown]
@@ -130,8 +129,8 @@ plots.montage(puzzle[rows], letters, columns=3, title="Who was who");
 # hardest to believe?*
 
 # %% alt="Five rows of six faces; in each row one thing about the shot changes"
-shots = sheet.close_ups(
-    ["yaw", "key_x", "exposure", "smile", "mouth_open"], 3, seed=world)
+knobs = ["yaw", "key_x", "exposure", "smile", "mouth_open"]
+shots = sheet.close_ups(knobs, 3, seed=world)
 plots.rows_of_images(shots, "Always one person", side=1.2);
 
 # %% [markdown]

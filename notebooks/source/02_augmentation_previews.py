@@ -16,26 +16,17 @@ from torchvision.transforms import v2
 from facekit.common.machine import device
 from facekit.course import lesson, plots, widgets
 from facekit.course.costs import cost_table
-from facekit.data import (
-    NOTHING,
-    Loader,
-    Preprocess,
-    mix,
-    only,
-    preview,
-    read_rgb,
-    sample_params,
-    transforms_cpu,
-    transforms_gpu,
-)
+from facekit.data import (NOTHING, Loader, Preprocess, mix, only, preview,
+                          read_rgb, sample_params, transforms_cpu,
+                          transforms_gpu)
 from facekit.data.cache import read_square
 from facekit.sources import open_course
-from facekit.training import recipe as recipes
+from facekit.training import load_recipe
 
 # %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
 course = open_course()
-recipe = recipes.load(lesson.course_recipe(course))
+recipe = load_recipe(lesson.course_recipe(course))
 size, usual = recipe.image_size, recipe.augment
 preprocess = Preprocess(size)
 face = read_rgb(course.train.paths[0])

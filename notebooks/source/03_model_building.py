@@ -18,10 +18,10 @@ from facekit.data import Preprocess, read_rgb
 from facekit.models import blocks, summary, zoo
 from facekit.models.blocks import ConvBlock, ResidualBlock, SqueezeExcite
 from facekit.sources import open_course
-from facekit.training import recipe as recipes
+from facekit.training import load_recipe
 
 course = open_course()
-recipe = recipes.load(lesson.course_recipe(course))
+recipe = load_recipe(lesson.course_recipe(course))
 size = recipe.image_size
 face = Preprocess(size).transform()(read_rgb(course.train.paths[0]))[None]
 print("one image is", tuple(face.shape), "or", face.numel(), "numbers")
@@ -361,7 +361,7 @@ print(f"highest probability {probability:.3f}, chance {chance:.3f}")
 # a minute anywhere, and no GPU is needed. The shapes are worked out without
 # numbers, so that a network of 30 million at 224 pixels can be described on a
 # laptop that could not train it. What differs is `recipe.network`: a GPU's has
-# wider and deeper stages of the same blocks, `recipes.load("gpu").network`.
+# wider and deeper stages of the same blocks, `load_recipe("gpu").network`.
 
 # %% [markdown]
 # ## What you should have found

@@ -14,24 +14,22 @@ import inspect
 import pandas as pd
 import torch
 
-from facekit import training
 from facekit.common import machine, refusal
 from facekit.course import lesson, plots, widgets
 from facekit.models.weights import digest
 from facekit.sources import open_course
-from facekit.training import Run, loop, lr_finder
-from facekit.training import recipe as recipes
-from facekit.training.checkpoint import Checkpoints
-from facekit.training.guards import LearningGuard
+from facekit.training import (CHOICES, FOLDER, Checkpoints, LearningGuard, Run,
+                              fit, load_recipe, loop, lr_finder, start_process,
+                              wait_for_state)
 
 course = open_course()
-recipe = recipes.load(lesson.course_recipe(course))
-print((recipes.FOLDER / f"{recipe.name}.toml").read_text())
+recipe = load_recipe(lesson.course_recipe(course))
+print((FOLDER / f"{recipe.name}.toml").read_text())
 print("images to look at, in all epochs:", recipe.epochs * len(course.train))
 
 # %% [markdown]
 # A **recipe** is all that one decides (what it does not mention stays as it
-# stands in `recipes.Recipe`); what depends on the machine, the kit chooses, and
+# stands in `facekit.training.Recipe`); what depends on the machine, the kit chooses, and
 # says why. *A GPU has tensor cores, or it has not. What should follow from
 # that?*
 
@@ -115,7 +113,7 @@ plots.lines(test.set_index("lr")[["loss", "smoothed"]],
 
 # %% alt="The learning rate over the epochs of a run by five schedules"
 rates = {name: widgets.schedule_lr(name, warmup_epochs=3)
-         for name in recipes.CHOICES["schedule"]}
+         for name in CHOICES["schedule"]}
 plots.schedules(rates, 10);
 
 # %% [markdown]
@@ -209,7 +207,7 @@ exercises.exercise("sgd_step", sgd_step)
 # %% alt="Loss and accuracy of each epoch, training and dev"
 chance = 1 / len(course.classes)
 live = plots.LiveCurves(chance)
-history = training.fit(recipe, course, folder, on_epoch=live)
+history = fit(recipe, course, folder, on_epoch=live)
 live.show(history)
 
 # %%
@@ -315,9 +313,9 @@ exercises.exercise("when_to_stop", when_to_stop)
 # high? After how many epochs would you give up on a run that only guesses?*
 
 # %%
-wild = recipes.load("smoke", ["optimizer=sgd", "lr=1000",
+wild = load_recipe("smoke", ["optimizer=sgd", "lr=1000",
                               "warmup_epochs=0"])
-said = [refusal(training.fit, wild, course, lesson.fresh_run("too-hot"),
+said = [refusal(fit, wild, course, lesson.fresh_run("too-hot"),
                 progress=False)]
 guess = {"train_loss": 9, "train_accuracy": chance, "dev_accuracy": chance}
 guard = LearningGuard(recipe, len(course.classes), len(course.dev))
@@ -337,14 +335,14 @@ print(*said, sep="\n\n")
 # %%
 settings = ["epochs=3", "seed=1"]
 demo = lesson.fresh_run("killed")
-process = training.start_process("smoke", course, demo / "a", settings)
-training.wait_for_state(process, demo / "a")
+process = start_process("smoke", course, demo / "a", settings)
+wait_for_state(process, demo / "a")
 process.kill()  # SIGKILL: nobody is asked
 print("exit", process.wait(), *sorted(p.name for p in (demo / "a").iterdir()))
 
 # %%
-short = recipes.load("smoke", settings)
-resumed, straight = (training.fit(short, course, demo / name, progress=False)
+short = load_recipe("smoke", settings)
+resumed, straight = (fit(short, course, demo / name, progress=False)
                      for name in "ab")
 nets = [digest(Checkpoints(demo / name).load_latest()["net"])
         for name in "ab"]
@@ -382,7 +380,7 @@ host.took()
 # `/kaggle/working` is kept with a saved version. With a GPU the recipe has a
 # larger network and more people, and `precision` and `compile` are chosen for
 # it; on a laptop set `FACEKIT_PROFILE=smoke` and this notebook takes about a
-# minute. In a terminal, `facekit train laptop` does what `training.fit` did
+# minute. In a terminal, `facekit train laptop` does what `fit` did
 # above, and with `--track tensorboard` the curves are drawn elsewhere.
 #
 # Next: [05, what a loss does](05_losses.ipynb).

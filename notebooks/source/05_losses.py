@@ -12,18 +12,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from facekit import training
 from facekit.course import lesson, plots, widgets
 from facekit.course.plane import Plane, faces, looseness
-from facekit.evaluation import load_run
 from facekit.models import heads, losses
 from facekit.sources import open_course
-from facekit.training import recipe as recipes
 
 course = open_course()
-recipe = recipes.load(lesson.course_recipe(course))
-training.fit(recipe, course, lesson.course_run())  # only read if finished
-run = load_run(lesson.course_run())
+run = lesson.trained_run(course)  # only read if finished
 PEOPLE = 8
 
 # %% [markdown]

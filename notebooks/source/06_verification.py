@@ -12,18 +12,14 @@
 import numpy as np
 import pandas as pd
 
-from facekit import training
-from facekit.course import lesson, plots
-from facekit.evaluation import class_means, load_run, verification
+from facekit.course import baselines, lesson, plots, score_plots, widgets
+from facekit.evaluation import class_means, verification
 from facekit.sources import more_people, open_course
 from facekit.submission import pipeline
-from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
 course = open_course()
-recipe = recipes.load(lesson.course_recipe(course))
-training.fit(recipe, course, lesson.course_run())  # only read if finished
-run = load_run(lesson.course_run())
+run = lesson.trained_run(course)  # only read if finished
 
 # %% [markdown]
 # ## One pair
@@ -88,7 +84,6 @@ exercises.exercise("gallery_cosines", gallery_cosines)
 # - **TAR**, the true accept rate: one person recognised.
 
 # %% alt="Two overlapping histograms of cosines, of one person and of two people"
-from facekit.course import baselines, score_plots, widgets
 from facekit.evaluation import identification, statistics
 
 scores, same = verification.all_pairs(similarity, truth)
@@ -179,8 +174,7 @@ score_plots.rank_curves({"network": (similarity, truth),
 
 # %%
 # NBVAL_CHECK_OUTPUT
-table = np.array([[0.9, 0.2, 0.1], [0.6, 0.7, 0.3],
-                  [0.4, 0.3, 0.5], [0.2, 0.8, 0.1]])
+table = np.array([[.9, .2, .1], [.6, .7, .3], [.4, .3, .5], [.2, .8, .1]])
 for value in (0.0, 0.5, 0.8, 0.9):
     found, named = identification.dir_fpir(table, np.array([0, 0, 2, -1]),
                                            value)

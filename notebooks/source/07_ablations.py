@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facekit import models, training
+from facekit import models
 from facekit.common import machine
 from facekit.course import ablations, plots, widgets
 from facekit.evaluation import classify, load_run, statistics
 from facekit.models import specs
 from facekit.sources import open_course, profiles
-from facekit.training import Run, schedules
+from facekit.training import Run, fit, schedules
 from facekit.training.lr_finder import plain_batches, range_test
 
 course = open_course()
@@ -221,7 +221,7 @@ plan |= {f"{row}-{change}": ablations.recipe(row, scale, [change])
          for row, changes in more.items() for change in changes}
 folder = machine.runs().value / "ablations"
 for name, recipe in plan.items():
-    training.fit(recipe, course, folder / name, progress=False)
+    fit(recipe, course, folder / name, progress=False)
     print(name, f"{recipe.epochs} epochs", sep=", ")
 
 # %%
@@ -331,7 +331,7 @@ assert set(plan) == set(mine.index)
 assert mine["dev_accuracy"].max() > 3 / len(course.classes), "learnt"
 assert (one != two).mean() >= abs(one.mean() - two.mean())
 assert 0 < luck < alone, "what is hard for one is hard for the other"
-again = training.fit(recipe, course, folder / name, progress=False)
+again = fit(recipe, course, folder / name, progress=False)
 assert len(again.rows) == recipe.epochs, "a finished run is only read"
 host.took()
 

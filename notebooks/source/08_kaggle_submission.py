@@ -11,18 +11,14 @@
 import numpy as np
 import pandas as pd
 
-from facekit import training
 from facekit.course import lesson, plots
-from facekit.evaluation import classify, identification, load_run, statistics
+from facekit.evaluation import classify, identification, statistics
 from facekit.sources import open_course
 from facekit.submission import csvs, pipeline
-from facekit.training import recipe as recipes
 
 %config InlineBackend.figure_formats = ["jpeg"]
 course = open_course()
-recipe = recipes.load(lesson.course_recipe(course))
-training.fit(recipe, course, lesson.course_run())  # only read if finished
-run = load_run(lesson.course_run())
+run = lesson.trained_run(course)  # only read if finished
 
 # %% [markdown]
 # ## Predict: classification
