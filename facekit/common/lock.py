@@ -26,8 +26,7 @@ def only_one(folder: str | Path) -> Iterator[None]:
         raise RunError(
             f"{folder}: cannot be made ({error.strerror}); choose another folder"
         ) from error
-    # No soft lock, which is a file that would outlive a killed process.
-    lock = FileLock(folder / ".lock", timeout=0, fallback_to_soft=False)
+    lock = _file_lock(folder / ".lock")
     try:
         lock.acquire()
     except Timeout:
@@ -41,6 +40,14 @@ def only_one(folder: str | Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _file_lock(path: Path) -> FileLock:
+    """Without a soft lock to fall back to: that is a file which would outlive a killed process."""
+    try:
+        return FileLock(path, timeout=0, fallback_to_soft=False)
+    except TypeError:  # an older one, which never falls back
+        return FileLock(path, timeout=0)
 
 
 def _read(holder: Path) -> str:
