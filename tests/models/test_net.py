@@ -124,10 +124,10 @@ def test_stochastic_depth_climbs_from_the_first_block_to_the_last():
     stages = (Stage("convnext", 4, depth=2), Stage("conv", 4), Stage("convnext", 4, depth=2))
     net = build(NetworkSpec(Stem(4), stages, drop_path=0.4), 2)
     blocks = [block for stage in net.stages for block in stage]
-    rates = [block.drop_path.p for block in blocks if hasattr(block, "drop_path")]
+    rates = [block.drop_path.rate for block in blocks if hasattr(block, "drop_path")]
     assert rates == pytest.approx([0.0, 0.1, 0.3, 0.4])
     own = replace(net.spec, stages=(replace(stages[0], options={"drop_path": 0.2}),))
-    assert [block.drop_path.p for block in build(own, 2).stages[0]] == [0.2, 0.2]
+    assert [block.drop_path.rate for block in build(own, 2).stages[0]] == [0.2, 0.2]
 
 
 def test_training_compiles_to_one_graph():
