@@ -74,10 +74,6 @@ class EMA:
         for mine, new in zip(self.module.buffers(), module.buffers(), strict=True):
             mine.copy_(new)
 
-    def copy_to(self, module: nn.Module) -> None:
-        """Give a module the averaged weights and the buffers."""
-        module.load_state_dict(self.module.state_dict())
-
     def state_dict(self) -> dict:
         return {"module": self.module.state_dict(), "updates": self.updates}
 
