@@ -14,7 +14,7 @@ from machine import Row
 
 from facekit import faces, models, training
 from facekit.common import machine
-from facekit.data import transforms_cpu, transforms_gpu
+from facekit.data import transforms_gpu
 from facekit.data.loader import Batch, Loader
 from facekit.data.pixels import STORAGES, CacheSettings
 from facekit.data.transform_params import sample_params
@@ -73,7 +73,13 @@ def pictures(job: Job) -> list[Row]:
 
 
 def back_ends() -> list[tuple]:
-    return [("tensors on the processor", transforms_gpu.apply), ("OpenCV", transforms_cpu.apply)]
+    """What transforms batches on the processor; OpenCV where it is installed."""
+    found = [("tensors on the processor", transforms_gpu.apply)]
+    try:
+        from facekit.data import transforms_cpu
+    except ImportError:
+        return found
+    return [*found, ("OpenCV", transforms_cpu.apply)]
 
 
 def levels_row(name: str, levels: torch.Tensor, bar: float) -> Row:

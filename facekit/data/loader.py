@@ -19,12 +19,17 @@ import numpy as np
 import torch
 
 from facekit.common.machine import Choice
-from facekit.data import mixing, transforms_cpu, transforms_gpu
+from facekit.data import mixing, transforms_gpu
 from facekit.data.background import count_cores, run_ahead
 from facekit.data.mixing import Batch
 from facekit.data.pixels import CacheSettings, OnGpu, open_pixels, stored_side
 from facekit.data.transform_params import TransformParams, sample_params
 from facekit.data.transforms import Augment, Preprocess
+
+try:
+    from facekit.data import transforms_cpu
+except ImportError:  # a bare GPU machine has no OpenCV: there tensor operations do it all
+    transforms_cpu = None
 
 Keys = Sequence[tuple[int, int]]  # (epoch, index) of each image of a batch
 # uint8 (B, side, side, 3); B times uint8 (side, side, 3); int64 (B,): indices of images on the GPU
@@ -135,7 +140,7 @@ class Loader:
         if isinstance(source, OnGpu):
             return torch.tensor(indices)
         images = source.rows(indices)
-        if params is not None and self.device.type == "cpu":
+        if params is not None and self._uses_opencv():
             return images  # OpenCV reads them where they lie
         shape = (len(indices), self.side, self.side, 3)
         # CUDA copies from pinned memory by itself, and torch reuses it only after the copy.
@@ -143,6 +148,9 @@ class Loader:
         gathered = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
         np.stack(images, out=gathered.numpy())
         return gathered
+
+    def _uses_opencv(self) -> bool:
+        return self.device.type == "cpu" and transforms_cpu is not None
 
     # --- second step: pixels become the network's input
 
@@ -160,7 +168,7 @@ class Loader:
             out = self._room(len(stored))
             return Batch(transforms_gpu.normalise(stored, self.preprocess, out), labels)
         with torch.autocast(self.device.type, enabled=False):  # it would round the colours
-            if self.device.type == "cpu":
+            if self._uses_opencv():
                 out = self._room(len(stored))
                 images = transforms_cpu.apply(stored, params, self.preprocess, out)
             else:

@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
-from sklearn.metrics.pairwise import euclidean_distances
 
 from facekit.common.errors import DataError
 from facekit.data.layout import NO_MATCH
@@ -84,6 +82,8 @@ def similarity(probes: np.ndarray, gallery: np.ndarray, measure: str = "cosine")
     if measure not in MEASURES:
         raise DataError(f"no measure {measure!r}; choose one of: {', '.join(MEASURES)}")
     # In float64 the small difference of large products keeps its digits.
+    from sklearn.metrics.pairwise import euclidean_distances  # slow to import, seldom asked
+
     distances = euclidean_distances(probes.astype(np.float64), gallery.astype(np.float64))
     return -distances.astype(np.float32)
 
@@ -322,5 +322,7 @@ def wilson_interval(hits: float, count: int) -> tuple[float, float]:
 
     `hits` is a whole number of `count`, but for rounding.
     """
+    from scipy.stats import binomtest  # slow to import; training needs none of it
+
     found = binomtest(round(hits), count).proportion_ci(0.95, method="wilson")
     return float(found.low), float(found.high)

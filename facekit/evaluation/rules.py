@@ -10,11 +10,9 @@ answering it.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from facekit.common.errors import DataError
 from facekit.evaluation import identification
@@ -162,7 +160,7 @@ class Logistic:
     identities score one less than the best.
     """
 
-    model: Pipeline  # standardised features, weighed
+    model: Any  # a Pipeline of scikit-learn: standardised features, weighed
     threshold: float = 0.0
 
     def __call__(self, evidence: Evidence) -> np.ndarray:
@@ -204,6 +202,10 @@ def fit_logistic(features: np.ndarray, right: np.ndarray, mated: np.ndarray) -> 
     if not right.any() or mated.all():
         raise DataError("weights need probes that are named right and probes without a match")
     counted = right | ~mated
+    from sklearn.linear_model import LogisticRegression  # slow to import, for this rule alone
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     model = make_pipeline(StandardScaler(), LogisticRegression())
     return Logistic(model.fit(features[counted], right[counted]))
 

@@ -13,7 +13,6 @@ there are pairs of both kinds.
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from facekit.common.errors import DataError
 from facekit.evaluation import identification
@@ -62,6 +61,8 @@ def examples(
 def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
     """The exact curve, with a point for each distinct score."""
     scores, same = _check(scores, same)
+    from sklearn.metrics import roc_curve  # slow to import; training needs none of it
+
     far, tar, thresholds = roc_curve(same, scores, drop_intermediate=False)
     return Roc(thresholds, tar, far)
 
@@ -72,6 +73,8 @@ def auc(scores: np.ndarray, same: np.ndarray) -> float:
     It is the area under the ROC curve.
     """
     scores, same = _check(scores, same)
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(same, scores))
 
 

@@ -11,3 +11,11 @@ def test_inference_loads_nothing_of_training():
     ).stdout.split()
     assert "facekit.evaluation.embed" in loaded
     assert not [name for name in loaded if name.startswith("facekit.training")]
+
+
+def test_training_does_not_wait_for_what_only_judges_of_the_open_set_need():
+    code = "import sys, facekit.training; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"sklearn", "scipy.stats"} & set(loaded)
