@@ -52,6 +52,15 @@ def few_threads() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """A test draws the same random numbers alone and beside others, today and tomorrow.
+
+    Not those of a small seed, which tests give to generators of their own.
+    """
+    torch.manual_seed(20_231_001)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One folder of decoded pictures for all tests, their sub-processes included."""
