@@ -1,7 +1,6 @@
 """A file of tensors is the old one or the new one, never something else, and runs no code."""
 
 import contextlib
-import errno
 import os
 import pickle
 import traceback
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from failing_disk import half_a_file, no_space, silent_damage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -193,21 +193,6 @@ def test_the_malicious_checkpoint_would_run_where_nobody_takes_care(tmp_path):
     target = tmp_path / "touched"
     pickle.loads(pickle.dumps(Touch(target)))
     assert target.exists()
-
-
-def no_space(*args, **kwargs):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def half_a_file(state, file):
-    file.write(b"PK half of it")
-    no_space()
-
-
-def silent_damage(state, file, save=torch.save):
-    save(state, file)
-    file.seek(-600, os.SEEK_END)
-    file.write(b"\xff" * 32)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from failing_disk import half_a_file, no_space, silent_damage
 
 from facekit.common.errors import RecipeError, RunError
 from facekit.models import weights
@@ -21,22 +22,6 @@ from facekit.training.checkpoint import Checkpoints
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import faults
-
-
-def no_space(*args, **kwargs):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def half_a_file(state, file):
-    file.write(b"PK half of it")
-    no_space()
-
-
-def silent_damage(state, file, save=torch.save):
-    save(state, file)
-    file.seek(-600, os.SEEK_END)
-    file.write(b"\xff" * 32)
-
 
 # ------------------------------------------------------------------ the folder of a run
 
