@@ -12,7 +12,6 @@ from facekit.common.errors import BatchError, RunError
 from facekit.common.lock import only_one
 from facekit.data.layout import CourseData
 from facekit.training import distributed, loop, state, stopping
-from facekit.training import recipe as recipes
 from facekit.training.callbacks import (
     Callback,
     Callbacks,
@@ -25,6 +24,7 @@ from facekit.training.checkpoint import Checkpoints
 from facekit.training.history import History
 from facekit.training.margin_stage import MarginStage
 from facekit.training.recipe import Recipe
+from facekit.training.recipe import load as load_recipe
 from facekit.training.run import Run
 from facekit.training.tracking import Tracker
 
@@ -57,7 +57,7 @@ def fit(
     """
     data = data if isinstance(data, CourseData) else CourseData(data)
     with distributed.together() as world:
-        run = Run(recipes.load(recipe), data, Path(out), _device(device, world), world, workers)
+        run = Run(load_recipe(recipe), data, Path(out), _device(device, world), world, workers)
         checkpoints = Checkpoints(run.out, mirror=_copies(run.out, mirror))
         if _is_done(run, checkpoints):
             return History(run.progress.rows)
