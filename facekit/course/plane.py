@@ -43,8 +43,12 @@ class Plane(nn.Module):
     def __init__(self, dim: int, head: str | Mapping, people: int) -> None:
         super().__init__()
         self.embed = nn.Sequential(nn.Linear(dim, 64), nn.ReLU(), nn.Linear(64, 2))
-        self.dropout = nn.Identity()
         self.head = heads.build(head, 2, people)
+
+    def features(self, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The embedding (B, 2), and what the head gets: the same."""
+        embedding = self.embed(faces)
+        return embedding, embedding
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from facekit import models
-from facekit.common import machine
+from facekit.common import machine, own
 from facekit.common.errors import DataError, FacekitError, RunError
 from facekit.data.layout import CourseData
 from facekit.data.loader import Loader
@@ -18,6 +18,7 @@ from facekit.evaluation.inference import forward_precision, in_parts
 from facekit.models import weights
 from facekit.models.fold import fold_batch_norm
 from facekit.models.net import FaceNet
+from facekit.models.own_net import OwnNet
 
 BATCH = 128
 # What a file raises that is sound and holds something else than a network of this kit.
@@ -29,7 +30,7 @@ class TrainedRun:
     """A network with everything that was fixed when it was trained."""
 
     folder: Path
-    net: FaceNet  # in evaluation mode, on `device`
+    net: FaceNet | OwnNet  # in evaluation mode, on `device`
     preprocess: Preprocess
     classes: list[str]  # the class of each logit
     data: Path  # what it was trained on
@@ -53,12 +54,21 @@ class TrainedRun:
         return data
 
 
-def load_run(folder: str | Path, device: str | None = None) -> TrainedRun:
-    """The best network of a run folder. Raises RunError when there is none or it is damaged."""
+def load_run(
+    folder: str | Path, device: str | None = None, own_objects: Sequence = ()
+) -> TrainedRun:
+    """The best network of a run folder. Raises RunError when there is none or it is damaged.
+
+    `own_objects`: a network or head of the reader's own that the run was trained with, where it is
+    neither in this notebook nor in the file that it was in: the class, or FILE.py:NAME.
+    """
     folder, where = Path(folder), machine.device(device).value
     saved = weights.load_run(folder / "best.pt")
+    given = [own.get(thing) if isinstance(thing, str) else thing for thing in own_objects]
+    own.restore(folder, saved.get("own", {}), given)
     try:
-        net = models.build(saved["spec"], len(saved["classes"]))
+        size = saved["preprocess"]["size"]
+        net = models.build(saved["spec"], len(saved["classes"]), size=size)
         net.load_state_dict(saved["net"])
         run = TrainedRun(
             folder=folder,

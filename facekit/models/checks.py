@@ -1,11 +1,9 @@
 """Bad input of blocks, specs, heads and losses, each refused in one sentence."""
 
-import inspect
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 
 import torch
-from torch import nn
 
 from facekit.common.errors import BatchError, RecipeError
 
@@ -42,38 +40,6 @@ def check_choice(kind: str, name: object, known: Collection[str]) -> None:
     """Raise RecipeError unless the name is one of those known."""
     if not isinstance(name, str) or name not in known:
         raise RecipeError(f"no {kind} {name!r}; choose one of: {', '.join(known)}")
-
-
-def option_names(make: Callable, sizes: Collection[str]) -> list[str]:
-    """What a class or function may be told beside its sizes, which the network decides."""
-    return [name for name in inspect.signature(make).parameters if name not in sizes]
-
-
-def build_named(
-    kind: str, known: Mapping[str, type], wanted: str | Mapping, dim: int, num_classes: int
-) -> nn.Module:
-    """A fresh head or loss: `wanted` is a name in `known`, or a table with a name and options.
-
-    Raises RecipeError when there is no such name or option.
-    """
-    if isinstance(wanted, str):
-        wanted = {"name": wanted}
-    if not isinstance(wanted, Mapping):
-        raise RecipeError(f"a {kind} is a name or a table with a name, not {wanted!r}")
-    options = dict(wanted)
-    name = options.pop("name", None)
-    check_choice(kind, name, known)
-    make = known[name]
-    sizes = {"dim": dim, "num_classes": num_classes}
-    free = option_names(make, sizes)
-    for key in options:
-        if key not in free:
-            listed = ", ".join(free) or "none"
-            raise RecipeError(f"the {kind} {name!r} has no option {key!r}; it has: {listed}")
-    for key in inspect.signature(make).parameters:  # a triplet loss needs no sizes
-        if key in sizes:
-            options[key] = sizes[key]
-    return make(**options)
 
 
 def check_labels(

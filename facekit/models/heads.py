@@ -16,12 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from facekit.common.errors import BatchError
-from facekit.models.checks import (
-    build_named,
-    check_labels,
-    check_number,
-    check_whole,
-)
+from facekit.models.checks import check_labels, check_number, check_whole
+from facekit.models.make import build_named
 from facekit.models.numerics import SMALLEST, at_least_float32, direction, without_autocast
 
 

@@ -14,13 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from facekit.common.errors import BatchError
-from facekit.models.checks import (
-    build_named,
-    check_choice,
-    check_labels,
-    check_number,
-    may_look,
-)
+from facekit.models.checks import check_choice, check_labels, check_number, may_look
+from facekit.models.make import build_named
 from facekit.models.numerics import at_least_float32, direction, without_autocast
 
 
@@ -216,22 +211,23 @@ class Objective(nn.Module):
         `targets_b` (B,).
         """
         with self._autocast(images.device):
-            embedding = self.network.embed(images)  # (B, D)
-            dropped = self.network.dropout(embedding)
-            logits, losses = self._classify(dropped, labels)
+            embedding, features = self.network.features(images)  # (B, D), what the head gets
+            logits, losses = self._classify(features, labels)
             if targets_b is not None:
-                _, losses_b = self._classify(dropped, targets_b)
+                _, losses_b = self._classify(features, targets_b)
                 losses = losses * lam + losses_b * (1 - lam)
             loss = losses.mean() + self.network.head.penalty(embedding, labels)
             if self.auxiliary_loss is not None:
+                if embedding is None:  # of a network of the reader's own
+                    embedding = self.network.embed(images)
                 loss = loss + self.weight * self.auxiliary_loss(embedding, labels)
         return loss, logits
 
     def _classify(
-        self, embedding: torch.Tensor, labels: torch.Tensor
+        self, features: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, C) with the labels' margin, and the cross-entropy of each image (B,)."""
-        logits = at_least_float32(self.network.head(embedding, labels))
+        logits = at_least_float32(self.network.head(features, labels))
         losses = F.cross_entropy(
             logits, labels, reduction="none", label_smoothing=self.label_smoothing
         )

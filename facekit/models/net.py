@@ -1,15 +1,18 @@
 """The network: stem, stages of blocks, embedding, head. Built in notebook 03."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
 
+from facekit.common import own
 from facekit.common.errors import RecipeError
 from facekit.models import heads
 from facekit.models.blocks import BLOCKS, ConvBlock
-from facekit.models.checks import option_names
-from facekit.models.specs import SHAPE, NetworkSpec, Stem
+from facekit.models.make import find_named, make_own, option_names
+from facekit.models.own_net import OwnNet
+from facekit.models.specs import SHAPE, NetworkSpec, Stem, spec_as_dict
 from facekit.models.zoo import as_spec
 
 
@@ -43,10 +46,15 @@ class FaceNet(nn.Module):
         pooled = features.mean((2, 3))  # (B, channels)
         return self.neck(pooled)  # (B, D)
 
+    def features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The embedding (B, D), and what the head makes logits of: the same after dropout."""
+        embedding = self.embed(images)
+        return embedding, self.dropout(embedding)
+
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Images (B, 3, H, W) -> logits (B, num_classes), with the labels' margin if given."""
-        embedding = self.dropout(self.embed(images))  # (B, D)
-        return self.head(embedding, labels)  # (B, num_classes)
+        _, features = self.features(images)  # (B, D)
+        return self.head(features, labels)  # (B, num_classes)
 
     def check_images(self, images: torch.Tensor) -> None:
         """Raise RecipeError unless they are (B, 3, H, W) and the last map has a place for each."""
@@ -82,7 +90,7 @@ def make_stages(spec: NetworkSpec) -> nn.Sequential:
     channels = spec.stem.channels
     stages = []
     for stage in spec.stages:
-        make_block = BLOCKS[stage.block]
+        make_block = find_named("block", stage.block, BLOCKS)
         blocks = []
         for number in range(stage.depth):
             options = dict(stage.options)
@@ -108,11 +116,29 @@ def init_kaiming(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight)
 
 
-def build(spec: str | Mapping | NetworkSpec, num_classes: int) -> FaceNet:
-    """A fresh network from a spec, its settings as a table, or the name of one in zoo.NETWORKS.
+def build(
+    spec: str | Mapping | NetworkSpec, num_classes: int, head: str | Mapping = "", size: int = 64
+) -> FaceNet | OwnNet:
+    """A fresh network: a name in zoo.NETWORKS, a table of settings, a spec, or the reader's own.
 
-    Raises RecipeError when there is no such name, setting or number of classes.
+    `head` stands in for the network's own. A network of the reader's own (FILE.py:NAME, or as
+    `settings_of` gives it) is tried with images of size x size. Raises RecipeError when there is
+    no such name, setting or number of classes, or the reader's network gives no logits.
     """
     if num_classes < 1:
         raise RecipeError(f"a network needs at least one class, not {num_classes}")
-    return FaceNet(as_spec(spec), num_classes)
+    if isinstance(spec, Mapping) and "own" in spec:
+        head = head or spec.get("head", "")
+        spec = spec["own"]
+    if own.is_known(spec):
+        module = make_own("network", own.get(spec), {}, num_classes=num_classes)
+        return OwnNet(module, spec, num_classes, size, head)
+    spec = as_spec(spec)
+    return FaceNet(replace(spec, head=head) if head else spec, num_classes)
+
+
+def settings_of(net: FaceNet | OwnNet) -> dict:
+    """Plain types, for a checkpoint; `build` makes the same network of them."""
+    if isinstance(net, OwnNet):
+        return {"own": net.name, "head": net.head_settings}
+    return spec_as_dict(net.spec)

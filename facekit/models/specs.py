@@ -6,13 +6,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from facekit.common.errors import RecipeError
 from facekit.models.blocks import BLOCKS
-from facekit.models.checks import (
-    check_choice,
-    check_drop_rate,
-    check_flag,
-    check_whole,
-    option_names,
-)
+from facekit.models.checks import check_choice, check_drop_rate, check_flag, check_whole
+from facekit.models.make import find_named, option_names
 
 SHAPE = ("channels", "out", "stride")  # what every block is told first
 INITS = ("relu", "kaiming")  # how weights begin: see net.py
@@ -45,18 +40,18 @@ class Stage:
     `options` are the block's own, {"se": 8}; it checks their values when it is built.
     """
 
-    block: str  # a name in blocks.BLOCKS
+    block: str  # a name in blocks.BLOCKS, or FILE.py:NAME
     channels: int
     depth: int = 1
     stride: int = 1
     options: Mapping = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_choice("block", self.block, BLOCKS)
+        make_block = find_named("block", self.block, BLOCKS)
         check_whole("a stage's channels", self.channels, 1)
         check_whole("a stage's depth", self.depth, 1)
         check_whole("a stage's stride", self.stride, 1)
-        known = option_names(BLOCKS[self.block], SHAPE)
+        known = option_names(make_block, SHAPE)
         for option in self.options:
             if option not in known:
                 raise RecipeError(

@@ -4,6 +4,7 @@ Read loop (the loop, whole), then run (what is trained), callbacks (what hangs o
 and session (a run on disk, resumed), and the rest as it is needed.
 """
 
+from facekit.training.callbacks import Callback
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.guards import LearningGuard
 from facekit.training.history import HISTORY, History
@@ -18,6 +19,7 @@ __all__ = [
     "CHOICES",
     "FOLDER",
     "HISTORY",
+    "Callback",
     "Checkpoints",
     "History",
     "Interrupted",

@@ -3,8 +3,8 @@
 `loop` moves a run on, step by step; `state` writes it down and takes it up again.
 """
 
-import dataclasses
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +22,8 @@ from facekit.data.layout import CourseData
 from facekit.data.loader import Batch, Loader
 from facekit.data.pixels import CacheSettings
 from facekit.data.transforms import Preprocess
-from facekit.models import losses, net, zoo
+from facekit.models import losses, net
+from facekit.models.own_net import OwnNet, looks_trained
 from facekit.models.summary import check_limit, count_multiply_adds
 from facekit.training import distributed
 from facekit.training.distributed import ALONE, World
@@ -93,12 +94,21 @@ class Run:
         with random_numbers(recipe.seed, 0):
             objective = build_objective(recipe, len(self.data.classes), self.precision.value, head)
         self.objective = objective.to(self.device, memory_format=torch.channels_last)
-        self.net: net.FaceNet = self.objective.network
+        self.net: net.FaceNet | OwnNet = self.objective.network
+        self._warn_of_pretrained()
         self.optimizer = build_optimizer(self.objective, recipe)
         self.ema = EMA(self.net, recipe.ema_decay) if recipe.ema_decay else None
         needs_scaling = self.precision.value == torch.float16  # its smallest numbers become 0
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
         self.forward = self.objective  # images, labels -> loss, logits; compiled by `compile`
+
+    def _warn_of_pretrained(self) -> None:
+        if isinstance(self.net, OwnNet) and looks_trained(self.net.module):
+            warnings.warn(
+                f"the network {self.net.label} comes with trained weights, which the homework "
+                "forbids: make it without (weights=None in torchvision, pretrained=False in timm)",
+                stacklevel=2,
+            )
 
     def compile(self) -> None:
         """From here on `forward` is compiled, where that pays."""
@@ -236,7 +246,7 @@ class Run:
     # ------------------------------------------------------------------ what was chosen
 
     @property
-    def eval_model(self) -> net.FaceNet:
+    def eval_model(self) -> net.FaceNet | OwnNet:
         """The network that is evaluated and kept: the running average, where there is one."""
         return self.ema.module if self.ema else self.net
 
@@ -263,11 +273,8 @@ def build_objective(
     recipe: Recipe, classes: int, precision: torch.dtype, head: str | dict | None = None
 ) -> losses.Objective:
     """The recipe's network, with this head or the recipe's, and what it is trained on."""
-    spec = zoo.as_spec(recipe.network)
     head = recipe.head if head is None else head
-    if head:
-        spec = dataclasses.replace(spec, head=head)
-    network = net.build(spec, classes)
+    network = net.build(recipe.network, classes, head, recipe.image_size)
     auxiliary_loss = None
     if recipe.auxiliary_loss:
         auxiliary_loss = losses.build(recipe.auxiliary_loss, network.dim, classes)

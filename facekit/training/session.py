@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
-from facekit.common import machine
+from facekit.common import machine, own
 from facekit.common.errors import BatchError, RunError
 from facekit.common.lock import only_one
 from facekit.data.layout import CourseData
+from facekit.models.specs import NetworkSpec, spec_as_dict
 from facekit.training import distributed, loop, state, stopping
 from facekit.training.callbacks import (
     Callback,
@@ -36,6 +39,10 @@ def fit(
     device: str | None = None,
     progress: bool = True,
     *,
+    network: Any = None,
+    head: Any = None,
+    auxiliary_loss: Any = None,
+    callbacks: Sequence[Callback] = (),
     max_hours: float | None = None,
     mirror: str | Path | None = None,
     track: Sequence[str] = (),
@@ -52,12 +59,18 @@ def fit(
     saves, says so in `stopped`, and returns. `track`: "tensorboard", "wandb". `workers`: threads
     that prepare batches. `on_epoch` is called with the history so far.
 
+    `network`, `head` and `auxiliary_loss` stand in for the recipe's: a name, a table, FILE.py:NAME,
+    or an object of your own. A network is a module, or what makes one of the number of classes; a
+    head a class of (dim, num_classes); a loss a class or a function of (embedding, labels).
+    `callbacks` hear of each step and epoch, after the kit's own.
+
     Raises FacekitError on bad input, and Interrupted after Ctrl-C, SIGTERM or SIGUSR1, once the
     state is saved.
     """
     data = data if isinstance(data, CourseData) else CourseData(data)
     with distributed.together() as world:
-        run = Run(load_recipe(recipe), data, Path(out), _device(device, world), world, workers)
+        chosen = _with_own(load_recipe(recipe), network, head, auxiliary_loss)
+        run = Run(chosen, data, Path(out), _device(device, world), world, workers)
         checkpoints = Checkpoints(run.out, mirror=_copies(run.out, mirror))
         if _is_done(run, checkpoints):
             return History(run.progress.rows)
@@ -68,7 +81,19 @@ def fit(
             _begin(run, checkpoints, shown)
             saving = Saving(checkpoints, stop, save_minutes)
             shows = _who_shows(run, shown, track, on_epoch)
-            return _train(run, [Guards(run), MarginStage(), saving, *shows])
+            return _train(run, [Guards(run), MarginStage(), saving, *callbacks, *shows])
+
+
+def _with_own(recipe: Recipe, network: Any, head: Any, auxiliary_loss: Any) -> Recipe:
+    """The recipe with what stands in for parts of it, the reader's own by the names of own.py."""
+    if isinstance(network, NetworkSpec):
+        network = spec_as_dict(network)
+    given = {"network": network, "head": head, "auxiliary_loss": auxiliary_loss}
+    for key in given:
+        if given[key] is None:
+            given[key] = getattr(recipe, key)
+    given["margin_head"] = recipe.margin_head
+    return replace(recipe, **{key: own.settle(value) for key, value in given.items()})
 
 
 def _device(device: str | None, world: distributed.World) -> torch.device:

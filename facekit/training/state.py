@@ -6,9 +6,11 @@ from contextlib import suppress
 
 import torch
 
+from facekit.common import own
 from facekit.common.errors import RunError
 from facekit.common.files import write_table, write_whole
-from facekit.models import specs, weights
+from facekit.models import net, weights
+from facekit.models.registered import own_parts
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.environment import environment
 from facekit.training.guards import check_loss
@@ -54,13 +56,20 @@ def outline(run: Run) -> dict:
     return {
         "format": weights.FORMAT,
         "recipe": run.recipe.as_dict(),
-        "spec": specs.spec_as_dict(run.net.spec),
+        "spec": net.settings_of(run.net),
+        "own": own_objects(run),
         "preprocess": run.preprocess.as_dict(),
         "classes": list(run.data.classes),
         "data": str(run.data.root.resolve()),
         "term": run.data.term.name,
         "progress": dataclasses.asdict(run.progress),
     }
+
+
+def own_objects(run: Run) -> dict[str, dict]:
+    """Where the reader's own classes came from, which the run is trained with."""
+    settings = [run.recipe.as_dict(), net.settings_of(run.net)]
+    return own.origins(settings, own_parts())
 
 
 def content_of(run: Run) -> dict[str, str]:
@@ -93,6 +102,9 @@ def describe(run: Run) -> None:
     run.out.mkdir(parents=True, exist_ok=True)
     recipe = json.dumps(run.recipe.as_dict(), indent=1)
     write_whole(run.out / "recipe.json", recipe.encode())
+    source = own.source_of(own_objects(run), own_parts())
+    if source:
+        write_whole(run.out / "own.py", source.encode())
     found = environment(run.device, run.choices)
     found["data"] = content_of(run)
     found["left out"] = list(run.loader.bad.values())
@@ -151,6 +163,7 @@ def _check_same(run: Run, saved: dict) -> None:
         raise RunError(
             f"{run.out}: this run has {difference}; choose another folder for the new one"
         )
+    own.check_unchanged(run.out, saved.get("own", {}), own_objects(run))
 
 
 def _note_changes(run: Run, saved: dict) -> None:

@@ -1,0 +1,237 @@
+"""Classes and functions of the reader's own, by the names that a recipe has for them.
+
+In Python the object itself is given, `fit(..., network=Net)`; on the command line and in TOML it is
+FILE.py:NAME. In a recipe both are a text with a colon in it. A run remembers the file and a hash
+of the source of each: only files that this user has named before are run again unasked, since a
+run folder may come from anybody.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from facekit.common import source
+from facekit.common.errors import RecipeError, RunError
+from facekit.common.files import write_whole
+
+OBJECTS: dict[str, Any] = {}  # by name in a recipe: those of this process
+LIBRARIES = ("torchvision.models.", "timm.models.")  # whose networks are known by their names
+HERE = "own"  # stands before the colon for what was given as an object
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an object of the reader's own came from: all that a run remembers of it."""
+
+    name: str  # such as Net
+    place: str  # a file's absolute path, a library's module, or "" (a notebook, or nowhere)
+    digest: str  # of its source, see source.digest_of; "" where there is none
+
+
+def is_known(name: object) -> bool:
+    """Whether a setting of a recipe names an object of the reader's own."""
+    return isinstance(name, str) and (":" in name or name in OBJECTS)
+
+
+def label(thing: Any) -> str:
+    """What the reader calls an object: the name of a class or function, of another its class's."""
+    return getattr(thing, "__name__", type(thing).__name__)
+
+
+def name_of(thing: Any) -> str:
+    """The name that a recipe has for an object, which is known by it from now on.
+
+    A text FILE.py:NAME is looked up; RecipeError when there is no such file or name.
+    """
+    if isinstance(thing, str):
+        path, _, called = thing.rpartition(":")
+        name = f"{Path(path).name}:{called}"
+        OBJECTS[name] = get(name) if path == HERE else from_file(Path(path), called)
+        return name
+    name = f"{HERE}:{label(thing)}"
+    OBJECTS[name] = thing
+    return name
+
+
+def get(name: str) -> Any:
+    """The object that a recipe calls so. RecipeError for one that this process does not know."""
+    if name in OBJECTS:
+        return OBJECTS[name]
+    place, _, called = name.rpartition(":")
+    if place == HERE:
+        raise RecipeError(
+            f"{called} was given as an object; give it again, such as network={called}"
+        )
+    return OBJECTS[name_of(name)]
+
+
+def settle(setting: Any) -> Any:
+    """A setting of a recipe with the name of each object of the reader's own in its place."""
+    if setting is None or isinstance(setting, bool | int | float):
+        return setting
+    if isinstance(setting, str):
+        return name_of(setting) if ":" in setting else setting
+    if isinstance(setting, Mapping):
+        return {key: settle(value) for key, value in setting.items()}
+    if isinstance(setting, list | tuple):
+        return [settle(value) for value in setting]
+    return name_of(setting)
+
+
+def from_file(path: Path, called: str) -> Any:
+    """An object that a Python file defines. RecipeError for a file that fails or lacks it."""
+    module = _load(path)
+    _trust(path)
+    if not hasattr(module, called):
+        there = [
+            name
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", "") == module.__name__
+        ]
+        raise RecipeError(f"{path}: defines no {called!r}; it has: {', '.join(there) or 'nothing'}")
+    return getattr(module, called)
+
+
+def _load(path: Path) -> Any:
+    """Run a Python file as a module of its own, in which what lies beside it can be imported."""
+    path = Path(path).expanduser()
+    if path.suffix != ".py" or not path.is_file():
+        raise RecipeError(f"{path}: no such Python file; write FILE.py:NAME (from {Path.cwd()})")
+    name = f"own_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise RecipeError(f"{path}{line}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module
+
+
+# ------------------------------------------------------------------ what a run remembers
+
+
+def origin_of(thing: Any) -> Origin:
+    """Where an object came from."""
+    module = getattr(thing, "__module__", "__main__")
+    place = ""
+    if module.startswith(LIBRARIES):
+        place = module
+    elif module != "__main__" and Path(source.file_of(thing)).is_file():
+        place = str(Path(source.file_of(thing)).resolve())
+    return Origin(label(thing), place, source.digest_of(thing))
+
+
+def origins(settings: Any, more: Mapping[str, Any]) -> dict[str, dict]:
+    """Of each object of the reader's own that stands anywhere in the settings, by its name.
+
+    `more`: what else has a name there, such as blocks that the reader has put in their table.
+    """
+    known = {**OBJECTS, **more}
+    return {text: asdict(origin_of(known[text])) for text in _texts(settings) if text in known}
+
+
+def _texts(settings: Any) -> Iterable[str]:
+    """Every text in nested tables and lists."""
+    if isinstance(settings, str):
+        yield settings
+    elif isinstance(settings, Mapping):
+        for value in settings.values():
+            yield from _texts(value)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from _texts(value)
+
+
+def restore(folder: Path, remembered: Mapping[str, Mapping], given: Iterable[Any] = ()) -> None:
+    """Know all objects again that a run in `folder` was trained with.
+
+    They are `given`, or known in this process, or defined in this notebook, or in the file they
+    came from. Raises RunError for one that is nowhere, or whose source has changed.
+    """
+    by_name = {origin_of(thing).name: thing for thing in given}
+    for text, values in remembered.items():
+        try:
+            origin = Origin(**values)
+        except TypeError:
+            raise RunError(f"{folder}: does not say where its {text} came from") from None
+        thing = by_name.get(origin.name, _find(text, origin))
+        if thing is None:
+            raise RunError(
+                f"{folder}: trained with {origin.name} of {origin.place or 'a notebook'}, which is "
+                "not known here: run its cell again, or say where it is: --network "
+                f"FILE.py:{origin.name} (its source is kept in {folder / 'own.py'})"
+            )
+        check_unchanged(folder, {text: values}, {text: asdict(origin_of(thing))})
+        OBJECTS[text] = thing
+
+
+def check_unchanged(folder: Path, then: Mapping[str, Mapping], now: Mapping[str, Mapping]) -> None:
+    """Raise RunError for an object whose source is not that of the run in `folder`."""
+    for text, values in then.items():
+        if text in now and values["digest"] != now[text]["digest"]:
+            raise RunError(
+                f"{folder}: the source of {values['name']} has changed since this run began; bring "
+                f"the old one back (it is kept in {folder / 'own.py'}), or train into another "
+                "folder"
+            )
+
+
+def source_of(remembered: Iterable[str], more: Mapping[str, Any]) -> str:
+    """One Python file with the source of all these objects; empty where there is none."""
+    known = {**OBJECTS, **more}
+    return "\n\n".join(filter(None, [source.source_of(known[text]) for text in remembered]))
+
+
+def _find(text: str, origin: Origin) -> Any:
+    """The object of that origin, or one of its name that may be another; None without any."""
+    found = [OBJECTS.get(text)]
+    if origin.digest:  # else a run folder could have anything called that is defined here
+        found.append(getattr(sys.modules["__main__"], origin.name, None))
+    for thing in found:
+        if thing is not None and source.digest_of(thing) == origin.digest:
+            return thing
+    if origin.place.startswith(LIBRARIES):
+        return getattr(importlib.import_module(origin.place), origin.name, None)
+    if Path(origin.place).is_file() and _is_trusted(origin.place):
+        return from_file(Path(origin.place), origin.name)
+    return next((thing for thing in found if thing is not None), None)
+
+
+# ------------------------------------------------------------------ files that may be run
+
+
+def _trusted() -> Path:
+    """The list of Python files that this user has named."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "facekit", "own_files.json")
+
+
+def _is_trusted(file: str) -> bool:
+    try:
+        return file in json.loads(_trusted().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def _trust(path: Path) -> None:
+    """Remember that the user has named a file."""
+    file = str(Path(path).expanduser().resolve())
+    if _is_trusted(file):
+        return
+    with suppress(OSError, ValueError):  # where nothing can be kept, the next command asks
+        kept = _trusted()
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        files = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
+        write_whole(kept, json.dumps([*files, file]).encode())
