@@ -216,5 +216,5 @@ def test_a_network_over_the_limit_is_told_where_its_parameters_are():
         check_limit(on_paper(build, "resnet50", 7001), 21_000_000)
     assert str(error.value) == (
         "37,853,081 parameters are 16,853,081 over the limit of 21,000,000; "
-        "most are in stage 4 (14,964,736), the head (14,345,049), stage 3 (7,098,368)"
+        "most are in stage 4 (14,964,736), head (14,345,049), stage 3 (7,098,368)"
     )
