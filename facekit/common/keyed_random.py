@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -128,3 +130,18 @@ def random_numbers(*key: int) -> Iterator[None]:
         yield
     finally:
         generator.set_state(before)
+
+
+@contextmanager
+def all_random_numbers(*key: int) -> Iterator[None]:
+    """Like `random_numbers`, and those of `numpy.random` and of Python's `random`, too."""
+    python_before = random.getstate()
+    numpy_before = np.random.get_state()
+    random.seed(stream(*key))
+    np.random.seed(stream(*key) % 2**32)  # it takes 32 bits
+    try:
+        with random_numbers(*key):
+            yield
+    finally:
+        random.setstate(python_before)
+        np.random.set_state(numpy_before)

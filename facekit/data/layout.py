@@ -11,14 +11,18 @@ Names and numbers are always taken from the files that are there, never from a r
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facekit.common.errors import DataError
 from facekit.common.files import read_table
+
+if TYPE_CHECKING:  # torchvision takes a while to import: not for whoever lists files
+    from facekit.data.dataset import ClassFolders
 
 NO_MATCH = "n000000"
 SPLITS = ("train", "dev", "test", "known", "unknown_dev", "unknown_test")
@@ -131,6 +135,26 @@ class ImageSet:
     def names(self) -> list[str]:
         """The file names, without folders: the ids of a classification submission."""
         return [path.name for path in self.paths]
+
+    def dataset(self, transform: Callable | None = None) -> "ClassFolders":
+        """These images as torchvision's ImageFolder, for a loop of your own over a DataLoader.
+
+            folder = course.train.dataset(course_transform)
+            for images, labels in DataLoader(folder, batch_size=32, shuffle=True): ...
+
+        It has the images of `paths` with the class indices of `labels`, in this order.
+        `transform` is given the PIL image (upright RGB); without one, that is what you get.
+        Raises DataError where the labels are no class indices: there is none but train and dev.
+        """
+        from facekit.data.dataset import ClassFolders
+
+        if self.labels is None or not all(isinstance(label, int) for label in self.labels):
+            raise DataError(
+                f"{self.folder}: no class is known of these images, so they are no labelled data "
+                "set; train and dev are (here, go through .paths with facekit.data.read_rgb)"
+            )
+        classes = class_names(self.folder)
+        return ClassFolders(self.folder, classes, self.paths, self.labels, transform)
 
 
 @dataclass(frozen=True)

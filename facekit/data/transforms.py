@@ -31,12 +31,19 @@ class Preprocess:
 
     def transform(self) -> v2.Transform:
         """PIL image -> float32 (3, size, size), the same every time."""
-        return v2.Compose([v2.Resize(self.size), v2.CenterCrop(self.size), *self._to_tensor()])
+        return v2.Compose([*self._to_size(), *self._to_tensor()])
+
+    def resize(self) -> v2.Transform:
+        """PIL image -> uint8 (3, size, size): `transform` without the scaling of the values."""
+        return v2.Compose([*self._to_size(), v2.ToImage()])
 
     def training(self, augment: "Augment") -> v2.Transform:
         """PIL image -> float32 (3, size, size), changed at random."""
         steps = [*augment.image_transforms(self.size), *self._to_tensor()]
         return v2.Compose([*steps, *augment.tensor_transforms()])
+
+    def _to_size(self) -> list[v2.Transform]:
+        return [v2.Resize(self.size), v2.CenterCrop(self.size)]
 
     def _to_tensor(self) -> list[v2.Transform]:
         scale = v2.ToDtype(torch.float32, scale=True)

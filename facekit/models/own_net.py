@@ -15,7 +15,6 @@ from torch import nn
 from facekit.common.errors import FacekitError, RecipeError
 from facekit.common.keyed_random import random_numbers
 from facekit.models import heads
-from facekit.models.make import make_own
 
 TRIAL = 2  # images that a new network is tried with
 
