@@ -13,6 +13,7 @@ from facekit import training
 from facekit.common import machine
 from facekit.common.errors import DataError, FacekitError, printable
 from facekit.course import doctor as examination
+from facekit.course import starting_file
 from facekit.data.layout import CourseData, find_term
 from facekit.evaluation import embed, identification
 from facekit.faces import sheet as contact
@@ -37,6 +38,8 @@ class Stopped(Exception):
 
 
 DataOption = Annotated[Path | None, typer.Option(help="The course's data. [data/ here]")]
+NetworkOption = Annotated[str | None, typer.Option(help="The recipe's, or your own: FILE.py:NAME.")]
+HeadOption = Annotated[str | None, typer.Option(help="The network's, or your own: FILE.py:NAME.")]
 TermOption = Annotated[str | None, typer.Option(help="S23, F23 or S24. [by the folders' names]")]
 
 
@@ -92,6 +95,11 @@ def train_(
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. [runs/<recipe>]")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
+    network: NetworkOption = None,
+    head: HeadOption = None,
+    transform: Annotated[
+        str | None, typer.Option(help="Your own augmentation: FILE.py:NAME.")
+    ] = None,
     term: TermOption = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
     max_hours: Annotated[float | None, typer.Option(help="Save and stop after so long.")] = None,
@@ -113,6 +121,9 @@ def train_(
             folder,
             device,
             progress=_watched(),
+            network=network,
+            head=head,
+            transform=transform,
             max_hours=max_hours,
             mirror=mirror,
             track=track or (),
@@ -129,9 +140,24 @@ def train_(
 
 
 @app.command()
-def evaluate(run: Path, data: DataOption = None) -> None:
+def new(
+    file: Annotated[Path, typer.Argument(help="The Python file to write.")] = Path("mine.py"),
+) -> None:
+    """Write a commented file to begin a network of your own with."""
+    print(starting_file.write(file))
+
+
+def _load_run(run: Path, network: str | None, head: str | None) -> embed.TrainedRun:
+    """A run; its own classes from where they are now, if that is said."""
+    return embed.load_run(run, own_objects=[thing for thing in (network, head) if thing])
+
+
+@app.command()
+def evaluate(
+    run: Path, data: DataOption = None, network: NetworkOption = None, head: HeadOption = None
+) -> None:
     """Judge a run on the dev images: classes, then the open set."""
-    trained = embed.load_run(run)
+    trained = _load_run(run, network, head)
     course = trained.course_data(data)
     right = embed.classify(trained, course.dev.paths) == course.dev.labels
     print(pipeline.report("classification", right.mean(), course))
@@ -147,9 +173,11 @@ def rules_(
     data: DataOption = None,
     fpir: Annotated[float, typer.Option(help="Where DIR is compared.")] = 0.1,
     keep: Annotated[bool, typer.Option("--keep", help="Submit by the recommended one.")] = False,
+    network: NetworkOption = None,
+    head: HeadOption = None,
 ) -> None:
     """Compare ways to decide the open set, each on people it was not fitted to."""
-    trained = embed.load_run(run)
+    trained = _load_run(run, network, head)
     course = trained.course_data(data)
     dev = pipeline.verify_dev(trained, course, cohort=embed.class_means(trained, course))
     found = dev.compare_rules(fpir)
@@ -168,9 +196,11 @@ def submit_(
     threshold: Annotated[float | None, typer.Option(help="[as kept, or the best on dev]")] = None,
     kaggle: Annotated[bool, typer.Option("--kaggle", help="Send them to Kaggle.")] = False,
     message: Annotated[str | None, typer.Option(help="Beside it there. [the run's name]")] = None,
+    network: NetworkOption = None,
+    head: HeadOption = None,
 ) -> None:
     """Write and check both submissions of a run; score them where the answers are known."""
-    trained = embed.load_run(run)
+    trained = _load_run(run, network, head)
     course = trained.course_data(data)
     paths = pipeline.write_submissions(trained, course, threshold, rule)
     print("\n".join(pipeline.scoreboard(paths, course)))

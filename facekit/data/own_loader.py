@@ -28,6 +28,7 @@ from torchvision.transforms.v2 import functional
 from facekit.common.errors import DataError, FacekitError, RecipeError, RunError
 from facekit.common.keyed_random import all_random_numbers
 from facekit.common.machine import Choice
+from facekit.common.source import digest_of
 from facekit.data.background import count_cores
 from facekit.data.dataset import content_of, labels_of, paths_of
 from facekit.data.layout import ImageSet
@@ -224,7 +225,7 @@ class _ResizedFirst:
         return self.transform(self.resize(image))
 
     def __repr__(self) -> str:
-        return f"{self.resize!r} {self.transform!r}"
+        return f"{self.resize!r} {self.transform!r} {digest_of(self.transform)}"
 
 
 class _KeyedBatches(Dataset):

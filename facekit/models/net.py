@@ -11,6 +11,7 @@ from facekit.common.errors import RecipeError
 from facekit.models import heads
 from facekit.models.blocks import BLOCKS, ConvBlock
 from facekit.models.make import find_named, make_own, option_names
+from facekit.models.numerics import make_safe
 from facekit.models.own_net import OwnNet
 from facekit.models.specs import SHAPE, NetworkSpec, Stem, spec_as_dict
 from facekit.models.zoo import as_spec
@@ -132,9 +133,9 @@ def build(
         spec = spec["own"]
     if own.is_known(spec):
         module = make_own("network", own.get(spec), {}, num_classes=num_classes)
-        return OwnNet(module, spec, num_classes, size, head)
+        return OwnNet(make_safe(module), spec, num_classes, size, head)
     spec = as_spec(spec)
-    return FaceNet(replace(spec, head=head) if head else spec, num_classes)
+    return make_safe(FaceNet(replace(spec, head=head) if head else spec, num_classes))
 
 
 def settings_of(net: FaceNet | OwnNet) -> dict:

@@ -20,6 +20,7 @@ from facekit.common.machine import Choice
 from facekit.data import samplers
 from facekit.data.layout import CourseData
 from facekit.data.loader import Batch, Loader
+from facekit.data.own_loader import OwnLoader
 from facekit.data.pixels import CacheSettings
 from facekit.data.transforms import Preprocess
 from facekit.models import losses, net
@@ -67,6 +68,7 @@ class Run:
         device: torch.device,
         world: World = ALONE,
         workers: int | None = None,
+        images: OwnLoader | None = None,
     ) -> None:
         self.recipe = recipe
         self.data = data
@@ -74,9 +76,13 @@ class Run:
         self.device = device
         self.world = world
         self.workers = workers  # threads that prepare batches; None: by the machine
+        self.own_images = images  # the reader's own DataLoader or transform, in place of the kit's
         self.preprocess = Preprocess(recipe.image_size)
         self.precision = machine.precision(device, recipe.precision)
         self.labels = list(data.train.labels)  # of the images that are trained on
+        if images is not None:
+            self.labels = images.labels.tolist()
+            self._check_labels()
         self.steps = len(self.sampler(0))  # of an epoch
         if self.steps == 0:
             raise DataError(f"{data.train.folder}: {len(data.train)} images are too few to train")
@@ -124,7 +130,7 @@ class Run:
         train = self.data.train
         dev = self.data.dev
         cache = machine.cache().value
-        self.loader = Loader(
+        self.loader: Loader | OwnLoader = self.own_images or Loader(
             train.paths,
             train.labels,
             self.preprocess,
@@ -149,6 +155,16 @@ class Run:
         if not self.depthwise.value:
             torch.backends.cudnn.enabled = False
         self.compile()
+
+    def _check_labels(self) -> None:
+        """Raise DataError for a label of the reader's own images that is no class of the data."""
+        wrong = sorted(set(self.labels) - set(range(len(self.data.classes))))
+        if wrong:
+            raise DataError(
+                f"the loader's images have the label {wrong[0]}, and {self.data.train.folder} has "
+                f"{len(self.data.classes)} classes: labels are 0 ... {len(self.data.classes) - 1}, "
+                "in the order of the folders' names"
+            )
 
     def _leave_out_bad_images(self) -> None:
         """Train on the images that can be read, and say which cannot: decided here, for good.

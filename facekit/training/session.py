@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from facekit.common import machine, own
+from facekit.common import machine
 from facekit.common.errors import BatchError, RunError
 from facekit.common.lock import only_one
 from facekit.data.layout import CourseData
-from facekit.models.specs import NetworkSpec, spec_as_dict
-from facekit.training import distributed, loop, state, stopping
+from facekit.training import bring_own, distributed, loop, state, stopping
 from facekit.training.callbacks import (
     Callback,
     Callbacks,
@@ -42,6 +42,8 @@ def fit(
     network: Any = None,
     head: Any = None,
     auxiliary_loss: Any = None,
+    transform: Callable | str | None = None,
+    loader: DataLoader | None = None,
     callbacks: Sequence[Callback] = (),
     max_hours: float | None = None,
     mirror: str | Path | None = None,
@@ -62,6 +64,10 @@ def fit(
     `network`, `head` and `auxiliary_loss` stand in for the recipe's: a name, a table, FILE.py:NAME,
     or an object of your own. A network is a module, or what makes one of the number of classes; a
     head a class of (dim, num_classes); a loss a class or a function of (embedding, labels).
+    `transform` changes the training images in place of the recipe's `augment`: a torchvision v2
+    transform, or any function of a uint8 image (3, image_size, image_size), before normalisation.
+    `loader`, a DataLoader such as one of `data.train.dataset(transform)`, brings images and batch
+    size of its own; both are slower than the kit's own way, and resume as exactly.
     `callbacks` hear of each step and epoch, after the kit's own.
 
     Raises FacekitError on bad input, and Interrupted after Ctrl-C, SIGTERM or SIGUSR1, once the
@@ -69,8 +75,12 @@ def fit(
     """
     data = data if isinstance(data, CourseData) else CourseData(data)
     with distributed.together() as world:
-        chosen = _with_own(load_recipe(recipe), network, head, auxiliary_loss)
-        run = Run(chosen, data, Path(out), _device(device, world), world, workers)
+        chosen = bring_own.into_recipe(load_recipe(recipe), network, head, auxiliary_loss)
+        where = _device(device, world)
+        images = bring_own.images_of(chosen, data, where, transform, loader, workers)
+        if images is not None and images.batch_size:
+            chosen = replace(chosen, batch_size=images.batch_size)
+        run = Run(chosen, data, Path(out), where, world, workers, images)
         checkpoints = Checkpoints(run.out, mirror=_copies(run.out, mirror))
         if _is_done(run, checkpoints):
             return History(run.progress.rows)
@@ -82,18 +92,6 @@ def fit(
             saving = Saving(checkpoints, stop, save_minutes)
             shows = _who_shows(run, shown, track, on_epoch)
             return _train(run, [Guards(run), MarginStage(), saving, *callbacks, *shows])
-
-
-def _with_own(recipe: Recipe, network: Any, head: Any, auxiliary_loss: Any) -> Recipe:
-    """The recipe with what stands in for parts of it, the reader's own by the names of own.py."""
-    if isinstance(network, NetworkSpec):
-        network = spec_as_dict(network)
-    given = {"network": network, "head": head, "auxiliary_loss": auxiliary_loss}
-    for key in given:
-        if given[key] is None:
-            given[key] = getattr(recipe, key)
-    given["margin_head"] = recipe.margin_head
-    return replace(recipe, **{key: own.settle(value) for key, value in given.items()})
 
 
 def _device(device: str | None, world: distributed.World) -> torch.device:
