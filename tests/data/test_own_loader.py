@@ -378,6 +378,7 @@ def test_processes_that_begin_anew_get_only_what_can_be_sent(monkeypatch):
     assert choose_processes(None, CPU, Known()).value > 0
 
 
+@pytest.mark.long  # they import torch first
 def test_what_can_be_sent_is_served_by_processes_that_begin_anew(course, monkeypatch):
     expected = list(own(course, USUAL).batches(keys()[:2]))
     monkeypatch.setattr(own_loader, "_start_method", lambda: "spawn")
