@@ -4,7 +4,6 @@ FLOPs are counted as multiply-adds: one for each product that is summed up in a 
 linear layer, half of what torch.utils.flop_counter counts.
 """
 
-import copy
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from facekit.common.errors import FacekitError, RecipeError
+from facekit.models.fold import evaluation_copy
 
 FEW = 5  # with fewer parts that have parameters, the largest is shown by its own parts
 MOST = 24  # more parts than this do not fit a screen
@@ -160,7 +160,7 @@ class _Meter:
 def _measure_on(
     device: str | torch.device, net: nn.Module, parts: Mapping[str, str], shape: tuple[int, ...]
 ) -> tuple[dict[str, int], dict[str, str]]:
-    net = copy.deepcopy(net).eval().to(device)  # leave the caller's as it is
+    net = evaluation_copy(net).to(device)  # leave the caller's as it is
     x = torch.zeros(shape, device=device, dtype=_number_format(net))
     counter = FlopCounterMode(display=False)
     meter = _Meter(net, parts, counter)

@@ -282,10 +282,17 @@ def test_an_error_of_the_kits_own_is_not_told_twice():
         describe(Wrapper(build("tiny", 3)), 8)
 
 
+def test_tensors_kept_from_a_training_step_are_no_hindrance():
+    net = Plain()
+    net.last = net.conv1(torch.zeros(1, 3, 4, 4))  # with its graph
+    assert describe(net, 8).equals(describe(Plain(), 8))
+    assert net.last.requires_grad
+
+
 def test_a_module_that_cannot_be_copied_is_refused():
     net = Plain()
-    net.last = net.conv1(torch.zeros(1, 3, 4, 4))  # with its graph, as in the middle of training
-    with pytest.raises(RecipeError, match=r"Plain fails .*deepcopy"):
+    net.batches = (number for number in range(3))
+    with pytest.raises(RecipeError, match=r"Plain fails .*generator"):
         describe(net, 8)
 
 
