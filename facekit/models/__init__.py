@@ -1,7 +1,8 @@
 """Networks for faces: blocks, a network of them, and the heads and losses it is trained with.
 
 Read blocks.py, net.py, heads.py, losses.py; then specs.py and zoo.py, where a network is data.
-summary.py counts, fold.py makes inference quicker, checks.py and numerics.py serve all of them.
+parts.py counts and summary.py shows it, for any network; fold.py makes inference quicker; checks.py
+and numerics.py serve all of them.
 """
 
 from facekit.models.heads import (

@@ -4,7 +4,6 @@ FLOPs are counted as multiply-adds: one for each product that is summed up in a 
 linear layer, half of what torch.utils.flop_counter counts.
 """
 
-import copy
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from facekit.common.errors import FacekitError, RecipeError
+from facekit.models.fold import evaluation_copy
 
 FEW = 5  # with fewer parts that have parameters, the largest is shown by its own parts
 MOST = 24  # more parts than this do not fit a screen
@@ -37,6 +37,7 @@ def find_parts(net: nn.Module) -> dict[str, str]:
     They are the module's children; but while only a few of them have parameters, the largest is
     replaced by its own children. A wrapper's `module.` is left out of the names.
     """
+    _check_shapes_known(net)
     parts = dict(net.named_children())
     largest = _largest_to_open(parts)
     while largest:
@@ -45,7 +46,9 @@ def find_parts(net: nn.Module) -> dict[str, str]:
     names = {}
     taken = {*parts, OWN, ALL}
     for path, part in parts.items():
-        short = path.removeprefix("module.")
+        short = path
+        while short.startswith("module."):
+            short = short.removeprefix("module.")
         if short in taken:
             short = path
         if short in (OWN, ALL):
@@ -102,19 +105,21 @@ def measure(
     A copy of the network in evaluation mode is run on zeros of `shape`. OWN's output is the whole
     network's. Raises RecipeError when the network fails.
     """
-    _check_shapes_known(net)
-    with _random_states_kept():
+    _check_shapes_known(net)  # it would learn them here, and keep them to itself
+    first = next(net.parameters(), torch.empty(0))
+    with _random_states_kept(first.device):
         try:
             return _measure_on("meta", net, parts, shape)  # only shapes are computed, no numbers
         except FacekitError:
             raise
         except Exception:  # what a network meets is not known beforehand
-            return _measure_on_cpu(net, parts, shape)
+            return _measure_at_home(first.device, net, parts, shape)
 
 
 def unwrap(net: nn.Module) -> nn.Module:
     """The network in a wrapper such as nn.DataParallel, which calls it `module`; else itself."""
-    return dict(net.named_children()).get("module", net)
+    inner = dict(net.named_children()).get("module")
+    return net if inner is None else unwrap(inner)
 
 
 class _Meter:
@@ -153,9 +158,9 @@ class _Meter:
 
 
 def _measure_on(
-    device: str, net: nn.Module, parts: Mapping[str, str], shape: tuple[int, ...]
+    device: str | torch.device, net: nn.Module, parts: Mapping[str, str], shape: tuple[int, ...]
 ) -> tuple[dict[str, int], dict[str, str]]:
-    net = copy.deepcopy(net).eval().to(device)  # leave the caller's as it is
+    net = evaluation_copy(net).to(device)  # leave the caller's as it is
     x = torch.zeros(shape, device=device, dtype=_number_format(net))
     counter = FlopCounterMode(display=False)
     meter = _Meter(net, parts, counter)
@@ -166,11 +171,12 @@ def _measure_on(
     return work, meter.outputs
 
 
-def _measure_on_cpu(
-    net: nn.Module, parts: Mapping[str, str], shape: tuple[int, ...]
+def _measure_at_home(
+    device: torch.device, net: nn.Module, parts: Mapping[str, str], shape: tuple[int, ...]
 ) -> tuple[dict[str, int], dict[str, str]]:
+    """With numbers, on the device where the network is."""
     try:
-        return _measure_on("cpu", net, parts, shape)
+        return _measure_on(device, net, parts, shape)
     except FacekitError:
         raise
     except Exception as error:
@@ -194,11 +200,12 @@ def _countable_attention() -> Iterator[None]:
 
 
 @contextmanager
-def _random_states_kept() -> Iterator[None]:
+def _random_states_kept(device: torch.device) -> Iterator[None]:
     """Whatever is drawn inside, Python's, NumPy's and torch's next numbers stay the same."""
+    gpus = [device] if device.type == "cuda" else []
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(gpus):
             yield
     finally:
         random.setstate(python)

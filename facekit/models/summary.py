@@ -60,9 +60,10 @@ def describe_block(block: nn.Module, channels: int, size: int) -> pd.DataFrame:
 
     Raises RecipeError when the block fails on such a map.
     """
-    layers = {}
+    paths = {}
     for path, layer in _layers(block):
-        layers[f"{path} ({type(layer).__name__})"] = path
+        paths.setdefault(layer, path)  # one that is there twice has one row
+    layers = {f"{path} ({type(layer).__name__})": path for layer, path in paths.items()}
     table = part_table(block, layers, (1, channels, size, size), own="the block's own")
     return table.rename_axis("layer")
 
