@@ -12,11 +12,11 @@ from pathlib import Path
 
 from facekit.common import machine
 from facekit.common.errors import FacekitError
+from facekit.common.kit import KIT
 from facekit.common.machine import Choice
 from facekit.data.layout import TERMS, Term
 from facekit.sources import profiles
 
-KIT = Path(__file__).parents[2]
 DRIVE = Path("/content/drive")  # where Colab mounts it
 KAGGLE = Path("/kaggle")
 SCRATCH = Path("/tmp/facekit-cache")  # not saved with a Kaggle notebook's version
