@@ -3,12 +3,41 @@
 # make test     environment, tests except those that take long
 # make test-all environment, all tests
 # make bench    measurements (needs time, see benchmarks/)
+#
+# TORCH=cpu after any of them: PyTorch without CUDA, for a machine without an NVIDIA GPU
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RESULTS := benchmarks/results
 READY := $(VENV)/ready
+
+# Which build of PyTorch: `default` is the one that pip finds, on Linux with CUDA. The environment
+# notes its own before the first package comes, so that a later call goes on with the same.
+NOTE := $(VENV)/torch
+MADE := $(or $(shell cat $(NOTE) 2>/dev/null),$(if $(wildcard $(READY)),default))
+TORCH ?= $(or $(MADE),default)
+ifeq ($(filter $(TORCH),default cpu),)
+$(error TORCH=$(TORCH): choose TORCH=cpu (without CUDA) or TORCH=default (on Linux with CUDA))
+endif
+ifneq ($(filter-out $(TORCH),$(MADE)),)
+$(error $(VENV) has TORCH=$(MADE); for TORCH=$(TORCH), remove it first: rm -r $(VENV))
+endif
+
+# torch and torchvision have to come from one index: PyPI's torchvision cannot load a torch that
+# was built without CUDA. With both there, the rest finds nothing to change.
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+CPU_PACKAGES := 'torch>=2.11' 'torchvision>=0.26'
+ifeq ($(TORCH),cpu)
+UV_TORCH := --torch-backend cpu
+PIP_TORCH := $(BIN)/python -m pip install --index-url $(CPU_INDEX) $(CPU_PACKAGES) &&
+COMING := "about 160 packages, PyTorch without CUDA among them: 2 GB on disk."
+else
+COMING := \
+  "about 180 packages, PyTorch among them: 6 GB on disk on Linux, most of it CUDA; else 2 GB." \
+  "Without an NVIDIA GPU 2 GB do on Linux, too: make $(or $(MAKECMDGOALS),course) TORCH=cpu"
+endif
+
 # A file's tests share what they prepare, so they stay together.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -46,11 +75,12 @@ bench: $(READY)
 $(READY): pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	  "facekit needs Python 3.11 or later: make PYTHON=python3.12 ...")'
+	@printf '%s\n' "Installing into $(CURDIR)/$(VENV):" $(COMING)
 	@if command -v uv >/dev/null 2>&1; then \
-	  uv venv --allow-existing --python "$(PYTHON)" $(VENV) && \
-	  uv pip install --python $(BIN)/python --editable '.[notebooks,test]'; \
+	  uv venv --allow-existing --python "$(PYTHON)" $(VENV) && echo $(TORCH) >$(NOTE) && \
+	  uv pip install $(UV_TORCH) --python $(BIN)/python --editable '.[notebooks,test]'; \
 	else \
-	  "$(PYTHON)" -m venv $(VENV) && \
+	  "$(PYTHON)" -m venv $(VENV) && echo $(TORCH) >$(NOTE) && $(PIP_TORCH) \
 	  $(BIN)/python -m pip install --editable '.[notebooks,test]'; \
 	fi
 	@touch $(READY)

@@ -10,6 +10,8 @@ import os
 import sys
 
 __version__ = "0.4.0"
+# What pip calls it: `facekit` there is somebody else's package.
+DISTRIBUTION = "facekit-course"
 
 # A thread of torch that waits for others sleeps: spinning, it would keep a core from whoever it
 # waits for, and on busy cores a step would take several times as long. OpenMP reads this when

@@ -47,6 +47,16 @@ STUDENTS_LACK = (
     *("tests/", ".ci/", ".github/", "docs/instructors.md"),
 )
 CLONE = re.compile(r"git clone \S+")
+# In an address that is not filled in; GitHub lets nobody have a name with an underscore.
+NOBODY = "YOUR_COURSE"
+# What the first cell does where there is no kit: fetch it, once it is known from where.
+FETCH = """\
+    address = "{repository}"  # Colab, Kaggle
+    !git clone -q --depth 1 -b {branch} $address facekit-kit
+    kits = ["facekit-kit"]"""
+NOWHERE = """\
+    told = "put it into pyproject.toml, [tool.facekit]; run notebooks/build.py"
+    raise ImportError(f"this copy does not say yet where it lives: {told}")"""
 # Of the README: the section for instructors, and the commands that run tests.
 NOT_FOR_STUDENTS = re.compile(
     r"^## For instructors\n.*?(?=^## )|^(make test|pytest)\b[^\n]*\n", re.M | re.S
@@ -116,10 +126,15 @@ def badges(stem: str, form: str) -> str:
     """Where else this notebook can be opened, and where its other forms are."""
     place = "/".join(filter(None, ("notebooks", FORMS[form], f"{stem}.ipynb")))
     where = settings() | {"place": place}
-    links = [
+    links = " ".join(
         f"[![{host}]({address['badge']})]({address['open'].format(**where)})"
         for host, address in where["badges"].items()
-    ]
+    )
+    if NOBODY in where["slug"]:  # badges would lead nowhere
+        links = (
+            f"{', '.join(where['badges'])}: this copy does not say yet where it lives. Write that "
+            "into `pyproject.toml`, `[tool.facekit]`, then run `python notebooks/build.py`."
+        )
     up = "../" if FORMS[form] else ""
     forms = {
         "lesson": f"the lesson with its outputs; [your copy](exercises/{stem}.ipynb) has exercises "
@@ -128,12 +143,15 @@ def badges(stem: str, form: str) -> str:
         f"[here]({up}{stem}.ipynb)",
         "solutions": f"the solutions; the exercises are [here]({up}exercises/{stem}.ipynb)",
     }
-    return f"{' '.join(links)}\n\nThis is {forms[form]}."
+    return f"{links}\n\nThis is {forms[form]}."
 
 
 def first_cell() -> str:
-    """The same in every notebook: fetch the kit where it is not installed, look where we are."""
-    return (HERE / "source" / "first_cell.txt").read_text().format(**settings()).rstrip("\n")
+    """The same in every notebook: fetch the kit where there is none, look where we are."""
+    where = settings()
+    fetch = NOWHERE if NOBODY in where["repository"] else FETCH.format(**where)
+    text = (HERE / "source" / "first_cell.txt").read_text()
+    return text.format(fetch=fetch).rstrip("\n")
 
 
 def readme() -> str:

@@ -48,6 +48,7 @@ def lab(context, tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.L
     folder.mkdir()
     for path in NOTEBOOKS:
         shutil.copy(path, folder)
+    shutil.copytree(REPOSITORY / "facekit", place / "facekit")  # above them, as in a clone
     (place / "state").mkdir()
     settings = {"FACEKIT_PROFILE": "smoke", "FACEKIT_HOME": str(place / "work space")}
     with browser.serve(folder, place / "state", **settings) as served:

@@ -238,19 +238,39 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("form", ["lesson", "exercises", "solutions"])
-def test_every_badge_opens_its_own_notebook(form: str, load_build: Callable):
+def test_every_badge_opens_its_own_notebook(form: str, load_build: Callable, monkeypatch):
     build = load_build()
+    about = ABOUT | {"slug": "ann/our-faces"}
+    monkeypatch.setattr(build, "settings", lambda: about)
     for source in build.sources():
         notebook = build.place(source, form)
         place = notebook.relative_to(REPOSITORY).as_posix()
         cell = build.build(source, form).cells[1].source
         badges = re.findall(r"\[!\[(\w+)\]\((\S+?)\)\]\((\S+?)\)", cell)
         assert {host: address for host, _, address in badges} == {
-            host: address.format(slug=ABOUT["slug"], branch=ABOUT["branch"], place=place)
+            host: address.format(slug=about["slug"], branch=ABOUT["branch"], place=place)
             for host, address in ADDRESSES.items()
         }
         assert notebook.is_file() and place in tracked()
         assert all(re.fullmatch(r"https://\S+\.svg", picture) for _, picture, _ in badges)
+
+
+@pytest.mark.parametrize("form", ["lesson", "exercises", "solutions"])
+def test_without_an_address_there_are_words_and_no_badges(form: str, load_build, monkeypatch):
+    build = load_build()
+    about = ABOUT | {"slug": f"{build.NOBODY}/facekit"}
+    monkeypatch.setattr(build, "settings", lambda: about)
+    words = build.badges("01_data_exploration", form).splitlines()[0]
+    assert "https://" not in words and build.NOBODY not in words
+    assert words.startswith("Colab, Kaggle, Binder: this copy does not say yet where it lives")
+    assert "`python notebooks/build.py`" in words
+
+
+def test_nobody_can_register_the_address_that_is_not_filled_in(load_build):
+    """GitHub's names: letters and digits, single hyphens between them, 39 at most."""
+    account = re.compile(r"[a-z\d](?:-?[a-z\d]){0,38}", re.I)
+    assert account.fullmatch("ann-1")
+    assert not account.fullmatch(load_build().NOBODY)
 
 
 def test_the_repository_and_its_slug_are_one_address():
@@ -278,6 +298,7 @@ def test_another_address_reaches_badges_first_cells_and_readme(checkout, tmp_pat
     for path in (folder / "notebooks").rglob("*.ipynb"):
         text = path.read_text()
         assert ABOUT["slug"] not in text and text.count("ann/our-faces") == 4, path
+        assert "does not say yet" not in text
     done = subprocess.run(
         [sys.executable, "notebooks/build.py", "--check"],
         cwd=folder,

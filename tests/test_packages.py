@@ -99,7 +99,7 @@ def colab(request, tmp_path_factory) -> Machine:
 @pytest.mark.long
 def test_installing_the_kit_would_change_nothing_that_colab_ships(colab, kit):
     fetched = colab.would_install(["-m", "pip", "install", kit])
-    assert "facekit" in fetched
+    assert facekit.DISTRIBUTION in fetched
     assert {"opencv-python-headless", "scikit-learn", "typer"} < set(fetched), "what is missing"
     assert not set(fetched) & set(COLAB)
 
@@ -118,7 +118,7 @@ def test_installed_for_real_it_adds_itself_alone(tmp_path, kit):
     before = machine.packages()
     machine.run(str(machine.python), "-m", "pip", "install", "--quiet", kit)
     after = machine.packages()
-    assert after.pop("facekit") == facekit.__version__
+    assert after.pop(facekit.DISTRIBUTION) == facekit.__version__
     assert after == before
 
 

@@ -56,6 +56,55 @@ def test_make_has_the_targets_of_the_readme(target):
     assert f"make {target}" in README
 
 
+WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.y*ml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+class TestEachWorkflow:
+    def test_names_what_it_uses_by_commit_and_says_which_version_that_is(self, path):
+        used = re.findall(r"^.*\buses:.*$", path.read_text(), re.M)
+        pinned = re.compile(r" +(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+")
+        assert used
+        assert [line for line in used if not pinned.fullmatch(line)] == []
+
+    def test_may_only_read(self, path):
+        flow = yaml.safe_load(path.read_text())
+        assert flow["permissions"] == {"contents": "read"}
+        for job in flow["jobs"].values():
+            assert "permissions" not in job, "it would replace those above"
+
+    def test_leaves_no_credentials_behind(self, path):
+        jobs = yaml.safe_load(path.read_text())["jobs"]
+        steps = [step for job in jobs.values() for step in job["steps"]]
+        checkouts = [s for s in steps if s.get("uses", "").startswith("actions/checkout@")]
+        assert checkouts
+        assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+        assert "secrets." not in path.read_text()
+
+
+def test_the_tests_run_every_week_and_for_every_change():
+    flow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())
+    events = flow[True]  # YAML takes a bare `on` for yes
+    assert set(events) == {"push", "pull_request", "schedule"}
+    minute, hour, day, month, weekday = events["schedule"][0]["cron"].split()
+    assert (day, month) == ("*", "*") and weekday in "0123456", "once in every week"
+    assert minute.isdigit() and hour.isdigit()
+
+
+TEXT = "attr/text=auto eol=lf"
+RULES = {"i/lf": TEXT, "i/none": TEXT, "i/-text": "attr/-text"}  # none: no line at all
+
+
+def test_every_file_has_the_same_bytes_on_every_machine():
+    """Text is kept with line feeds alone, and what is no text is named as such."""
+    command = ["git", "ls-files", "--eol"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    for line in listed.stdout.splitlines():
+        found, name = line.split("\t")
+        kept, _, rule = found.split(maxsplit=2)
+        assert rule.strip() == RULES.get(kept), name
+
+
 def test_the_readme_names_every_command():
     for command in cli.app.registered_commands:
         name = command.name or command.callback.__name__

@@ -55,7 +55,7 @@ def _installed(name: str) -> Choice:
 def _asked_for() -> dict[str, str]:
     """The least version of each package; none where facekit itself is not installed."""
     try:
-        asked = requires("facekit") or []
+        asked = requires(facekit.DISTRIBUTION) or []
     except PackageNotFoundError:
         return {}
     pattern = re.compile(r"([\w.-]+).*?>=([\d.]+)")

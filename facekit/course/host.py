@@ -12,11 +12,11 @@ from pathlib import Path
 
 from facekit.common import machine
 from facekit.common.errors import FacekitError
+from facekit.common.kit import KIT, is_kit_folder
 from facekit.common.machine import Choice
 from facekit.data.layout import TERMS, Term
 from facekit.sources import profiles
 
-KIT = Path(__file__).parents[2]
 DRIVE = Path("/content/drive")  # where Colab mounts it
 KAGGLE = Path("/kaggle")
 SCRATCH = Path("/tmp/facekit-cache")  # not saved with a Kaggle notebook's version
@@ -44,8 +44,8 @@ def start(drive: bool = False) -> None:
     _began = time.monotonic()
     where = find()
     more = Choice("", "")
+    share_kit()
     if where.value in ("Colab", "Kaggle"):
-        share_kit()
         fetch(missing())
     if where.value == "Colab":
         more = on_colab(drive)
@@ -99,7 +99,12 @@ def short(path: Path) -> str:
 
 
 def share_kit() -> None:
-    """Let the commands that a cell starts (!torchrun -m facekit ...) find the kit, too."""
+    """Let the commands that a cell starts (!torchrun -m facekit ...) find this kit, too.
+
+    Not where it was installed for good: its folder is then that of all packages.
+    """
+    if not is_kit_folder(KIT):
+        return
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     others = [path for path in paths if path not in ("", str(KIT))]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(KIT), *others])

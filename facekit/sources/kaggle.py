@@ -16,6 +16,7 @@ from pathlib import Path
 
 from facekit.common import machine
 from facekit.common.errors import DataError, FacekitError
+from facekit.common.kit import install_command
 from facekit.common.lock import only_one
 from facekit.common.redaction import redact
 from facekit.data.layout import Term, is_stray
@@ -28,7 +29,6 @@ PARTS = {  # what a task's folder holds, however a competition wraps it
 }
 WEB = "https://www.kaggle.com/competitions"
 AGAIN = "then run the same command again"
-INSTALL = "pip install 'facekit[kaggle]'"
 OTHERS = ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_V1_TOKEN")
 NOISY = ("VERBOSE", "VERBOSE_OUTPUT")  # make the program print every header, the secret one too
 DONE_AND_YET = re.compile("could not (submit|find)|cancelled|authentication required", re.I)
@@ -72,7 +72,9 @@ def _download(slug: str, cache: Path, progress: bool) -> Path:
     try:
         import kagglehub
     except ImportError as error:
-        raise FacekitError(f"kagglehub is not installed ({error}): {INSTALL}") from error
+        raise FacekitError(
+            f"kagglehub is not installed ({error}): {install_command('kaggle')}"
+        ) from error
     logging.getLogger("kagglehub").setLevel(logging.ERROR)  # it tells every step on stdout
     found = credentials.find()
     settings = {"KAGGLEHUB_CACHE": str(cache)} | (found.environment() if found else {})
@@ -204,7 +206,7 @@ def _program() -> str:
     """Kaggle's program: the first on PATH, else the one beside this Python."""
     found = shutil.which("kaggle") or shutil.which("kaggle", path=str(Path(sys.executable).parent))
     if found is None:
-        raise FacekitError(f"Kaggle's program is not installed: {INSTALL}")
+        raise FacekitError(f"Kaggle's program is not installed: {install_command('kaggle')}")
     return found
 
 

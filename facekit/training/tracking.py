@@ -13,6 +13,7 @@ from typing import Any
 
 from facekit.common.errors import RecipeError
 from facekit.common.files import write_whole
+from facekit.common.kit import install_command
 from facekit.common.redaction import hide_secrets
 from facekit.training.callbacks import Callback
 from facekit.training.run import Run
@@ -111,7 +112,7 @@ class Tracker(Callback):
                 self.trackers[kind] = TRACKERS[kind](Path(folder), name, settings or {})
             except ImportError as error:
                 raise RecipeError(
-                    f"tracker {kind}: not installed; pip install 'facekit[tracking]'"
+                    f"tracker {kind}: not installed; {install_command('tracking')}"
                 ) from error
             except Exception as error:
                 self._leave_out(kind, error)

@@ -335,7 +335,7 @@ board.round(3)
 # are handed on, and the token with them), this sends both files:
 #
 # ```sh
-# pip install 'facekit[kaggle]'     # from a clone: '.[kaggle]'
+# pip install '.[kaggle]'     # in the kit's folder
 # facekit submit runs/course --kaggle
 # ```
 #

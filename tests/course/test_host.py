@@ -1,8 +1,8 @@
 """Where a notebook runs and what follows from it, on faked hosts; a real kill, a fresh machine."""
 
+import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -10,7 +10,7 @@ import sys
 import time
 import tomllib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -450,67 +450,181 @@ def project() -> dict:
     return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
-# --- the first cell, on a machine without the kit
+# --- the first cell, in real processes, with and without a stranger's `facekit`
+
+ADDRESS = "https://git.example.org/ann/faces"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """A repository that holds the kit and has a past."""
+    kit = tmp_path_factory.mktemp("published")
+    shutil.copytree(REPOSITORY / "facekit", kit / "facekit")
+    shutil.copy(REPOSITORY / "pyproject.toml", kit)
+    git = ["git", "-C", str(kit), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    past = ["commit", "-qm", "past", "--allow-empty"]
+    for words in (["init", "-q", "-b", "main"], past, ["add", "."], ["commit", "-qm", "kit"]):
+        subprocess.run([*git, *words], check=True)
+    return kit
+
+
+def first_cell(build: types.ModuleType, address: str) -> str:
+    """The first cell of a course that lives at an address."""
+    settings = {"repository": address, "branch": "main"}
+    with mock.patch.object(build, "settings", lambda: settings):
+        return build.first_cell()
 
 
 @pytest.fixture
-def address(tmp_path) -> dict[str, str]:
-    """The course's address, which git finds in a folder: what to add to the environment."""
-    kit = tmp_path / "published"
-    shutil.copytree(REPOSITORY / "facekit", kit / "facekit")
-    shutil.copy(REPOSITORY / "pyproject.toml", kit)
-    about = tomllib.loads((kit / "pyproject.toml").read_text())["tool"]["facekit"]
-    git = ["git", "-C", str(kit), "-c", "user.name=x", "-c", "user.email=x@example.org"]
-    past = ["commit", "-qm", "past", "--allow-empty"]
-    for words in (
-        ["init", "-q", "-b", about["branch"]],
-        past,
-        ["add", "."],
-        ["commit", "-qm", "kit"],
-    ):
-        subprocess.run([*git, *words], check=True)
-    return {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.file://{kit}.insteadOf",
-        "GIT_CONFIG_VALUE_0": about["repository"],
-    }
+def cell(load_build: Callable) -> str:
+    return first_cell(load_build(), ADDRESS)
 
 
-FIRST_CELL = """
-import sys
+@pytest.fixture
+def cell_without_address(load_build: Callable) -> str:
+    build = load_build()
+    return first_cell(build, f"https://github.com/{build.NOBODY}/facekit")
+
+
+# A notebook's kernel on a machine where facekit was never installed. It runs the cells in turn,
+# and says which facekit it has in the end, and which a command has that a cell starts.
+KERNEL = """
+import json, os, sys
 from pathlib import Path
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
-sys.path[:] = [p for p in sys.path if p and not Path(p, "facekit").is_dir()]
+sys.path[:] = [p for p in sys.path if p and not Path(p, "facekit", "course").is_dir()]
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f)]
+sys.path[:0] = json.loads(os.environ["IN_FRONT"])
 shell = TerminalInteractiveShell.instance()
-shell.run_cell({cell!r}).raise_error()
-shell.run_cell({cell!r}).raise_error()
+for cell in json.loads(sys.stdin.read()):
+    shell.run_cell(cell).raise_error()
 import facekit
 print("kit", facekit.__file__)
-print("child", shell.getoutput("cd / && {python} -c 'import facekit; print(facekit.__file__)'"))
+command = sys.executable + " -c 'import facekit; print(facekit.__file__)'"
+print("child", shell.getoutput("cd / && " + command))
 """
 
 
-def test_the_first_cell_fetches_the_kit_where_there_is_none(
-    tmp_path, address, load_build: Callable
-):
-    cell = load_build().first_cell()
-    assert cell.count("\n") < 14
-    (tmp_path / "content").mkdir()
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | address
-    environment |= {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "FACEKIT_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_CELL.format(cell=cell, python=shlex.quote(sys.executable))],
-        cwd=tmp_path / "content",
+def run_cells(
+    folder: Path, *cells: str, in_front: Sequence[Path] = (), **variables: str
+) -> subprocess.CompletedProcess:
+    """Run cells in a kernel of `folder`. `in_front`: of sys.path, as packages installed there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | variables
+    environment["IN_FRONT"] = json.dumps([str(path) for path in in_front])
+    return subprocess.run(
+        [sys.executable, "-c", KERNEL],
+        input=json.dumps(cells),
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
     )
+
+
+def assert_kit(done: subprocess.CompletedProcess, folder: Path) -> None:
+    """The kernel and the commands that its cells start have the kit of this folder."""
     assert done.returncode == 0, done.stdout + done.stderr
-    kit = tmp_path / "content" / "facekit-kit" / "facekit" / "__init__.py"
-    assert f"kit {kit}" in done.stdout
-    assert f"child ['{kit}']" in done.stdout, "commands of a cell find it, too"
-    assert done.stdout.count("Kaggle (") == 2
-    shallow = ["git", "-C", str(kit.parent), "rev-parse", "--is-shallow-repository"]
+    place = folder / "facekit" / "__init__.py"
+    assert f"kit {place}" in done.stdout
+    assert f"child ['{place}']" in done.stdout
+
+
+def colab_variables(published: Path, home: Path) -> dict[str, str]:
+    """Those of a machine that fetches ADDRESS from a folder, and has Kaggle's sign."""
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{published}.insteadOf",
+        "GIT_CONFIG_VALUE_0": ADDRESS,
+        "KAGGLE_KERNEL_RUN_TYPE": "Batch",
+        "FACEKIT_HOME": str(home),
+    }
+
+
+@pytest.fixture
+def stranger(tmp_path) -> Path:
+    """A folder of packages that holds another `facekit`, which says when it is loaded."""
+    package = tmp_path / "site-packages" / "facekit"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("print('the stranger is loaded')\n")
+    return package.parent
+
+
+def clone(folder: Path) -> Path:
+    """A clone of the kit, as far as the first cell goes."""
+    folder.mkdir()
+    shutil.copytree(REPOSITORY / "facekit", folder / "facekit")
+    shutil.copy(REPOSITORY / "pyproject.toml", folder)
+    return folder
+
+
+def test_the_first_cell_fetches_the_kit_where_there_is_none(tmp_path, published, cell):
+    content = tmp_path / "content"
+    done = run_cells(content, cell, cell, **colab_variables(published, tmp_path))
+    assert_kit(done, content / "facekit-kit")
+    assert done.stdout.count("Kaggle (") == 2, "it may run again"
+    shallow = ["git", "-C", content / "facekit-kit", "rev-parse", "--is-shallow-repository"]
     assert subprocess.run(shallow, capture_output=True, text=True).stdout == "true\n"
+
+
+def test_the_first_cell_fetches_the_kit_though_a_stranger_is_installed(
+    tmp_path, published, cell, stranger
+):
+    content = tmp_path / "content"
+    variables = colab_variables(published, tmp_path)
+    done = run_cells(content, cell, cell, in_front=[stranger], **variables)
+    assert_kit(done, content / "facekit-kit")
+    assert "the stranger is loaded" not in done.stdout
+
+
+@pytest.mark.parametrize("form", ["", "exercises"])
+def test_in_a_clone_the_first_cell_takes_the_kit_that_lies_above(
+    tmp_path, cell_without_address, stranger, form
+):
+    kit = clone(tmp_path / "face kit")
+    cell = cell_without_address  # nothing is fetched
+    done = run_cells(kit / "notebooks" / form, cell, cell, in_front=[stranger])
+    assert_kit(done, kit)
+    assert "the stranger is loaded" not in done.stdout
+
+
+def test_a_kit_that_is_installed_is_taken_before_a_stranger(tmp_path, cell, stranger):
+    kit = clone(tmp_path / "kit")
+    done = run_cells(tmp_path / "elsewhere", cell, in_front=[stranger, kit])
+    assert_kit(done, kit)
+    assert not (tmp_path / "elsewhere" / "facekit-kit").exists(), "nothing was fetched"
+
+
+@pytest.mark.parametrize("what", ["facekit/__init__.py", "facekit.py", "facekit/data.csv"])
+def test_a_stranger_that_is_loaded_already_is_named_with_what_to_do(tmp_path, cell, what):
+    """A package, a module, and a plain folder, which Python takes for a package, too."""
+    kit, file = clone(tmp_path / "kit"), tmp_path / "packages" / what
+    file.parent.mkdir(parents=True)
+    file.touch()
+    done = run_cells(kit / "notebooks", "import facekit", cell, in_front=[tmp_path / "packages"])
+    assert done.returncode == 1
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith("ImportError: <module 'facekit' ")
+    assert what.endswith(".csv") or str(file) in said
+    assert said.endswith("of that name: restart the kernel and run this cell first")
+
+
+def test_a_course_without_an_address_says_so_and_fetches_nothing(
+    tmp_path, cell_without_address, stranger
+):
+    git = tmp_path / "programs" / "git"
+    git.parent.mkdir()
+    git.write_text("#!/bin/sh\necho git was called\n")
+    git.chmod(0o755)
+    path = os.pathsep.join([str(git.parent), os.environ["PATH"]])
+    content = tmp_path / "content"
+    done = run_cells(content, cell_without_address, in_front=[stranger], PATH=path)
+    assert done.returncode == 1
+    said = done.stderr.strip().splitlines()[-1]
+    assert said == (
+        "ImportError: this copy does not say yet where it lives: "
+        "put it into pyproject.toml, [tool.facekit]; run notebooks/build.py"
+    )
+    assert "git was called" not in done.stdout + done.stderr
+    assert list(content.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from facekit.common.errors import DataError, FacekitError
 from facekit.common.files import read_table, write_table
+from facekit.common.kit import install_command
 from facekit.data.layout import NO_MATCH, CourseData, read_identities
 from facekit.submission import csvs
 from facekit.submission.csvs import CUTOFFS
@@ -581,5 +583,5 @@ def test_without_kaggles_program_it_is_said_how_to_get_it(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))  # it looks beside Python, too
-    with pytest.raises(FacekitError, match=r"pip install 'facekit\[kaggle\]'"):
+    with pytest.raises(FacekitError, match=re.escape(install_command("kaggle"))):
         csvs.send(perfect["verification"], "verification", course, "m")
