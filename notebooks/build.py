@@ -44,7 +44,7 @@ METADATA = {
 }
 STUDENTS_LACK = (
     *("notebooks/source", "notebooks/solutions", "notebooks/build.py"),
-    *("tests/", ".ci/", ".github/", "docs/instructors.md"),
+    *("tests/", ".ci/", ".github/", "docs/instructors.md", "CONTRIBUTING.md"),
 )
 CLONE = re.compile(r"git clone \S+")
 # In an address that is not filled in; GitHub lets nobody have a name with an underscore.
@@ -57,9 +57,9 @@ FETCH = """\
 NOWHERE = """\
     told = "put it into pyproject.toml, [tool.facekit]; run notebooks/build.py"
     raise ImportError(f"this copy does not say yet where it lives: {told}")"""
-# Of the README: the section for instructors, and the commands that run tests.
+# Of the README: the section for instructors, the commands that run tests, and their folder.
 NOT_FOR_STUDENTS = re.compile(
-    r"^## For instructors\n.*?(?=^## )|^(make test|pytest)\b[^\n]*\n", re.M | re.S
+    r"^## For instructors\n.*?(?=^## )|^(make test|pytest|tests/)[^\n]*\n", re.M | re.S
 )
 
 

@@ -27,6 +27,11 @@ ABOUT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["face
 TRAINING = re.compile(r"^facekit train .*", re.M)
 SHORT = "--set epochs=1"  # to see that it starts and ends
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+ANCHOR = re.compile(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)")
+CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`\n]+)`", re.M | re.S)
+# In a line of code: facekit, a command, and what follows up to the next one or a comment.
+FACEKIT = re.compile(r"(?:^|&& |-m |; )facekit ([a-z]+)([^\n#&]*)", re.M)
+PAGES = ("data", "instructors", "networks", "recognition", "reliability", "results", "training")
 
 
 def fenced(language: str) -> list[str]:
@@ -101,17 +106,32 @@ def test_every_command_for_instructors_runs_in_the_order_of_the_page(checkout, t
     )
 
 
-def test_other_commands_in_the_prose_have_the_options_that_are_named(checkout, run_cli):
-    for words in re.findall(r"`((?:facekit|python) [^`]+)`", PAGE):
-        program, command, *_ = words.split()
-        if program == "facekit":
-            outcome = run_cli(command, "--help")
-            assert outcome.status == 0, outcome
-            helped = outcome.stdout
-        else:
-            helped = shell(f"{program} {command} --help", checkout)
-        for option in re.findall(r"--[\w-]+", words):
-            assert option in helped, words
+def code_of(page: str) -> str:
+    """All code of a page, in its blocks and in its sentences."""
+    text = (REPOSITORY / "docs" / f"{page}.md").read_text()
+    return "\n".join(block or words for block, words in CODE.findall(text))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_a_page_exist_and_have_the_options_that_are_named(page, run_cli):
+    for command, rest in FACEKIT.findall(code_of(page)):
+        outcome = run_cli(*("faces", "sheet") if command == "faces" else [command], "--help")
+        assert outcome.status == 0, command
+        for option in re.findall(r"--[\w-]+", rest):
+            assert option in outcome.stdout, f"facekit {command}{rest}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_scripts_of_a_page_exist_and_know_the_options_that_are_named(page):
+    for script, rest in re.findall(
+        r"python ((?:benchmarks|notebooks)/\w+\.py)([^#\n]*)", code_of(page)
+    ):
+        code = (REPOSITORY / script).read_text()
+        if script == "benchmarks/faces.py":  # its commands are in the files beside it
+            parts = sorted((REPOSITORY / "benchmarks").glob("faces_*.py"))
+            code += "".join(path.read_text() for path in parts)
+        for option in re.findall(r"--([\w-]+)", rest):
+            assert option.replace("-", "_") in code or option in code, f"{script}{rest}"
 
 
 def test_the_settings_that_are_shown_are_those_of_pyproject():
@@ -184,11 +204,31 @@ def test_links_lead_to_files_that_exist(release):
     assert followed > 100
 
 
+def slugs(page: Path) -> set[str]:
+    """The anchors that a page's headings have on GitHub."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text_of(page), flags=re.M | re.S), re.M
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_into_a_page_lead_to_a_heading_of_it(release):
+    pages = [REPOSITORY / name for name in tracked() if name.endswith(".md")]
+    pages += release.rglob("*.md")
+    followed = 0
+    for page in pages:
+        for target, anchor in ANCHOR.findall(text_of(page)):
+            assert anchor in slugs(page.parent / target if target else page), f"{page}: {anchor}"
+            followed += 1
+    assert followed > 10
+
+
 def test_the_release_holds_what_students_need_and_no_more(release):
     names = {p.relative_to(release).as_posix() for p in release.rglob("*") if p.is_file()}
     for stem in (path.stem for path in (REPOSITORY / "notebooks" / "source").glob("[0-9]*.py")):
         assert {f"notebooks/{stem}.ipynb", f"notebooks/exercises/{stem}.ipynb"} <= names
     assert {"data_setup.sh", "README.md", "LICENSE", "pyproject.toml", "Makefile"} <= names
+    assert "CONTRIBUTING.md" not in names
     package = {name for name in tracked() if name.startswith("facekit/")}
     assert package <= names
     theirs = ("facekit/", "notebooks/", "benchmarks/", "pictures/", "docs/")
@@ -209,8 +249,8 @@ def test_the_release_holds_no_solution(release, load_build):
         for solution in solutions:
             assert solution.strip() not in text, path
     readme = (release / "README.md").read_text()
-    assert "instructors" not in readme
-    assert not re.search(r"^(make test|pytest)", readme, re.M)
+    assert "instructors" not in readme and "CONTRIBUTING" not in readme
+    assert not re.search(r"^(make test|pytest|tests/)", readme, re.M)
     assert "## Homework rules" in readme and "make course" in readme
 
 

@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+import facekit
 from facekit import cli
 from facekit.sources.profiles import PROFILES
+from facekit.submission import csvs
 from facekit.training import recipe
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 MODULES = sorted((REPOSITORY / "facekit").rglob("*.py"))
 README = (REPOSITORY / "README.md").read_text()
+COMMANDS = (REPOSITORY / "docs" / "commands.md").read_text()
 CONDA_NAMES = {
     "torch": "pytorch",
     "opencv-python-headless": "py-opencv",
@@ -48,12 +51,12 @@ def test_every_requirement_has_a_lower_bound_and_a_reason():
         assert re.search(rf'"{re.escape(requirement)}",\s+# \w', text), requirement
 
 
-@pytest.mark.parametrize("target", ["course", "lab", "test", "bench"])
-def test_make_has_the_targets_of_the_readme(target):
+@pytest.mark.parametrize("target", ["course", "lab", "test", "test-all", "bench"])
+def test_make_has_the_targets_of_the_pages(target):
     command = ["make", "--dry-run", target]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"make {target}" in README
+    assert f"| `make {target}` | " in COMMANDS
 
 
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.y*ml"))
@@ -105,10 +108,78 @@ def test_every_file_has_the_same_bytes_on_every_machine():
         assert rule.strip() == RULES.get(kept), name
 
 
-def test_the_readme_names_every_command():
+def test_the_readme_fits_into_220_lines_and_begins_with_an_image_and_two_commands():
+    lines = README.splitlines()
+    assert len(lines) <= 220
+    start = "\n".join(lines[:30])
+    assert re.search(r"!\[.+\]\(.+\)", start)
+    for command in ("git clone ", "make course", "make test"):
+        assert f"\n{command}" in start
+
+
+def test_the_readme_leads_to_every_page_and_every_lesson():
+    pages = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")]
+    pages += [*REPOSITORY.glob("notebooks/*.ipynb"), REPOSITORY / "CITATION.cff"]
+    for page in pages:
+        name = page.relative_to(REPOSITORY).as_posix()
+        assert f"]({name})" in README or name == "README.md", name
+
+
+def test_the_page_of_commands_names_every_command():
     for command in cli.app.registered_commands:
         name = command.name or command.callback.__name__
-        assert f"facekit {name}" in README, name
+        assert f"| `facekit {name}" in COMMANDS, name
+
+
+def test_the_page_of_commands_names_every_variable():
+    code = "\n".join(path.read_text(encoding="utf-8") for path in MODULES)
+    named = re.findall(r"^\| `(FACEKIT_\w+)` \|", COMMANDS, re.M)
+    assert sorted(named) == sorted(set(re.findall(r"\bFACEKIT_[A-Z]+\b", code)))
+
+
+def rows_of(page: str, first: str) -> list[str]:
+    """The rows of a page's tables that begin with this cell."""
+    text = (REPOSITORY / "docs" / page).read_text()
+    return [line for line in text.splitlines() if line.startswith(f"| {first}")]
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_the_page_of_data_has_the_numbers_of_each_profile(profile):
+    (row,) = rows_of("data.md", f"`{profile.name}` |")
+    wanted = [profile.classes, profile.train, profile.dev, profile.test]
+    wanted += [profile.known, profile.unknown_dev, profile.unknown_test, profile.pixels]
+    numbers = re.findall(r"\d[\d,]*\d|\d", row.replace(", ", " "))
+    assert [int(number.replace(",", "")) for number in numbers[:8]] == wanted
+
+
+@pytest.mark.parametrize("profile", csvs.MADE)
+@pytest.mark.parametrize("task", csvs.CUTOFFS)
+def test_the_page_of_results_has_the_cut_offs_of_each_rendered_course(profile, task):
+    (row,) = rows_of("results.md", f"`{profile}`, {task}, ")
+    cutoffs = csvs.MADE[profile][task]
+    shown = " | ".join(f"{cut:.0%}" for cut in (cutoffs.low, cutoffs.medium, cutoffs.high))
+    assert f"| {shown} |" in row.replace(" %", "%")
+
+
+def test_the_version_is_the_same_wherever_it_stands():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["version"] == facekit.__version__
+    changes = (REPOSITORY / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## (\d[\d.]*\d)", changes, re.M)[0] == facekit.__version__
+
+
+def test_the_citation_has_what_its_format_asks_for():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["authors"] == [{"name": "The facekit authors"}]
+    assert "The facekit authors" in (REPOSITORY / "LICENSE").read_text()
+    assert citation["license"] == PROJECT["license"]
+
+
+def test_the_page_of_changes_names_every_setting_that_was_renamed():
+    changes = (REPOSITORY / "CHANGELOG.md").read_text()
+    for old, new in recipe.RENAMED.items():
+        assert f"| `{old}` | `{new}` |" in changes
 
 
 def test_there_is_a_recipe_for_every_profile():

@@ -1,6 +1,7 @@
 """The package's rooms: which may import which, and that each has a front door."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -104,16 +105,38 @@ def test_a_front_door_says_what_the_room_is_for_and_imports_from_it_alone(room):
     assert not [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 
-def test_the_readme_names_every_room_and_every_file():
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## The package\n")[1].split("\n## ")[0]
-    rows = {row.split("`")[1]: row for row in section.splitlines() if row.startswith("| `")}
+def rows_of_rooms() -> dict[str, str]:
+    """The rows of the table in facekit/README.md, by room."""
+    page = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    return {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
+
+
+def test_the_page_of_the_package_names_every_room_and_every_file():
+    rows = rows_of_rooms()
     assert set(rows) == set(HEIGHTS)
     for room in ROOMS:
         named = set(rows[room].rpartition(" | ")[2].removesuffix(" |").split(", "))
         files = {path.stem for path in (PACKAGE / room).glob("*.py")}
         folders = {path.parent.name for path in (PACKAGE / room).glob("*/__init__.py")}
         assert named == (files | folders) - {"__init__"}, room
+
+
+def test_the_tree_in_the_readme_has_a_line_for_each_room_in_the_order_of_imports():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^  (\w+)(?:/|\.py) +(\S.*)$", readme, re.M)
+    assert sorted(room for room, _ in lines) == sorted(HEIGHTS)
+    heights = [HEIGHTS[room] for room, _ in lines]
+    assert heights == sorted(heights)
+    rows = rows_of_rooms()
+    for room, words in lines:
+        assert f" | {words} | " in rows[room], f"{room}: the two pages say different things"
+
+
+def test_the_tree_in_the_readme_has_a_line_for_each_folder_that_one_opens():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"^(\w+)/ +\S", readme, re.M)
+    assert all((REPOSITORY / name).is_dir() for name in named)
+    assert set(named) == {"facekit", "notebooks", "docs", "benchmarks", "tests"}
 
 
 def count_lines(name: str) -> int:

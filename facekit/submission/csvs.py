@@ -46,7 +46,7 @@ CUTOFFS = {  # the homework's own
     "classification": Cutoffs(high=0.90, medium=0.84, low=0.82),
     "verification": Cutoffs(high=0.55, medium=0.49, low=0.30),
 }
-MADE = {  # of rendered courses with fewer people, by profile; the README says how they were found
+MADE = {  # of rendered courses with fewer people, by profile; how found: docs/results.md
     "smoke": {
         "classification": Cutoffs(high=0.89, medium=0.85, low=0.80),
         "verification": Cutoffs(high=0.45, medium=0.35, low=0.25),

@@ -171,9 +171,9 @@ def test_a_missing_file_is_named(tmp_path):
         recipes.load(tmp_path / "none.toml")
 
 
-def test_the_recipe_in_the_readme_can_be_trained(tmp_path):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    text = re.search(r"```toml\n(# mine\.toml.*?)```", readme, re.S)[1]
+def test_the_recipe_in_the_page_of_networks_can_be_trained(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
+    text = re.search(r"```toml\n(# mine\.toml.*?)```", page, re.S)[1]
     path = tmp_path / "mine.toml"
     path.write_text(text)
     recipe = recipes.load(path)
