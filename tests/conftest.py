@@ -67,6 +67,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FACEKIT_CACHE", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "home"))  # files that the user has named
         yield folder
 
 
