@@ -123,6 +123,15 @@ def test_installed_for_real_it_adds_itself_alone(tmp_path, kit):
 
 
 @pytest.mark.long
+def test_an_editable_install_puts_the_kits_folder_on_the_path(tmp_path, kit):
+    """A notebook's first cell looks there, because a stranger's `facekit` may come before it."""
+    machine = Machine(tmp_path, {"facekit": "1.1.0"})
+    machine.run(str(machine.python), "-m", "pip", "install", "-q", "--no-deps", "--editable", kit)
+    paths = machine.run(str(machine.python), "-c", "import sys; print(*sys.path, sep='\\n')")
+    assert kit in paths.splitlines()
+
+
+@pytest.mark.long
 def test_a_bound_above_what_is_shipped_would_be_noticed(tmp_path):
     machine = Machine(tmp_path, {"tqdm": "4.1"})
     bound = next(str(each) for each in DEPENDENCIES if each.name == "tqdm")

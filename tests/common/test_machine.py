@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import facekit
 from facekit.common import machine
 from facekit.common.machine import Choice
 from facekit.course import doctor
@@ -247,7 +248,8 @@ def test_a_missing_package_is_no_error_for_the_doctor(monkeypatch):
     ("installed", "old"), [("2.10.1+cu126", True), ("2.9", True), ("2.11.0", False), ("3.0", False)]
 )
 def test_the_doctor_names_a_package_that_is_too_old(monkeypatch, installed, old):
-    monkeypatch.setattr(doctor, "requires", lambda name: ["torch>=2.11", "pillow>=11.3"])
+    asked = {facekit.DISTRIBUTION: ["torch>=2.11", "pillow>=11.3"]}
+    monkeypatch.setattr(doctor, "requires", lambda name: asked[name])
     monkeypatch.setattr(doctor, "version", lambda name: installed)
     value, reason = doctor.examine()["torch"]
     assert value == installed

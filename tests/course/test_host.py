@@ -450,6 +450,23 @@ def project() -> dict:
     return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
+# --- what a command finds that a cell starts
+
+
+def test_a_command_of_a_cell_finds_this_kit_before_others(capsys, machine):
+    os.environ["PYTHONPATH"] = str(machine)
+    for _ in range(2):
+        started(capsys)
+        assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(REPOSITORY), str(machine)]
+
+
+def test_the_folder_of_all_packages_is_not_handed_on(capsys, machine, monkeypatch):
+    monkeypatch.setattr(host, "KIT", machine)
+    os.environ["PYTHONPATH"] = "before"
+    started(capsys)
+    assert os.environ["PYTHONPATH"] == "before"
+
+
 # --- the first cell, in real processes, with and without a stranger's `facekit`
 
 ADDRESS = "https://git.example.org/ann/faces"
