@@ -40,6 +40,7 @@ class Stopped(Exception):
 DataOption = Annotated[Path | None, typer.Option(help="The course's data. [data/ here]")]
 NetworkOption = Annotated[str | None, typer.Option(help="The recipe's, or your own: FILE.py:NAME.")]
 HeadOption = Annotated[str | None, typer.Option(help="The network's, or your own: FILE.py:NAME.")]
+TransformOption = Annotated[str | None, typer.Option(help="Your augmentation: FILE.py:NAME.")]
 TermOption = Annotated[str | None, typer.Option(help="S23, F23 or S24. [by the folders' names]")]
 
 
@@ -97,9 +98,7 @@ def train_(
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
     network: NetworkOption = None,
     head: HeadOption = None,
-    transform: Annotated[
-        str | None, typer.Option(help="Your own augmentation: FILE.py:NAME.")
-    ] = None,
+    transform: TransformOption = None,
     term: TermOption = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
     max_hours: Annotated[float | None, typer.Option(help="Save and stop after so long.")] = None,
@@ -132,10 +131,15 @@ def train_(
         )
     except training.Interrupted as stop:
         raise Stopped(str(stop)) from None
+    _tell(folder, history)
+
+
+def _tell(folder: Path, history: training.History) -> None:
+    """How far a run is; of torchrun's processes one speaks."""
     if history.stopped:
         raise Stopped(history.stopped)
     best = history.best
-    if int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes one speaks
+    if int(os.environ.get("RANK", "0")) == 0:
         print(f"{folder}: best dev accuracy {best['dev_accuracy']:.2%} in epoch {best['epoch']}")
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from facekit.common.errors import RecipeError
 from facekit.models.blocks import DropPath, SqueezeExcite
-from facekit.models.net import FaceNet, build
+from facekit.models.build import build
+from facekit.models.net import FaceNet
 from facekit.models.parts import (
     OWN,
     can_open,

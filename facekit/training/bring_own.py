@@ -19,7 +19,9 @@ from facekit.models.specs import NetworkSpec, spec_as_dict
 from facekit.training.recipe import Recipe
 
 
-def into_recipe(recipe: Recipe, network: Any, head: Any, auxiliary_loss: Any) -> Recipe:
+def into_recipe(
+    recipe: Recipe, network: Any, head: Any, auxiliary_loss: Any, loader: DataLoader | None
+) -> Recipe:
     """The recipe with what stands in for parts of it, the reader's own by the names of own.py."""
     if isinstance(network, NetworkSpec):
         network = spec_as_dict(network)
@@ -28,7 +30,10 @@ def into_recipe(recipe: Recipe, network: Any, head: Any, auxiliary_loss: Any) ->
         if given[key] is None:
             given[key] = getattr(recipe, key)
     given["margin_head"] = recipe.margin_head
-    return replace(recipe, **{key: own.settle(value) for key, value in given.items()})
+    changes = {key: own.settle(value) for key, value in given.items()}
+    if getattr(loader, "batch_size", None):
+        changes["batch_size"] = loader.batch_size
+    return replace(recipe, **changes)
 
 
 def images_of(

@@ -23,7 +23,9 @@ from facekit.data.loader import Batch, Loader
 from facekit.data.own_loader import OwnLoader
 from facekit.data.pixels import CacheSettings
 from facekit.data.transforms import Preprocess
-from facekit.models import losses, net
+from facekit.models import losses
+from facekit.models.build import build
+from facekit.models.net import FaceNet
 from facekit.models.own_net import OwnNet, looks_trained
 from facekit.models.summary import check_limit, count_multiply_adds
 from facekit.training import distributed
@@ -100,7 +102,7 @@ class Run:
         with random_numbers(recipe.seed, 0):
             objective = build_objective(recipe, len(self.data.classes), self.precision.value, head)
         self.objective = objective.to(self.device, memory_format=torch.channels_last)
-        self.net: net.FaceNet | OwnNet = self.objective.network
+        self.net: FaceNet | OwnNet = self.objective.network
         self._warn_of_pretrained()
         self.optimizer = build_optimizer(self.objective, recipe)
         self.ema = EMA(self.net, recipe.ema_decay) if recipe.ema_decay else None
@@ -262,7 +264,7 @@ class Run:
     # ------------------------------------------------------------------ what was chosen
 
     @property
-    def eval_model(self) -> net.FaceNet | OwnNet:
+    def eval_model(self) -> FaceNet | OwnNet:
         """The network that is evaluated and kept: the running average, where there is one."""
         return self.ema.module if self.ema else self.net
 
@@ -290,7 +292,7 @@ def build_objective(
 ) -> losses.Objective:
     """The recipe's network, with this head or the recipe's, and what it is trained on."""
     head = recipe.head if head is None else head
-    network = net.build(recipe.network, classes, head, recipe.image_size)
+    network = build(recipe.network, classes, head, recipe.image_size)
     auxiliary_loss = None
     if recipe.auxiliary_loss:
         auxiliary_loss = losses.build(recipe.auxiliary_loss, network.dim, classes)

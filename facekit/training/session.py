@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +74,9 @@ def fit(
     """
     data = data if isinstance(data, CourseData) else CourseData(data)
     with distributed.together() as world:
-        chosen = bring_own.into_recipe(load_recipe(recipe), network, head, auxiliary_loss)
         where = _device(device, world)
+        chosen = bring_own.into_recipe(load_recipe(recipe), network, head, auxiliary_loss, loader)
         images = bring_own.images_of(chosen, data, where, transform, loader, workers)
-        if images is not None and images.batch_size:
-            chosen = replace(chosen, batch_size=images.batch_size)
         run = Run(chosen, data, Path(out), where, world, workers, images)
         checkpoints = Checkpoints(run.out, mirror=_copies(run.out, mirror))
         if _is_done(run, checkpoints):

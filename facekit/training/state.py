@@ -9,7 +9,8 @@ import torch
 from facekit.common import own
 from facekit.common.errors import RunError
 from facekit.common.files import write_table, write_whole
-from facekit.models import net, weights
+from facekit.models import weights
+from facekit.models.build import settings_of
 from facekit.models.registered import own_parts
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.environment import environment
@@ -56,7 +57,7 @@ def outline(run: Run) -> dict:
     return {
         "format": weights.FORMAT,
         "recipe": run.recipe.as_dict(),
-        "spec": net.settings_of(run.net),
+        "spec": settings_of(run.net),
         "own": own_objects(run),
         "preprocess": run.preprocess.as_dict(),
         "classes": list(run.data.classes),
@@ -68,7 +69,7 @@ def outline(run: Run) -> dict:
 
 def own_objects(run: Run) -> dict[str, dict]:
     """Where the reader's own classes came from, which the run is trained with."""
-    settings = [run.recipe.as_dict(), net.settings_of(run.net)]
+    settings = [run.recipe.as_dict(), settings_of(run.net)]
     return own.origins(settings, own_parts())
 
 

@@ -390,6 +390,10 @@ class SmallNet(nn.Module):
         self.head = heads.build(head, 8, CLASSES)
         self.calls = 0
 
+    def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = self.embed(x)
+        return embedding, self.dropout(embedding)
+
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         return self.norm(self.stem(x)).relu().mean((2, 3))

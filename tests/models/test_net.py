@@ -12,7 +12,7 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from facekit.common.errors import RecipeError
 from facekit.models import heads
-from facekit.models.net import build
+from facekit.models.build import build
 from facekit.models.specs import NetworkSpec, Stage, Stem
 from facekit.models.summary import count_parameters
 from facekit.models.zoo import halving_stages, residual

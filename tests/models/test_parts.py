@@ -28,7 +28,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from facekit.common.errors import BatchError, RecipeError
-from facekit.models.net import build
+from facekit.models.build import build
 from facekit.models.parts import MOST, OWN
 from facekit.models.summary import (
     check_limit,

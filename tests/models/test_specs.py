@@ -12,8 +12,8 @@ from torch import nn
 
 from facekit.common.errors import RecipeError
 from facekit.models.blocks import BLOCKS, ConvBlock
+from facekit.models.build import build
 from facekit.models.make import option_names
-from facekit.models.net import build
 from facekit.models.specs import SHAPE, NetworkSpec, Stage, Stem, spec_as_dict
 from facekit.models.zoo import NETWORKS, as_spec
 

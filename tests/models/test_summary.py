@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from facekit.common.errors import RecipeError
 from facekit.models.blocks import BLOCKS, ConvBlock, ConvNeXtBlock
-from facekit.models.net import build
+from facekit.models.build import build
 from facekit.models.specs import NetworkSpec, Stage, Stem
 from facekit.models.summary import (
     check_limit,

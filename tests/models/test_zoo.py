@@ -7,7 +7,7 @@ import torch
 import torchvision
 from sample_networks import carry, on_paper, stir
 
-from facekit.models.net import build
+from facekit.models.build import build
 from facekit.models.specs import Stem
 from facekit.models.summary import count_parameters
 from facekit.models.zoo import NETWORKS, OURS, TABLE, as_spec, residual
