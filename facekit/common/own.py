@@ -7,10 +7,10 @@ run folder may come from anybody.
 """
 
 import importlib
-import importlib.util
 import json
 import os
 import sys
+import types
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -104,18 +104,19 @@ def _load(path: Path) -> Any:
     path = Path(path).expanduser()
     if path.suffix != ".py" or not path.is_file():
         raise RecipeError(f"{path}: no such Python file; write FILE.py:NAME (from {Path.cwd()})")
-    name = f"own_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
+    whole = path.resolve()
+    module = types.ModuleType(f"own_{path.stem}")
+    module.__file__ = str(whole)
+    sys.modules[module.__name__] = module
+    sys.path.insert(0, str(whole.parent))
     try:
-        spec.loader.exec_module(module)
+        # Not by importlib, which takes a file for unchanged that was saved twice in one second.
+        exec(compile(whole.read_bytes(), str(whole), "exec"), vars(module))
     except Exception as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise RecipeError(f"{path}{line}: {type(error).__name__}: {error}") from error
     finally:
-        sys.path.remove(str(path.resolve().parent))
+        sys.path.remove(str(whole.parent))
     return module
 
 
@@ -154,11 +155,17 @@ def _texts(settings: Any) -> Iterable[str]:
             yield from _texts(value)
 
 
-def restore(folder: Path, remembered: Mapping[str, Mapping], given: Iterable[Any] = ()) -> None:
+def restore(
+    folder: Path,
+    remembered: Mapping[str, Mapping],
+    given: Iterable[Any],
+    more: Mapping[str, Any],
+) -> None:
     """Know all objects again that a run in `folder` was trained with.
 
-    They are `given`, or known in this process, or defined in this notebook, or in the file they
-    came from. Raises RunError for one that is nowhere, or whose source has changed.
+    They are `given`, or known in this process (`more`: by another name than here), or defined in
+    this notebook, or in the file they came from. Raises RunError for one that is nowhere, or
+    whose source has changed.
     """
     by_name = {origin_of(thing).name: thing for thing in given}
     for text, values in remembered.items():
@@ -166,7 +173,8 @@ def restore(folder: Path, remembered: Mapping[str, Mapping], given: Iterable[Any
             origin = Origin(**values)
         except TypeError:
             raise RunError(f"{folder}: does not say where its {text} came from") from None
-        thing = by_name.get(origin.name, _find(text, origin))
+        known = OBJECTS.get(text, more.get(text))
+        thing = by_name.get(origin.name, _find(known, origin))
         if thing is None:
             raise RunError(
                 f"{folder}: trained with {origin.name} of {origin.place or 'a notebook'}, which is "
@@ -194,9 +202,9 @@ def source_of(remembered: Iterable[str], more: Mapping[str, Any]) -> str:
     return "\n\n".join(filter(None, [source.source_of(known[text]) for text in remembered]))
 
 
-def _find(text: str, origin: Origin) -> Any:
+def _find(known: Any, origin: Origin) -> Any:
     """The object of that origin, or one of its name that may be another; None without any."""
-    found = [OBJECTS.get(text)]
+    found = [known]
     if origin.digest:  # else a run folder could have anything called that is defined here
         found.append(getattr(sys.modules["__main__"], origin.name, None))
     for thing in found:

@@ -121,6 +121,8 @@ def _text(value: Any) -> str:
     code = _code(value)
     if code is None:
         return ""
+    if Path(code.co_filename).is_file():  # what is no file, a cell, would be forgotten
+        linecache.checkcache(code.co_filename)
     whole = "".join(linecache.getlines(code.co_filename))
     try:
         tree = ast.parse(whole)

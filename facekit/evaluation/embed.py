@@ -19,6 +19,7 @@ from facekit.models import weights
 from facekit.models.fold import fold_batch_norm
 from facekit.models.net import FaceNet
 from facekit.models.own_net import OwnNet
+from facekit.models.registered import own_parts
 
 BATCH = 128
 # What a file raises that is sound and holds something else than a network of this kit.
@@ -65,7 +66,7 @@ def load_run(
     folder, where = Path(folder), machine.device(device).value
     saved = weights.load_run(folder / "best.pt")
     given = [own.get(thing) if isinstance(thing, str) else thing for thing in own_objects]
-    own.restore(folder, saved.get("own", {}), given)
+    own.restore(folder, saved.get("own", {}), given, own_parts())
     try:
         size = saved["preprocess"]["size"]
         net = models.build(saved["spec"], len(saved["classes"]), size=size)

@@ -137,7 +137,8 @@ def check_content(run: Run, saved: dict) -> None:
         then = saved["content"][split]
         if then == mine:
             continue
-        advice = f"{run.out}: the {split} images have changed since this run began (they were "
+        what = "images or their transform" if run.own_images and split == "train" else "images"
+        advice = f"{run.out}: the {split} {what} have changed since this run began (they were "
         advice += f"{then[:12]}, now {mine[:12]}); choose another folder, or bring the old images "
         advice += "back"
         if split == "train" and run.loader.bad:
