@@ -24,13 +24,14 @@ ifneq ($(filter-out $(TORCH),$(MADE)),)
 $(error $(VENV) has TORCH=$(MADE); for TORCH=$(TORCH), remove it first: rm -r $(VENV))
 endif
 
-# torch and torchvision have to come from one index: PyPI's torchvision cannot load a torch that
-# was built without CUDA. With both there, the rest finds nothing to change.
-CPU_INDEX := https://download.pytorch.org/whl/cpu
-CPU_PACKAGES := 'torch>=2.11' 'torchvision>=0.26'
+# torch and torchvision have to come from one place: an ordinary torchvision cannot load a torch that
+# was built without CUDA. uv knows PyTorch's own place for both; pip would have to be told.
+PACKAGES := --editable '.[notebooks,test]'
+PIP_INSTALL := -m pip install $(PACKAGES)
 ifeq ($(TORCH),cpu)
 UV_TORCH := --torch-backend cpu
-PIP_TORCH := $(BIN)/python -m pip install --index-url $(CPU_INDEX) $(CPU_PACKAGES) &&
+PIP_INSTALL := -m pip install 'uv>=0.7' && \
+  $(BIN)/python -m uv pip install $(UV_TORCH) --python $(BIN)/python $(PACKAGES)
 COMING := "about 160 packages, PyTorch without CUDA among them: 2 GB on disk."
 else
 COMING := \
@@ -78,9 +79,9 @@ $(READY): pyproject.toml
 	@printf '%s\n' "Installing into $(CURDIR)/$(VENV):" $(COMING)
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --allow-existing --python "$(PYTHON)" $(VENV) && echo $(TORCH) >$(NOTE) && \
-	  uv pip install $(UV_TORCH) --python $(BIN)/python --editable '.[notebooks,test]'; \
+	  uv pip install $(UV_TORCH) --python $(BIN)/python $(PACKAGES); \
 	else \
-	  "$(PYTHON)" -m venv $(VENV) && echo $(TORCH) >$(NOTE) && $(PIP_TORCH) \
-	  $(BIN)/python -m pip install --editable '.[notebooks,test]'; \
+	  "$(PYTHON)" -m venv $(VENV) && echo $(TORCH) >$(NOTE) && \
+	  $(BIN)/python $(PIP_INSTALL); \
 	fi
 	@touch $(READY)

@@ -5,16 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 EDITABLE = "--editable .[notebooks,test]"
-INDEX = "https://download.pytorch.org/whl/cpu"
+CPU = "--torch-backend cpu --python .venv/bin/python"
 SAYS = """#!/bin/sh
 [ "$1" != -c ] || exit 0  # asked which version it is
 echo "$(basename "$0") $*" >>calls
@@ -83,15 +81,13 @@ def test_pip_installs_everything_in_one_call(place):
     assert made.calls == ["python -m venv .venv", f"python -m pip install {EDITABLE}"]
 
 
-def test_without_cuda_torch_and_torchvision_come_first_and_from_one_index(place):
+def test_without_cuda_pip_fetches_uv_which_knows_where_that_torch_is(place):
     made = place.make("TORCH=cpu")
     assert made.status == 0, made
-    both = [text for text in PROJECT["dependencies"] if re.match(r"torch(vision)?\b", text)]
-    assert len(both) == 2
     assert made.calls == [
         "python -m venv .venv",
-        f"python -m pip install --index-url {INDEX} {' '.join(both)}",
-        f"python -m pip install {EDITABLE}",
+        "python -m pip install uv>=0.7",
+        f"python -m uv pip install {CPU} {EDITABLE}",
     ]
 
 
@@ -129,7 +125,7 @@ def test_the_environment_keeps_its_torch_when_it_is_made_anew(place):
     place.make("TORCH=cpu")
     assert place.make().calls == [], "all is there"
     place.ask_for_another_package()
-    assert INDEX in place.make().calls[1]
+    assert CPU in place.make().calls[-1]
 
 
 @pytest.mark.parametrize("old", ["cpu", "default"])
@@ -147,7 +143,7 @@ def test_an_interrupted_installation_goes_on_with_its_own_torch(place):
     place.make("TORCH=cpu")
     (place.folder / ".venv" / "ready").unlink()
     assert place.make("TORCH=default").status == 2
-    assert INDEX in place.make().calls[1]
+    assert CPU in place.make().calls[-1]
 
 
 def test_an_environment_from_before_there_was_a_choice_is_the_default(place):

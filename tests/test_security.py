@@ -45,6 +45,7 @@ ALLOWED = {
         for name in ("training/test_checkpoint", "models/test_weights")
     },
     ("tests/browser.py", "bind"): "asks for a free port of this machine, by a name for 127.0.0.1",
+    ("facekit/common/own.py", "exec"): "the file that the user has named: FILE.py:NAME",
     ("tests/test_docs.py", "exec"): "of the page's own examples",
     ("tests/course/test_exercises.py", "exec"): "of cells of the kit's own lessons",
     ("tests/models/test_specs.py", "eval"): "of the repr of a spec that the test has just made",
