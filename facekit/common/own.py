@@ -23,7 +23,6 @@ from facekit.common.files import write_whole
 
 OBJECTS: dict[str, Any] = {}  # by name in a recipe: those of this process
 LIBRARIES = ("torchvision.models.", "timm.models.")  # whose networks are known by their names
-HERE = "own"  # stands before the colon for what was given as an object
 
 
 @dataclass(frozen=True)
@@ -45,18 +44,19 @@ def label(thing: Any) -> str:
     return getattr(thing, "__name__", type(thing).__name__)
 
 
-def name_of(thing: Any) -> str:
+def name_of(thing: Any, kind: str) -> str:
     """The name that a recipe has for an object, which is known by it from now on.
 
-    A text FILE.py:NAME is looked up; RecipeError when there is no such file or name.
+    Such as "own network:Net", by its kind; of a text FILE.py:NAME without the file's folder.
+    RecipeError when there is no such file or name.
     """
-    if isinstance(thing, str):
-        path, _, called = thing.rpartition(":")
-        name = f"{Path(path).name}:{called}"
-        OBJECTS[name] = get(name) if path == HERE else from_file(Path(path), called)
+    if not isinstance(thing, str):
+        name = f"own {kind}:{label(thing)}"
+        OBJECTS[name] = thing
         return name
-    name = f"{HERE}:{label(thing)}"
-    OBJECTS[name] = thing
+    path, _, called = thing.rpartition(":")
+    name = f"{Path(path).name}:{called}"
+    OBJECTS[name] = get(name) if path.startswith("own ") else from_file(Path(path), called)
     return name
 
 
@@ -65,24 +65,23 @@ def get(name: str) -> Any:
     if name in OBJECTS:
         return OBJECTS[name]
     place, _, called = name.rpartition(":")
-    if place == HERE:
-        raise RecipeError(
-            f"{called} was given as an object; give it again, such as network={called}"
-        )
-    return OBJECTS[name_of(name)]
+    if place.startswith("own "):
+        kind = place.removeprefix("own ").replace(" ", "_")
+        raise RecipeError(f"{called} was given as an object; give it again: {kind}={called}")
+    return from_file(Path(place), called)
 
 
-def settle(setting: Any) -> Any:
+def settle(setting: Any, kind: str) -> Any:
     """A setting of a recipe with the name of each object of the reader's own in its place."""
     if setting is None or isinstance(setting, bool | int | float):
         return setting
     if isinstance(setting, str):
-        return name_of(setting) if ":" in setting else setting
+        return name_of(setting, kind) if ":" in setting else setting
     if isinstance(setting, Mapping):
-        return {key: settle(value) for key, value in setting.items()}
+        return {key: settle(value, kind) for key, value in setting.items()}
     if isinstance(setting, list | tuple):
-        return [settle(value) for value in setting]
-    return name_of(setting)
+        return [settle(value, kind) for value in setting]
+    return name_of(setting, kind)
 
 
 def from_file(path: Path, called: str) -> Any:
@@ -111,7 +110,8 @@ def _load(path: Path) -> Any:
     sys.path.insert(0, str(whole.parent))
     try:
         # Not by importlib, which takes a file for unchanged that was saved twice in one second.
-        exec(compile(whole.read_bytes(), str(whole), "exec"), vars(module))
+        code = compile(whole.read_bytes(), str(whole), "exec", dont_inherit=True)
+        exec(code, vars(module))
     except Exception as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise RecipeError(f"{path}{line}: {type(error).__name__}: {error}") from error
@@ -174,7 +174,9 @@ def restore(
         except TypeError:
             raise RunError(f"{folder}: does not say where its {text} came from") from None
         known = OBJECTS.get(text, more.get(text))
-        thing = by_name.get(origin.name, _find(known, origin))
+        thing = by_name.get(origin.name)
+        if thing is None:
+            thing = _find(known, origin)
         if thing is None:
             raise RunError(
                 f"{folder}: trained with {origin.name} of {origin.place or 'a notebook'}, which is "
@@ -211,7 +213,8 @@ def _find(known: Any, origin: Origin) -> Any:
         if thing is not None and source.digest_of(thing) == origin.digest:
             return thing
     if origin.place.startswith(LIBRARIES):
-        return getattr(importlib.import_module(origin.place), origin.name, None)
+        with suppress(ImportError):  # another version of the library, or none
+            return getattr(importlib.import_module(origin.place), origin.name, None)
     if Path(origin.place).is_file() and _is_trusted(origin.place):
         return from_file(Path(origin.place), origin.name)
     return next((thing for thing in found if thing is not None), None)

@@ -42,7 +42,7 @@ class OwnNet(nn.Module):
         self, module: nn.Module, name: str, num_classes: int, size: int, head: str | Mapping = ""
     ) -> None:
         super().__init__()
-        self.module = module
+        self.module = module.cpu()  # until the run knows where it is trained
         self.name = name  # in a recipe, such as mine.py:Net
         self.num_classes = num_classes
         self.last_linear = ""  # its name in the module, where there is one

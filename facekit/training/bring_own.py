@@ -3,7 +3,7 @@
 Built in notebook 04.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from facekit.data.layout import CourseData
 from facekit.data.own_loader import OwnLoader
 from facekit.data.transforms import Preprocess
 from facekit.models.specs import NetworkSpec, spec_as_dict
+from facekit.training.callbacks import Callback
 from facekit.training.recipe import Recipe
 
 
@@ -30,7 +31,7 @@ def into_recipe(
         if given[key] is None:
             given[key] = getattr(recipe, key)
     given["margin_head"] = recipe.margin_head
-    changes = {key: own.settle(value) for key, value in given.items()}
+    changes = {key: own.settle(value, key.replace("_", " ")) for key, value in given.items()}
     if getattr(loader, "batch_size", None):
         changes["batch_size"] = loader.batch_size
     return replace(recipe, **changes)
@@ -55,3 +56,12 @@ def images_of(
     if isinstance(transform, str):
         transform = own.get(transform)
     return OwnLoader.from_transform(data.train, transform, preprocess, device, recipe.seed, workers)
+
+
+def check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Raise RecipeError for one that is not of a class of Callback."""
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise RecipeError(
+                f"the callback {callback!r} is no object of a class of facekit.training.Callback"
+            )

@@ -71,10 +71,11 @@ class World:
         """
         if self.size == 1:
             return
-        for parameter in module.parameters():
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        for parameter in trained:
             if parameter.grad is None:  # this process had no image
                 parameter.grad = torch.zeros_like(parameter)
-        _sum_all([parameter.grad for parameter in module.parameters()])
+        _sum_all([parameter.grad for parameter in trained])
         buffers = [b for b in module.buffers() if b.is_floating_point()]
         _sum_all(buffers)
         if buffers:

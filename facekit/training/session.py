@@ -74,6 +74,7 @@ def fit(
     """
     data = data if isinstance(data, CourseData) else CourseData(data)
     with distributed.together() as world:
+        bring_own.check_callbacks(callbacks)
         where = _device(device, world)
         chosen = bring_own.into_recipe(load_recipe(recipe), network, head, auxiliary_loss, loader)
         images = bring_own.images_of(chosen, data, where, transform, loader, workers)

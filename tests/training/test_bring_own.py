@@ -230,6 +230,7 @@ def test_a_registered_block_is_missed_by_name(course, tmp_path, monkeypatch):
     fit(course, tmp_path / "run", network=spec)
     load_run(tmp_path / "run")
     monkeypatch.delitem(blocks.BLOCKS, "mine")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nobody"))
     own.OBJECTS.clear()
     assert "trained with Block of" in refusal(load_run, tmp_path / "run")
 
@@ -238,7 +239,7 @@ def test_an_object_of_another_session_has_to_be_given_again(course, tmp_path):
     fit(course, tmp_path / "run", network=mine.Ten)
     own.OBJECTS.clear()
     said = refusal(training.fit, tmp_path / "run" / "recipe.json", course, tmp_path / "run")
-    assert "Ten was given as an object; give it again" in said
+    assert "Ten was given as an object; give it again: network=Ten" in said
 
 
 # ------------------------------------------------------------------ refusals
@@ -299,6 +300,7 @@ REFUSED = {
     "a loss": ({"auxiliary_loss": seven}, "the loss seven must give one number"),
     "a head": ({"head": torch.nn.Identity}, "the head Identity gives logits"),
     "both": ({"transform": mine.transform, "loader": 1}, "give a transform or a loader"),
+    "a class as callback": ({"callbacks": [PowerCut]}, "is no object of a class of"),
     "no loader": ({"loader": [1, 2]}, "a torch.utils.data.DataLoader is wanted, not a list"),
 }
 
@@ -414,6 +416,12 @@ def test_a_class_in_a_notebook_killed_and_run_again(course, tmp_path):
     elsewhere = submit(cut, course, home=home)
     assert "trained with Net of a notebook, which is not known here" in elsewhere.stderr
     assert submit(cut, course, "--network", cut / "own.py:Net", home=home).returncode == 0
+
+
+def test_two_objects_of_one_name_do_not_stand_for_each_other(course, tmp_path):
+    fit(course, tmp_path / "run", network=lambda classes: mine.Ten(classes),
+        auxiliary_loss=lambda embedding, labels: embedding.mean())  # fmt: skip
+    assert load_run(tmp_path / "run").net.dim == 16
 
 
 @pytest.mark.long
