@@ -9,6 +9,7 @@ run folder may come from anybody.
 import importlib
 import importlib.util
 import json
+import linecache
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -104,6 +105,7 @@ def _load(path: Path) -> Any:
     path = Path(path).expanduser()
     if path.suffix != ".py" or not path.is_file():
         raise RecipeError(f"{path}: no such Python file; write FILE.py:NAME (from {Path.cwd()})")
+    linecache.checkcache(str(path.resolve()))  # it may have changed since it was run last
     name = f"own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     module = importlib.util.module_from_spec(spec)
