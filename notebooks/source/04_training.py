@@ -1,31 +1,34 @@
 # %% [markdown]
 # # 04 Training
 #
-# **You will** try a run before you start it, train the course's network, read
-# its curves while they grow, kill it in the middle and see that nothing was
-# lost.
+# **You will** try a run before you start it, train the course's network and
+# your own, read their curves, kill a run in the middle and see that nothing
+# was lost.
 #
 # *Training takes minutes here and a night at full size. What would you want
 # to know after the first ten seconds?*
 
 # %%
 import inspect
+from itertools import islice
 
 import pandas as pd
 import torch
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
+from facekit import models
 from facekit.common import machine, refusal
 from facekit.course import lesson, plots, widgets
 from facekit.models.weights import digest
 from facekit.sources import open_course
-from facekit.training import (CHOICES, FOLDER, Checkpoints, LearningGuard, Run,
-                              fit, load_recipe, loop, lr_finder, start_process,
+from facekit.training import (CHOICES, FOLDER, Checkpoints, Run, fit,
+                              load_recipe, loop, lr_finder, start_process,
                               wait_for_state)
 
 course = open_course()
 recipe = load_recipe(lesson.course_recipe(course))
 print((FOLDER / f"{recipe.name}.toml").read_text())
-print("images to look at, in all epochs:", recipe.epochs * len(course.train))
 
 # %% [markdown]
 # A **recipe** is all that one decides (what it does not mention stays as it
@@ -50,8 +53,7 @@ print(pd.DataFrame(run.choices, index=["value", "reason"]).T.to_string())
 # %%
 # NBVAL_CHECK_OUTPUT
 numbers = torch.tensor([1e-8, 1.003, 1e5])
-formats = torch.float32, torch.float16, torch.bfloat16
-for kind in formats:
+for kind in (torch.float32, torch.float16, torch.bfloat16):
     print(*(f"{x:12.4g}" for x in numbers.to(kind).tolist()), f"  {kind}")
 
 # %% [markdown]
@@ -137,7 +139,6 @@ widgets.schedule()
 
 # %%
 import math
-
 from facekit.course import exercises
 
 
@@ -169,6 +170,28 @@ print(inspect.getsource(loop))
 # can be compiled as one piece). What is no part of training hangs on the loop
 # as a **callback**: it is told of every step and every epoch, and may end the
 # run. `facekit/training/callbacks.py` has the guards, the saving and the bar.
+#
+# The same idea with nothing but torch: `course.train.dataset(transform)` is a
+# torchvision `ImageFolder`, so that a `DataLoader` takes it. *Find the five
+# words once more. What has the loop above that this one lacks?*
+
+# %%
+transform = v2.Compose([v2.Resize((64, 64)), v2.ToImage(),
+                        v2.ToDtype(torch.float32, scale=True)])
+loader = DataLoader(course.train.dataset(transform), batch_size=64,
+                    shuffle=True)
+plain = models.build(recipe.network, len(course.classes))
+optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3)
+for images, labels in islice(loader, 3):
+    loss = torch.nn.functional.cross_entropy(plain(images), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    print(f"{len(images)} images, loss {loss:.2f}")
+
+# %% [markdown]
+# A `DataLoader` of your own trains a whole run by `fit(..., loader=loader)`,
+# which judges, saves and resumes as below.
 
 # %% [markdown]
 # ### Exercise: what the optimiser does
@@ -212,9 +235,7 @@ live.show(history)
 
 # %%
 best = history.best
-print(f"best dev accuracy {best['dev_accuracy']:.1%} in epoch "
-      f"{best['epoch']:.0f}; chance {chance:.1%}")
-history.frame().tail(3).round(3)
+print(f"best: {best['dev_accuracy']:.1%} in epoch {best['epoch']:.0f}")
 
 # %% [markdown]
 # *Is the dev accuracy still rising at the end? Is the training accuracy lower
@@ -310,21 +331,17 @@ exercises.exercise("when_to_stop", when_to_stop)
 # ## What the guards say
 #
 # A run can also fail. *What does the loss do when the learning rate is far too
-# high? After how many epochs would you give up on a run that only guesses?*
+# high?*
 
 # %%
-wild = load_recipe("smoke", ["optimizer=sgd", "lr=1000",
-                              "warmup_epochs=0"])
-said = [refusal(fit, wild, course, lesson.fresh_run("too-hot"),
-                progress=False)]
-guess = {"train_loss": 9, "train_accuracy": chance, "dev_accuracy": chance}
-guard = LearningGuard(recipe, len(course.classes), len(course.dev))
-said.append(refusal(guard.check, [guess] * 50, 9.1))
-print(*said, sep="\n\n")
+wild = load_recipe("smoke", ["optimizer=sgd", "lr=1000", "warmup_epochs=0"])
+said = refusal(fit, wild, course, lesson.fresh_run("too-hot"), progress=False)
+print(said)
 
 # %% [markdown]
 # A network that has met one NaN is lost: every weight is NaN after the next
-# step. So the run stops, and its last good state is kept.
+# step. So the run stops, and its last good state is kept. Another guard ends a
+# run that goes on guessing.
 #
 # ## Kill it
 #
@@ -355,20 +372,42 @@ print("killed:  ", nets[0], "\nstraight:", nets[1])
 # epoch. (On a GPU sums are added in no fixed order; the last digits may
 # differ.)
 #
+# ## Your own network
+#
+# Now the network that you wrote at the end of 03, for four epochs, and the
+# course's recipe for as many; where 03 was not run, a small network to begin
+# with stands in for yours. *Which will be ahead after the first epoch? After the
+# last?*
+
+# %% alt="Dev accuracy of four epochs: your own network and the course's"
+quick, network = lesson.few_epochs(course), lesson.own_network()
+runs = {"yours": fit(quick, course, lesson.own_run(), network=network),
+        "the course's": fit(quick, course, folder.with_name("few") / "course")}
+by_epoch = pd.concat({name: done.frame().set_index("epoch")["dev_accuracy"]
+                      for name, done in runs.items()}, axis=1)
+plots.lines(by_epoch, "The same four epochs", "dev accuracy")
+print(network, lesson.own_run(), sep="\n")
+
+# %% [markdown]
+# The last two lines name the file with the class in it, and the folder of its
+# run. Change the file, or the class in 03 and keep it again, and run the cell
+# once more. *What would a run be worth whose network changed halfway?* A run
+# keeps a hash of the network's source and refuses another. So another network
+# has another folder here, and the old ones stay. For all of the recipe's epochs:
+# `fit(recipe, course, folder.with_name("mine"), network=network)`.
+#
 # ## What you should have found
 
 # %%
 assert right["sound"].tail(10).mean() > 0.95, "one batch is learnt by heart"
 assert right["black images"].tail(10).mean() < 0.5, "but not from black"
-assert 1e-5 < peak < test["lr"].iloc[-1]
 assert numbers.half()[0] == 0 < numbers.bfloat16()[0], "too short a reach"
 assert numbers.bfloat16()[1] == 1 < numbers.half()[1], "too few digits"
-assert all(abs(max(values) / 2e-3 - 1) < 0.02 for values in rates.values())
 assert rates["cosine"][-1] < 1e-5 < rates["plateau"][-1]
 assert best["dev_accuracy"] > 5 * chance, "far better than chance"
-assert history.rows[-1]["train_loss"] < history.rows[0]["train_loss"]
 assert stops["dev_accuracy"].is_monotonic_increasing, "who waits finds more"
-assert all("lr" in text for text in said), "both say what to do"
+assert "lr" in said, "it says what to do"
+assert by_epoch["yours"].max() > 2 * chance, "your own learns, too"
 assert process.returncode != 0, "it was killed before it was done"
 if run.device.type == "cpu":
     assert resumed.rows == straight.rows and nets[0] == nets[1]
@@ -381,6 +420,8 @@ host.took()
 # larger network and more people, and `precision` and `compile` are chosen for
 # it; on a laptop set `FACEKIT_PROFILE=smoke` and this notebook takes about a
 # minute. In a terminal, `facekit train laptop` does what `fit` did
-# above, and with `--track tensorboard` the curves are drawn elsewhere.
+# above, and with `--track tensorboard` the curves are drawn elsewhere. Where
+# each notebook has a disk of its own, `mine.py` is not there: copy the cells of
+# your network from 03, with the call that keeps it, to the top of this one.
 #
 # Next: [05, what a loss does](05_losses.ipynb).

@@ -310,6 +310,23 @@ def grade(right, count, cutoffs):
 exercises.exercise("grade", grade)
 
 # %% [markdown]
+# ## Your own network, handed in
+#
+# What does your own network of 03 score, after its four epochs in 04? It is read
+# from its folder; where there is no run of it yet, it is trained now. *Above or
+# below the course's? On which of the two tasks is the difference larger?*
+
+# %%
+own_run = lesson.trained_own_run(course)
+own_paths = pipeline.write_submissions(own_run, course)
+own_reached = pipeline.scores(own_paths, course)
+print(*own_paths.values(), sep="\n")
+pd.DataFrame({"yours": own_reached, "the course's": reached, "chance": chance})
+
+# %% [markdown]
+# `write_submissions` is all of this lesson in one call: predict, write, check.
+# It raises an error where `csvs.check` finds anything.
+#
 # ## All your runs
 #
 # Every run that you hand in stays in its folder with its two files. *Which
@@ -339,6 +356,8 @@ board.round(3)
 # facekit submit runs/course --kaggle
 # ```
 #
+# or, in the place of `runs/course`, the folder of your own run.
+#
 # It writes and checks both files once more, by your decision of notebook 06,
 # and sends nothing that would be refused. If Kaggle says no, its words are
 # shown: most often the rules were not accepted, or the day's submissions are
@@ -355,7 +374,8 @@ board.round(3)
 # ```
 #
 # The files vanish with such a machine: download them, or keep `runs/` on a
-# mounted Drive or in Kaggle's output. Answering takes seconds here; at full size
+# mounted Drive or in Kaggle's output. Your network's cells of 03 go to the top of
+# this notebook there, as in 04. Answering takes seconds here; at full size
 # 35,005 images go through the network twice, once mirrored, and that asks for a
 # GPU.
 #
@@ -363,7 +383,8 @@ board.round(3)
 
 # %%
 assert not any(csvs.check(path, course) for path in paths.values())
-assert run.folder.name in board.index
+assert {run.folder.name, own_run.folder.name} <= set(board.index)
+assert not any(csvs.check(path, course) for path in own_paths.values())
 assert "shuffled" in shuffled[0] and "missing" in short[0]
 assert [len(labels), len(answers)] == [*counts.values()]
 assert (truth == said).mean() > 5 / len(course.classes), "dev beats chance"
@@ -371,6 +392,7 @@ for task, accuracy in reached.items():
     assert accuracy > chance[task], f"{task} beats chance"
 if reached:
     assert reached["classification"] > 5 * chance["classification"]
+    assert own_reached["classification"] > chance["classification"]
     assert by_id == reached["verification"], "whatever the order"
 host.took()
 
