@@ -8,7 +8,6 @@ An image is what the transform (or the data set) gives BEFORE normalisation: uin
 0 ... 1. The kit normalises, with the Preprocess that dev and test images go through later.
 """
 
-import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -89,7 +88,7 @@ class OwnLoader:
         self.bad: dict[int, str] = {}
         self._source = _KeyedBatches(data_set, self.labels, seed, collate)
         self._start_worker = start_worker
-        chosen = choose_processes(workers, self.device, (self._source, start_worker))
+        chosen = choose_processes(workers, self.device)
         self.workers = chosen.value
         told = f"read anew each time; worker processes: {chosen.value} ({chosen.reason})"
         self.storage = Choice("own data set", told)
@@ -176,7 +175,7 @@ class OwnLoader:
             collate_fn=_unchanged,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=self._start_worker,
-            multiprocessing_context=_start_method() if self.workers else None,
+            multiprocessing_context="fork" if self.workers else None,
             generator=torch.Generator(),  # else it would draw from the caller's random numbers
         )
 
@@ -308,28 +307,17 @@ def _check_dataloader(dataloader: DataLoader) -> None:
 # ------------------------------------------------------------------ worker processes
 
 
-def _start_method() -> str:
-    """How worker processes begin: as copies of this one where that is sound, else anew."""
-    return "fork" if sys.platform.startswith("linux") else "spawn"
+def choose_processes(wanted: int | None, device: torch.device) -> Choice:
+    """How many processes prepare batches, and why; `wanted`: None leaves it to the machine.
 
-
-def choose_processes(wanted: int | None, device: torch.device, load: Any) -> Choice:
-    """How many processes prepare batches, and why; `load` is what each of them is given.
-
-    `wanted`: None leaves it to the machine. Where processes begin anew (Windows, macOS) they are
-    given `load` as a pickle, which has to be possible: otherwise 0.
+    They begin as copies of this one, which knows the classes of a notebook's cells. Where there
+    are no such processes (Windows, macOS), this one prepares the batches.
     """
     cores = count_cores()
     if wanted is not None and (type(wanted) is not int or wanted < 0):
         raise RecipeError(f"workers must be a whole number from 0 on, not {wanted!r}")
-    if wanted == 0:
-        return Choice(0, "asked for")
-    if _start_method() == "spawn":
-        obstacle = _why_not_sent(load)
-        if obstacle:
-            return Choice(0, obstacle)
-        if wanted is None and hasattr(sys.modules["__main__"], "__file__"):
-            return Choice(0, "each process would run your script again; ask for workers if it may")
+    if not sys.platform.startswith("linux"):
+        return Choice(0, f"a new process on {sys.platform} would not know what a notebook defines")
     if wanted is not None:
         return Choice(wanted, "asked for")
     if cores == 1:
@@ -337,17 +325,3 @@ def choose_processes(wanted: int | None, device: torch.device, load: Any) -> Cho
     if device.type == "cuda":
         return Choice(min(cores, 16), f"{cores} cores decode images")
     return Choice(max(1, cores // 2), f"{cores} cores, of which half train")
-
-
-def _why_not_sent(load: Any) -> str:
-    """Why a process that begins anew could not be given `load`; "" where it could."""
-    try:
-        sent = pickle.dumps(load)
-    except Exception as error:  # a class may refuse in any way
-        return f"new processes cannot be given it ({type(error).__name__}: {error})"
-    # A notebook is no file that another process could import its classes from.
-    if b"__main__" in sent and not hasattr(sys.modules["__main__"], "__file__"):
-        return (
-            "what a notebook's cell defines cannot be sent to new processes; put it in a .py file"
-        )
-    return ""

@@ -353,38 +353,18 @@ def test_batches_that_are_none_are_refused(data_set, collate, told: str):
 def test_the_number_of_processes_is_chosen_and_told(course: CourseData, monkeypatch):
     assert own(course, workers=2).workers == 2
     assert "worker processes: 2 (asked for)" in own(course, workers=2).storage.reason
+    monkeypatch.setattr(sys, "platform", "linux")
     cuda = torch.device("cuda")
     for cores, cpu, gpu in ((1, 0, 0), (2, 1, 2), (8, 4, 8), (64, 32, 16)):
         monkeypatch.setattr(own_loader, "count_cores", lambda cores=cores: cores)
-        assert choose_processes(None, CPU, None).value == cpu
-        assert choose_processes(None, cuda, None).value == gpu
+        assert choose_processes(None, CPU).value == cpu
+        assert choose_processes(None, cuda).value == gpu
 
 
-class Known:
-    """Of a module that a new process can import."""
-
-
-def test_processes_that_begin_anew_get_only_what_can_be_sent(monkeypatch):
-    monkeypatch.setattr(own_loader, "_start_method", lambda: "spawn")
-    assert choose_processes(2, CPU, Known()) == (2, "asked for")
-    value, reason = choose_processes(2, CPU, lambda image: image)
-    assert value == 0 and "cannot be given it" in reason
-    assert choose_processes(None, CPU, Known()).value == 0  # a script would be run again
-    main = type(sys)("__main__")  # as in a notebook
-    main.Own = type("Own", (), {"__module__": "__main__"})
-    monkeypatch.setitem(sys.modules, "__main__", main)
-    value, reason = choose_processes(2, CPU, main.Own())
-    assert value == 0 and "put it in a .py file" in reason
-    assert choose_processes(None, CPU, Known()).value > 0
-
-
-@pytest.mark.long  # they import torch first
-def test_what_can_be_sent_is_served_by_processes_that_begin_anew(course, monkeypatch):
-    expected = list(own(course, USUAL).batches(keys()[:2]))
-    monkeypatch.setattr(own_loader, "_start_method", lambda: "spawn")
-    loader = own(course, USUAL, workers=1)
-    assert loader.workers == 1
-    assert all(map(same, loader.batches(keys()[:2]), expected))
+def test_where_processes_begin_anew_this_one_prepares_the_batches(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    value, reason = choose_processes(2, CPU)
+    assert value == 0 and "would not know what a notebook defines" in reason
 
 
 def test_every_refusal_is_one_that_the_command_line_can_tell():
