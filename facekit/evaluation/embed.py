@@ -9,7 +9,7 @@ import torch
 
 from facekit import models
 from facekit.common import machine, own
-from facekit.common.errors import DataError, FacekitError, RunError
+from facekit.common.errors import DataError, FacekitError, RunError, printable
 from facekit.data.layout import CourseData
 from facekit.data.loader import Loader
 from facekit.data.pixels import CacheSettings
@@ -45,14 +45,35 @@ class TrainedRun:
         return self.net.head.similarity
 
     def course_data(self, root: str | Path | None = None) -> CourseData:
-        """The data the run was trained on, or that at `root`, whose classes must be the same."""
-        data = CourseData(root or self.data, self.term)
+        """The data the run was trained on, or that at `root`, whose classes must be the same.
+
+        Where it is gone, since the project was moved, say, the workspace's data is taken if it has
+        the same classes, and that is printed; else RunError.
+        """
+        data = CourseData(root, self.term) if root else self._find_data()
         if data.classes != self.classes:
             raise RunError(
                 f"{self.folder}: trained on {len(self.classes)} classes, and {data.root} has "
                 f"{len(data.classes)} of other names; train a run on this data"
             )
         return data
+
+    def _find_data(self) -> CourseData:
+        if self.data.exists():
+            return CourseData(self.data, self.term)
+        beside_runs = self.folder.absolute().parent.parent / "data"
+        for root in (machine.data().value, beside_runs):
+            try:
+                data = CourseData(root, self.term)
+            except FacekitError:
+                continue
+            if data.classes == self.classes:
+                print(printable(f"{self.data} is gone; using {root}, which has the same classes"))
+                return data
+        raise RunError(
+            f"{self.data}: no such folder, on which {self.folder} was trained; if the data was "
+            "moved, say where it is: --data FOLDER"
+        )
 
 
 def load_run(

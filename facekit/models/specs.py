@@ -10,6 +10,7 @@ from facekit.models.checks import check_choice, check_drop_rate, check_flag, che
 from facekit.models.make import find_named, option_names
 
 SHAPE = ("channels", "out", "stride")  # what every block is told first
+MOST_BLOCKS = 1000  # of a network; to count the weights of more takes for ever
 INITS = ("relu", "kaiming")  # how weights begin: see net.py
 
 
@@ -75,6 +76,8 @@ class NetworkSpec:
     def __post_init__(self) -> None:
         if not self.stages:
             raise RecipeError("a network needs one stage at least")
+        if sum(stage.depth for stage in self.stages) > MOST_BLOCKS:
+            raise RecipeError(f"a network has {MOST_BLOCKS} blocks at most")
         check_whole("a network's embedding", self.embedding, 0)
         check_drop_rate("a network's dropout", self.dropout)
         check_drop_rate("a network's drop_path", self.drop_path)

@@ -5,10 +5,13 @@ fields; parts.py counts.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import pandas as pd
+import torch
 from torch import nn
 
+from facekit.common import own
 from facekit.common.errors import RecipeError
 from facekit.models.blocks import DropPath, SqueezeExcite
 from facekit.models.build import build
@@ -22,6 +25,8 @@ from facekit.models.parts import (
     parameters_by_part,
     part_table,
 )
+from facekit.models.specs import NetworkSpec
+from facekit.models.zoo import as_spec
 
 
 def count_multiply_adds(net: nn.Module, size: int) -> int:
@@ -127,6 +132,29 @@ def _way(part: nn.Module) -> Iterator[nn.Module]:
             yield child
         elif name != "shortcut" and not isinstance(child, SqueezeExcite):
             yield from _way(child)
+
+
+def check_size(
+    network: str | Mapping | NetworkSpec, head: str | Mapping, num_classes: int, limit: int
+) -> None:
+    """Raise RecipeError for a network over the limit before any memory is taken for it.
+
+    Of the reader's own networks and heads nothing is known before they are built.
+    """
+    if own.is_known(network) or (isinstance(network, Mapping) and "own" in network):
+        return
+    spec = as_spec(network)
+    spec = replace(spec, head=head or spec.head)
+    name = spec.head.get("name") if isinstance(spec.head, Mapping) else spec.head
+    if own.is_known(name):
+        spec = replace(spec, head="linear")  # of the same size, or near it
+    try:
+        with torch.device("meta"):  # where tensors have a shape and no content
+            net = build(spec, num_classes)
+    except (RuntimeError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecipeError(f"the network is too large to build ({reason})") from error
+    check_limit(net, limit)
 
 
 def check_limit(net: nn.Module, limit: int | None) -> None:

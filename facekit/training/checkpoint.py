@@ -14,6 +14,7 @@ from pathlib import Path
 from facekit.common.errors import RecipeError, RunError
 from facekit.common.files import write_whole
 from facekit.models import weights
+from facekit.training import claim
 
 BEST = "best.pt"
 FAILURES = 3  # failed saves in a row that end a run: by then something is really wrong
@@ -42,9 +43,13 @@ class Checkpoints:
         self.keep = keep
         self.warn = warn
         self.mirror = Path(mirror) if mirror else None
+        if self.mirror and self.mirror.absolute() == self.folder.absolute():
+            self.mirror = None  # the copies would be the states themselves
         self.failures = 0  # saves that failed in a row
         self.mirror_failed = False
         self.best_mirrored = False
+        self.mark = ""  # of this session, once it has claimed the folder
+        self.mirror_claimed = False
 
     def paths(self) -> list[Path]:
         """The checkpoints in the folder, newest first. Raises RunError where it cannot be read."""
@@ -81,25 +86,117 @@ class Checkpoints:
         except OSError as error:
             self.warn(f"{self.folder}: old checkpoints cannot be removed ({error.strerror})")
         if self.mirror:
-            self._copy_to_mirror(path, step)
+            self._copy_to_mirror(path, step, state)
 
-    def load_latest(self) -> dict | None:
-        """The newest intact state, from the folder or else from its mirror; None for a new run.
+    def load_latest(self, check: Callable[[dict], object] | None = None) -> dict | None:
+        """The newest intact state, of the folder or of its mirror; None for a new run.
 
         A damaged one is put aside and named. Raises RunError when there are only damaged ones,
-        and when a state is of another version of the kit.
+        when folder and mirror hold different runs, and when a state is of another version of the
+        kit. `check` may refuse a state of the mirror before it is copied into the folder.
         """
         self.paths()  # an unreadable folder is no empty one
+        found = []
         for folder in self._folders():
             _sweep(folder)
-            found = self._take(folder)
-            if found:
-                path, state = found
-                if folder == self.mirror:
-                    self._copy_back(path)
-                return state
-        self._refuse_to_start_anew()
-        return None
+            newest = self._take(folder)
+            if newest:
+                found.append(newest)
+        if not found:
+            self._refuse_to_start_anew()
+            return None
+        if identity(found[0][1]) != identity(found[-1][1]):
+            raise RunError(
+                f"{self.mirror}: holds the copies of another run than {self.folder}; nothing was "
+                "changed; choose another mirror, or another folder for this run"
+            )
+        path, state = max(found, key=lambda pair: _step(pair[0]))  # the folder's, if they are equal
+        if path.parent == self.mirror:
+            if check:
+                check(state)
+            self._copy_back(path)
+        return state
+
+    def has_best(self, state: dict) -> bool:
+        """Whether best.pt is there, intact and of the run's best epoch; else the mirror's is taken.
+
+        Of a later epoch it may be: a kill between it and the state leaves it so.
+        """
+        fits = [folder for folder in self._folders() if _is_best(folder / BEST, state)]
+        if not fits:
+            return False
+        if self.folder not in fits:
+            self.warn(f"{self.folder / BEST} is missing or damaged; using {fits[0] / BEST}")
+            try:
+                _copy(fits[0] / BEST, self.folder / BEST)
+            except OSError as error:
+                self.warn(f"{self.folder}: cannot copy {BEST} here ({error.strerror})")
+        return True
+
+    # ------------------------------------------------------------------ whose they are
+
+    def claim(self) -> None:
+        """From here on folder and mirror are this session's; an earlier one will notice."""
+        self.mark = claim.new_mark()
+        try:
+            claim.leave(self.folder, self.mark)
+        except OSError:
+            self.mark = ""  # no room: the first save will say so
+        if self.mirror and self.mark:
+            try:
+                self._claim_mirror()
+            except OSError as error:
+                self._mirror_failed(error)
+
+    def check_mine(self) -> None:
+        """Raise RunError where another session has the folder by now; say so where it is gone."""
+        try:
+            there = claim.find(self.folder)
+        except OSError:
+            return  # away for now; the save itself will say so
+        if not self.mark or there == self.mark:
+            return
+        if there:
+            raise RunError(
+                f"{self.folder}: another session ({claim.who(there)}) trains in this folder now, "
+                "or it was moved and another run put in its place; nothing was written there; the "
+                "run is as last saved, wherever its folder is"
+            )
+        with suppress(OSError):
+            claim.leave(self.folder, self.mark)
+            self.warn(
+                f"{self.folder} was moved or emptied while the run trained; from here on it is "
+                "saved in a new folder of that name"
+            )
+
+    def _claim_mirror(self) -> None:
+        claim.leave(self.mirror, self.mark)
+        self.mirror_claimed = True
+
+    def _mirror_is_mine(self, state: dict) -> bool:
+        """Whether copies may go to the mirror: not over another run, nor between two sessions."""
+        there = claim.find(self.mirror)
+        if not self.mark or there == self.mark:
+            return True
+        if self.mirror_claimed and there:
+            self._leave_mirror(f"another session ({claim.who(there)}) keeps its copies there")
+            return False
+        try:
+            found = self._take(self.mirror)  # it was away when this session began
+        except RunError as error:
+            self._leave_mirror(str(error))
+            return False
+        if found and identity(found[1]) != identity(state):
+            self._leave_mirror("it holds the copies of another run")
+            return False
+        self._claim_mirror()
+        return True
+
+    def _leave_mirror(self, why: str) -> None:
+        self.warn(f"mirror {self.mirror} is not used any more: {why}; going on without it")
+        self.mirror = None
+
+    # ------------------------------------------------------------------ parts of the above
 
     def _folders(self) -> list[Path]:
         """The folder, and the mirror where it can be read."""
@@ -131,10 +228,12 @@ class Checkpoints:
         return None
 
     def _copy_back(self, path: Path) -> None:
-        self.warn(f"{self.folder} has no intact checkpoint; using {path}")
+        mine = self.newest()
+        why = f"is at step {_step(mine)} only" if mine else "has no intact checkpoint"
+        self.warn(f"{self.folder} {why}; using {path}")
         try:
-            self.folder.mkdir(exist_ok=True)
-            for name in (BEST, path.name):
+            self.folder.mkdir(parents=True, exist_ok=True)  # a fresh disk has no runs/ yet
+            for name in (path.name, BEST):
                 if (self.mirror / name).is_file():
                     _copy(self.mirror / name, self.folder / name)
             for notes in _notes(self.mirror):
@@ -151,6 +250,13 @@ class Checkpoints:
                 raise RunError(
                     f"all {count} checkpoints in {folder} are damaged; nothing was deleted; "
                     "copy an intact one here or choose another folder"
+                )
+            best = folder / BEST
+            if best.is_file() and _epoch_of(weights.load(best)) != 1:
+                # A kill in the first epoch leaves one, too; that is no loss.
+                raise RunError(
+                    f"{best}: the best network of a run whose states are gone; it can still be "
+                    "evaluated, and is not overwritten: choose another folder"
                 )
 
     def _save_failed(self, step: int, state: dict, error: OSError) -> None:
@@ -178,8 +284,10 @@ class Checkpoints:
         for path in [path for path in _numbered(folder) if _step(path) <= step][self.keep :]:
             path.unlink()
 
-    def _copy_to_mirror(self, path: Path, step: int) -> None:
+    def _copy_to_mirror(self, path: Path, step: int, state: dict) -> None:
         try:
+            if not self._mirror_is_mine(state):
+                return
             self.mirror.mkdir(exist_ok=True)
             best = self.folder / BEST
             if not self.best_mirrored and best.is_file():
@@ -197,6 +305,31 @@ class Checkpoints:
             why = error.strerror or error
             self.warn(f"mirror {self.mirror} cannot be used ({why}); going on without it")
         self.mirror_failed = True
+
+
+def identity(state: dict) -> str:
+    """Which run a state or best network is of; what an older kit wrote is told by its recipe."""
+    return state.get("run") or weights.digest([state.get("recipe"), state.get("classes")])
+
+
+def _epoch_of(best: dict) -> int:
+    """The epoch that a best network is of; -1 for what is none."""
+    try:
+        return best["progress"]["epoch"]
+    except (LookupError, TypeError):
+        return -1
+
+
+def _is_best(path: Path, state: dict) -> bool:
+    """Whether the file is the intact best network of the run that the state is of."""
+    try:
+        best = weights.load(path)
+    except RunError:
+        return False
+    epoch = _epoch_of(best)
+    progress = state["progress"]
+    in_time = epoch == progress["best_epoch"] or epoch > progress["epoch"]
+    return in_time and identity(best) == identity(state)
 
 
 def _sweep(folder: Path) -> None:
@@ -218,8 +351,9 @@ def _numbered(folder: Path, name: str = r"step-\d+\.pt") -> list[Path]:
 
 
 def _notes(folder: Path) -> list[Path]:
-    """What lies beside the states, for people and tables: recipe.json, history.csv and the like."""
-    return [path for path in folder.iterdir() if path.suffix in (".json", ".csv")]
+    """What lies beside the states: recipe.json, history.csv, the reader's own.py and the like."""
+    kinds = (".json", ".csv", ".py")
+    return [path for path in folder.iterdir() if path.suffix in kinds and path.is_file()]
 
 
 def _step(path: Path) -> int:

@@ -14,7 +14,15 @@ from facekit.common.errors import RecipeError
 from facekit.data.transforms import Augment
 
 FOLDER = Path(__file__).parent / "recipes"
-LIMITS = {  # both ends included
+MOST_BYTES = 1_000_000  # of a recipe's file
+MOST_LEVELS = 20  # of tables and lists in each other
+TOO_DEEP = f"its tables and lists are nested too deep; {MOST_LEVELS} levels are read"
+LIMITS = {  # of every number, both ends included
+    "image_size": (1, 1024),
+    "epochs": (1, 100_000),
+    "batch_size": (1, 65_536),
+    "micro_batches": (1, 65_536),
+    "seed": (-(2**63), 2**63 - 1),
     "lr": (0, 1000),
     "weight_decay": (0, 1000),
     "warmup_epochs": (0, 100_000),
@@ -161,12 +169,16 @@ def _read(recipe: str | Path) -> dict:
                 f"no recipe {str(recipe)!r}; choose one of: {', '.join(names())}, or a .toml file"
             )
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise RecipeError(f"{path}: over {MOST_BYTES:,} bytes; no recipe is so long")
         read = tomllib.loads if path.suffix == ".toml" else json.loads  # a run's recipe.json
         settings = read(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such recipe file") from error
     except ValueError as error:  # both decoders' errors, and Unicode's
         raise RecipeError(f"{path}: not a {path.suffix[1:].upper()} file ({error})") from error
+    except RecursionError:
+        raise RecipeError(f"{path}: {TOO_DEEP}") from None
     if not isinstance(settings, dict):
         raise RecipeError(f"{path}: a recipe is a table of settings")
     return {"name": path.stem} | settings
@@ -187,11 +199,31 @@ def _apply(settings: dict, change: str) -> None:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number of thousands of digits
         return text
+    except RecursionError:
+        raise RecipeError(f"--set {text[:20]}...: {TOO_DEEP}") from None
+
+
+def _check_values(settings: Mapping) -> None:
+    """Raise RecipeError for tables nested too deep, and for whole numbers of over 64 bits."""
+    values: list[Any] = [settings]
+    for _ in range(MOST_LEVELS):
+        inner: list[Any] = []
+        for value in values:
+            if isinstance(value, Mapping):
+                inner.extend(value.values())
+            elif isinstance(value, list | tuple):
+                inner.extend(value)
+            elif isinstance(value, int) and value.bit_length() > 63:
+                raise RecipeError("the recipe has a whole number of over 64 bits; take a smaller")
+        values = inner
+    if values:
+        raise RecipeError(f"the recipe: {TOO_DEEP}")
 
 
 def _recipe(settings: Mapping) -> Recipe:
+    _check_values(settings)
     name = settings.get("name", "recipe")
     augment = settings.get("augment", {})
     if not isinstance(augment, Mapping):

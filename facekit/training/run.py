@@ -4,6 +4,7 @@
 """
 
 import math
+import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from facekit.common import machine
-from facekit.common.errors import DataError
+from facekit.common.errors import DataError, RecipeError
 from facekit.common.keyed_random import random_numbers, stream
 from facekit.common.machine import Choice
 from facekit.data import samplers
@@ -27,7 +28,7 @@ from facekit.models import losses
 from facekit.models.build import build
 from facekit.models.net import FaceNet
 from facekit.models.own_net import OwnNet, looks_trained
-from facekit.models.summary import check_limit, count_multiply_adds
+from facekit.models.summary import check_limit, check_size, count_multiply_adds
 from facekit.training import distributed
 from facekit.training.distributed import ALONE, World
 from facekit.training.history import HISTORY
@@ -35,6 +36,7 @@ from facekit.training.optim import EMA, build_optimizer
 from facekit.training.recipe import Recipe
 from facekit.training.schedules import lr_at
 
+MOST_PARAMETERS = 300_000_000  # where the course has no limit of its own
 MAX_BAD_FRACTION = 0.01  # of the training images may be unreadable; more are no accident
 
 
@@ -75,6 +77,7 @@ class Run:
         self.recipe = recipe
         self.data = data
         self.out = Path(out)
+        self.identity = secrets.token_hex(8)  # its states and its best network bear it
         self.device = device
         self.world = world
         self.workers = workers  # threads that prepare batches; None: by the machine
@@ -90,11 +93,14 @@ class Run:
             raise DataError(f"{data.train.folder}: {len(data.train)} images are too few to train")
         self.progress = Progress(micro_batches=recipe.micro_batches)
         self.totals = self._on_device(self.progress.totals)
+        limit = data.term.max_parameters or MOST_PARAMETERS
+        check_size(recipe.network, recipe.head, len(data.classes), limit)
         self.build(recipe.head)
-        check_limit(self.net, data.term.max_parameters)
+        check_limit(self.net, limit)
         multiply_adds = count_multiply_adds(self.net, recipe.image_size)
         images = len(data.train) * recipe.epochs
-        self.compiling = machine.compiling(device, multiply_adds, images, recipe.compile)
+        wanted = machine.compiling(device, multiply_adds, images, recipe.compile)
+        self.compiling = try_compiling(device, wanted)
 
     def build(self, head: str | dict) -> None:
         """A fresh network with this head, its losses, and an optimiser over all of them."""
@@ -285,6 +291,26 @@ class Run:
     def precision_name(self) -> str:
         """Such as "bfloat16"."""
         return str(self.precision.value).removeprefix("torch.")
+
+
+def try_compiling(device: torch.device, wanted: Choice) -> Choice:
+    """`wanted`, or that it cannot be done: no compiler, or one that fails, shows here in seconds.
+
+    Raises RecipeError where the recipe asks for it.
+    """
+    if not wanted.value:
+        return wanted
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # torch's own kinds, which have changed
+        lines = [line for line in str(error).splitlines() if line and "raised:" not in line]
+        reason = (lines or [type(error).__name__])[0]
+        if wanted.reason == "asked for":
+            raise RecipeError(
+                f"compile=yes cannot be done here: {reason}; set compile=no, or install a compiler"
+            ) from error
+        return Choice(False, f"{wanted.reason}, but {reason}")
+    return wanted
 
 
 def build_objective(

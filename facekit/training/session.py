@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from facekit.common import machine
-from facekit.common.errors import BatchError, RunError
+from facekit.common.errors import BatchError, RecipeError, RunError
 from facekit.common.lock import only_one
 from facekit.data.layout import CourseData
+from facekit.evaluation.inference import is_out_of_memory
 from facekit.training import bring_own, distributed, loop, state, stopping
 from facekit.training.callbacks import (
     Callback,
@@ -29,6 +30,8 @@ from facekit.training.recipe import Recipe
 from facekit.training.recipe import load as load_recipe
 from facekit.training.run import Run
 from facekit.training.tracking import Tracker
+
+MOST_WORKERS = 256  # threads
 
 
 def fit(
@@ -72,6 +75,8 @@ def fit(
     Raises FacekitError on bad input, and Interrupted after Ctrl-C, SIGTERM or SIGUSR1, once the
     state is saved.
     """
+    if workers is not None and not 0 <= workers <= MOST_WORKERS:
+        raise RecipeError(f"workers must be from 0 to {MOST_WORKERS}, not {workers}")
     data = data if isinstance(data, CourseData) else CourseData(data)
     with distributed.together() as world:
         bring_own.check_callbacks(callbacks)
@@ -96,7 +101,10 @@ def _device(device: str | None, world: distributed.World) -> torch.device:
     """The one asked for; of several processes on GPUs, each has its own."""
     if device is None and world.size > 1 and torch.cuda.is_available():
         device = f"cuda:{world.local_rank}"
-    return machine.device(device).value
+    where = machine.device(device).value
+    if where.type == "meta":
+        raise RecipeError("device 'meta' computes shapes alone; choose cuda, mps or cpu")
+    return where
 
 
 def _who_shows(
@@ -123,6 +131,13 @@ def _train(run: Run, in_order: list[Callback]) -> History:
         stopped = str(error)
     except BatchError as error:
         raise RunError(f"{run.out}: after step {run.step}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"{run.out}: out of memory after step {run.step}; the run is as last saved; lower "
+            "batch_size or image_size"
+        ) from error
     finally:
         callbacks.close()
     return History(run.progress.rows, stopped)
@@ -139,24 +154,31 @@ def _is_done(run: Run, checkpoints: Checkpoints) -> bool:
         raise RunError(f"{run.out}: no run of this version of the kit; train into another folder")
     if not run.world.is_main:
         run.world.barrier()
-    saved = checkpoints.load_latest()  # the first process puts damaged ones aside before
+    # The first process puts damaged ones aside before the others look.
+    saved = checkpoints.load_latest(lambda found: state.check_same(run, found))
     if run.world.is_main:
         run.world.barrier()
     if saved:
         state.resume(run, saved)
+    if run.progress.done:
+        state.mend_best(run, saved, checkpoints)
     return run.progress.done
 
 
 def _begin(run: Run, checkpoints: Checkpoints, show: bool) -> None:
     """Stand where the run was, all processes alike, and say what was chosen."""
-    saved = checkpoints.load_latest()
+    saved = checkpoints.load_latest(lambda found: state.check_same(run, found))
     if saved:
         state.resume(run, saved)
         state.check_content(run, saved)
+        state.mend_best(run, saved, checkpoints)
+    if run.world.is_main:
+        checkpoints.claim()
     run.world.broadcast_state(run.objective)
     state.describe(run)
     if show:
         for name, (value, reason) in run.choices.items():
             tqdm.write(f"{name}: {value} ({reason})")
+    if run.world.is_main:  # in a log, too: these numbers are not those of an undisturbed run
         for change in run.progress.changes:
             tqdm.write(change)

@@ -12,7 +12,7 @@ from facekit.common.files import write_table, write_whole
 from facekit.models import weights
 from facekit.models.build import settings_of
 from facekit.models.registered import own_parts
-from facekit.training.checkpoint import Checkpoints
+from facekit.training.checkpoint import BEST, Checkpoints, identity
 from facekit.training.environment import environment
 from facekit.training.guards import check_loss
 from facekit.training.history import HISTORY
@@ -28,14 +28,20 @@ def save(run: Run, checkpoints: Checkpoints, is_best: bool = False) -> None:
     """Write the run down; the first process does it for all. RunError for NaN in the weights."""
     if not run.world.is_main:
         return
+    checkpoints.check_mine()
     _check_weights(run)
     rows = [[row[key] for key in HISTORY] for row in run.progress.rows]
     with suppress(OSError):  # no room; the rows are in the state, too, which says so
         write_table(run.out / "history.csv", HISTORY, rows)
     best = None
     if is_best:
-        best = outline(run) | {"net": run.eval_model.state_dict()}
+        best = best_of(run)
     checkpoints.save(run.step, state_of(run), best)  # last: a run that is done is not touched
+
+
+def best_of(run: Run) -> dict:
+    """The network that is judged, with what whoever uses it has to know."""
+    return outline(run) | {"net": run.eval_model.state_dict()}
 
 
 def state_of(run: Run) -> dict:
@@ -56,6 +62,7 @@ def outline(run: Run) -> dict:
     """What whoever uses the network has to know about it."""
     return {
         "format": weights.FORMAT,
+        "run": run.identity,
         "recipe": run.recipe.as_dict(),
         "spec": settings_of(run.net),
         "own": own_objects(run),
@@ -109,6 +116,7 @@ def describe(run: Run) -> None:
     found = environment(run.device, run.choices)
     found["data"] = content_of(run)
     found["left out"] = list(run.loader.bad.values())
+    found["changes"] = run.progress.changes
     write_whole(run.out / "environment.json", json.dumps(found, indent=1).encode())
 
 
@@ -116,8 +124,38 @@ def describe(run: Run) -> None:
 
 
 def resume(run: Run, saved: dict) -> None:
-    """Take up the run where it was saved; RunError when it was another."""
-    _check_same(run, saved)
+    """Take up the run where it was saved; RunError when it was another, or is none."""
+    try:
+        check_same(run, saved)
+        _take_up(run, saved)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise RunError(
+            f"{run.out}: its newest state cannot be taken up ({type(error).__name__}: {reason}); "
+            "move it away to go on from the one before, or choose another folder"
+        ) from error
+
+
+def mend_best(run: Run, saved: dict, checkpoints: Checkpoints) -> None:
+    """Where best.pt is lost and the mirror has none: write it again, or let another be the best."""
+    progress = run.progress
+    if progress.best_epoch == 0 or checkpoints.has_best(saved):
+        return
+    path = run.out / BEST
+    lost = f"{path}: the best network, of epoch {progress.best_epoch}, is missing or damaged"
+    if progress.best_epoch == progress.epoch and progress.step == 0:
+        if run.world.is_main:
+            checkpoints.warn(f"{lost}; it is written again from the newest state")
+            weights.save(path, best_of(run))
+        return
+    if run.world.is_main:
+        then = "the run is done; train into another folder" if progress.done else "the next is kept"
+        checkpoints.warn(f"{lost}, and lost: {then}")
+    progress.best_accuracy = -1.0
+
+
+def _take_up(run: Run, saved: dict) -> None:
+    run.identity = identity(saved)
     run.progress = Progress(**saved["progress"])
     _note_changes(run, saved)
     if run.progress.margin_stage:
@@ -146,7 +184,7 @@ def check_content(run: Run, saved: dict) -> None:
         raise RunError(advice)
 
 
-def _check_same(run: Run, saved: dict) -> None:
+def check_same(run: Run, saved: dict) -> None:
     """Raise RunError, with both values, when network, settings, classes or data differ."""
     free = () if saved["progress"]["done"] else CHANGEABLE
     now = {key: value for key, value in run.recipe.as_dict().items() if key not in free}
