@@ -36,9 +36,7 @@ STILL = {
 }  # fmt: skip
 HABITS = re.compile("hair|style|fringe|beard|^glasses|makeup")
 SPLIT = {"train": range(20), "dev": range(20, 25), "test": range(25, 35)}
-RECIPE = Recipe(
-    "masked", network="tiny", epochs=20, lr=3e-3, augment=NOTHING, weight_decay=0.05
-)
+RECIPE = Recipe("masked", network="tiny", epochs=20, lr=3e-3, augment=NOTHING, weight_decay=0.05)
 
 
 def photograph(people: int, shots: range, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

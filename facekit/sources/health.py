@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from facekit.common.errors import DataError, printable
 from facekit.data import layout
-from facekit.data.images import FORMATS, read_rgb
+from facekit.data.images import FORMATS, orientation_of, read_content, read_rgb
 from facekit.data.layout import CourseData, Term
 from facekit.sources.kaggle import PARTS
 
@@ -29,7 +29,6 @@ TINY = 32  # pixels of the shorter side, below which there is hardly a face
 SIDE = 16  # of the print by which near duplicates are found: 256 signs
 NEAR = 10  # signs in which the prints of two saves of one image differ at most
 BLOCK = 256  # prints compared with all others at once
-ORIENTATION = 0x0112  # EXIF
 
 FINDINGS = {  # what: how bad, and what to do
     "unreadable": ("error", "replace or remove it: few are left out of training, all else stops"),
@@ -64,7 +63,7 @@ class Look:
 def look(path: Path) -> Look:
     """Read and decode one image. Never raises: what is wrong is in the result."""
     try:
-        content = path.read_bytes()
+        content = read_content(path)
         rgb = read_rgb(path, content)
         with Image.open(path, formats=FORMATS) as image:
             odd = tuple(_oddities(image))
@@ -80,7 +79,7 @@ def _oddities(image: Image.Image) -> Iterator[str]:
     if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
         yield "grey"
     deep_or_cmyk = image.mode in ("I", "F", "CMYK", "YCCK") or image.mode.startswith("I;16")
-    turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
+    turned = orientation_of(image) not in (0, 1)
     if deep_or_cmyk or turned or image.has_transparency_data:
         yield "unusual"
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from facekit.common.errors import DataError
+from facekit.data.images import ORIENTATION
 from facekit.data.layout import CourseData
 from facekit.sources import health
 
@@ -70,10 +71,10 @@ def test_sixteen_bits_are_told(root):
 
 def test_an_image_that_lies_on_its_side_is_told(root):
     exif = Image.Exif()
-    exif[health.ORIENTATION] = 6
+    exif[ORIENTATION] = 6
     photograph().save(train_images(root)[0].with_name("side.jpg"), exif=exif)
     assert found(root)["unusual"] == 1
-    exif[health.ORIENTATION] = 1
+    exif[ORIENTATION] = 1
     photograph().save(train_images(root)[0].with_name("side.jpg"), exif=exif)
     assert "unusual" not in found(root)
 
@@ -206,3 +207,16 @@ def test_the_demonstration_shows_what_was_spoilt_and_leaves_the_course_alone(cou
         table = health.demonstrate(course)
     counts = dict(zip(table["what"], table["count"], strict=True))
     assert counts == {"unreadable": 1, "duplicate": 1, "grey": 1, "stray": 1}
+
+
+def test_a_phones_jpeg_of_two_images_is_nothing_odd(root):
+    path = train_images(root)[0].with_name("phone.jpg")
+    photograph(1).save(path, "MPO", save_all=True, append_images=[photograph(2)])
+    assert health.look(path).odd == ()
+    assert "unreadable" not in found(root)
+
+
+def test_damaged_exif_is_nothing_odd(root):
+    path = train_images(root)[0].with_name("odd.png")
+    photograph(1).save(path, exif=b"Exif\0\0no TIFF")
+    assert health.look(path).odd == ()
