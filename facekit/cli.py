@@ -1,5 +1,6 @@
 """The `facekit` command. Exit status: 0 done, 2 bad input, 130 interrupted."""
 
+import io
 import os
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ from PIL import Image
 
 from facekit import training
 from facekit.common import machine
-from facekit.common.errors import DataError, FacekitError, printable
+from facekit.common.errors import DataError, FacekitError, printable, say
 from facekit.course import doctor as examination
 from facekit.course import starting_file
 from facekit.data.layout import CourseData, find_term
@@ -75,7 +76,7 @@ def data(
         chosen = replace(chosen, difficulty=difficulty)
     target = out or machine.data().value
     course = set_up(source, chosen, target, folder, seed, term, progress=_watched(), people=people)
-    print(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
+    say(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 
 
 @app.command()
@@ -87,7 +88,7 @@ def unpack(
     target = out or machine.data().value
     for archive in zips:
         for top in archives.unpack(archive, target, _watched()):
-            print(top)
+            say(top)
 
 
 @app.command("train")
@@ -140,7 +141,7 @@ def _tell(folder: Path, history: training.History) -> None:
         raise Stopped(history.stopped)
     best = history.best
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"{folder}: best dev accuracy {best['dev_accuracy']:.2%} in epoch {best['epoch']}")
+        say(f"{folder}: best dev accuracy {best['dev_accuracy']:.2%} in epoch {best['epoch']}")
 
 
 @app.command()
@@ -148,7 +149,7 @@ def new(
     file: Annotated[Path, typer.Argument(help="The Python file to write.")] = Path("mine.py"),
 ) -> None:
     """Write a commented file to begin a network of your own with."""
-    print(starting_file.write(file))
+    say(*starting_file.write(file).splitlines())
 
 
 def _load_run(run: Path, network: str | None, head: str | None) -> embed.TrainedRun:
@@ -164,11 +165,11 @@ def evaluate(
     trained = _load_run(run, network, head)
     course = trained.course_data(data)
     right = embed.classify(trained, course.dev.paths) == course.dev.labels
-    print(pipeline.report("classification", right.mean(), course))
+    say(pipeline.report("classification", right.mean(), course))
     dev, decision = pipeline.decide(trained, course)
     right = identification.accuracy(dev.scores, dev.truth, decision.threshold)
-    print(pipeline.report("verification", right, course))
-    print("\n".join(pipeline.decision_lines(dev, decision)))
+    say(pipeline.report("verification", right, course))
+    say(*pipeline.decision_lines(dev, decision))
 
 
 @app.command("rules")
@@ -185,11 +186,11 @@ def rules_(
     course = trained.course_data(data)
     dev = pipeline.verify_dev(trained, course, cohort=embed.class_means(trained, course))
     found = dev.compare_rules(fpir)
-    print(pipeline.rule_table(found).to_string())
-    print("\n".join([*found.notes, found.reason]))
+    say(*pipeline.rule_table(found).to_string().splitlines())
+    say(*found.notes, found.reason)
     if keep:
         best = replace(dev, rule=found.recommended)
-        print(pipeline.keep_decision(trained.folder, best.rule, best.threshold.value))
+        say(pipeline.keep_decision(trained.folder, best.rule, best.threshold.value))
 
 
 @app.command("submit")
@@ -207,10 +208,11 @@ def submit_(
     trained = _load_run(run, network, head)
     course = trained.course_data(data)
     paths = pipeline.write_submissions(trained, course, threshold, rule)
-    print("\n".join(pipeline.scoreboard(paths, course)))
+    say(*pipeline.scoreboard(paths, course))
     if kaggle:
         for task, path in paths.items():
-            print(csvs.send(path, task, course, message or f"facekit run {run.resolve().name}"))
+            sent = csvs.send(path, task, course, message or f"facekit run {run.resolve().name}")
+            say(*sent.splitlines())
 
 
 @app.command()
@@ -219,7 +221,7 @@ def check(csv: Path, data: DataOption = None, term: TermOption = None) -> None:
     problems = csvs.check(csv, _data(data, term))
     if problems:
         raise DataError("; ".join(problems))
-    print(f"{csv}: nothing wrong")
+    say(f"{csv}: nothing wrong")
 
 
 @app.command()
@@ -231,13 +233,13 @@ def score(
 ) -> None:
     """Score a submission against answers, beside the cut-offs; or all runs beside each other."""
     if all_:
-        print("\n".join(leaderboard.lines(leaderboard.leaderboard(runs or machine.runs().value))))
+        say(*leaderboard.lines(leaderboard.leaderboard(runs or machine.runs().value)))
         return
     if csv is None or answers is None:
         raise DataError("what to score? facekit score CSV --answers CSV, or facekit score --all")
     accuracy = csvs.score(csv, answers)
     profile = pipeline.made_for(answers.absolute().parent.parent)  # answers stand in data/answers
-    print(csvs.report(csvs.task_of(csv), accuracy, profile=profile))
+    say(csvs.report(csvs.task_of(csv), accuracy, profile=profile))
 
 
 @faces_app.command()
@@ -260,7 +262,7 @@ def sheet(
     knobs = knob or contact.USUAL_KNOBS
     image = contact.make(kind, rows, columns, first, size, seed, difficulty, knobs)
     Image.fromarray(image.numpy()).save(out)
-    print(f"{out}: {image.shape[1]} x {image.shape[0]} pixels")
+    say(f"{out}: {image.shape[1]} x {image.shape[0]} pixels")
 
 
 @app.command()
@@ -270,9 +272,9 @@ def doctor(data: DataOption = None) -> None:
     With --data every image of that folder is decoded, and whatever is odd about them is told.
     """
     for name, (value, reason) in examination.examine(data).items():
-        print(printable(f"{name:<13} {value}  ({reason})"))
+        say(f"{name:<13} {value}  ({reason})")
     if data is not None and data.is_dir():
-        print("\n".join(health.report(data, _watched())))
+        say(*health.report(data, _watched()))
 
 
 @app.command()
@@ -287,6 +289,8 @@ def course(
 
 def main() -> None:
     """Run the command line: a user's error is one line on standard error, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows cannot write every letter
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:]
     if arguments in ([], ["faces"]):
         arguments = [*arguments, "--help"]
@@ -309,5 +313,5 @@ def main() -> None:
 
 
 def _end(status: int, text: str) -> None:
-    print(f"facekit: {' '.join(printable(text).split())}", file=sys.stderr)
+    say(f"facekit: {' '.join(printable(text).split())}", file=sys.stderr)
     sys.exit(status)

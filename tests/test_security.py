@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -311,6 +312,41 @@ def test_an_odd_name_goes_into_a_submission_as_it_is_or_is_refused(
     table = files.read_table(copy_of_run / "classification.csv", ["id", "label"])
     assert odd.name in set(table["id"])
     assert csvs.check(copy_of_run / "classification.csv", CourseData(copy_of_course)) == []
+
+
+def test_no_command_prints_an_odd_name_as_it_is(name, copy_of_course, copy_of_run, run_cli):
+    if name == ODD_NAMES["no text"]:
+        pytest.skip("no submission can be written there")
+    runs = copy_of_run.parent / name
+    run = runs / name
+    runs.mkdir()
+    copy_of_run.rename(run)
+    commands = (
+        ("submit", run, "--data", copy_of_course),
+        ("check", run / "classification.csv", "--data", copy_of_course),
+        ("score", "--all", "--runs", runs),
+        ("doctor", "--data", runs),
+    )
+    for command in commands:
+        outcome = run_cli(*command)
+        assert not TELLING.search(outcome.stdout + outcome.stderr), command
+        assert not [line for line in outcome.stdout.splitlines() if line.startswith("error: all")]
+
+
+def test_whoever_prints_a_name_does_so_in_one_place():
+    tree = ast.parse((REPOSITORY / "facekit" / "cli.py").read_text(encoding="utf-8"))
+    assert "print" not in {
+        dotted(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)
+    }
+
+
+def test_a_pipe_that_cannot_write_a_letter_gets_it_spelt_out(copy_of_course):
+    root = copy_of_course.rename(copy_of_course.with_name("データ"))
+    command = [sys.executable, "-m", "facekit", "doctor", "--data", root]
+    narrow = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, capture_output=True, env=narrow)
+    assert done.returncode == 0, done.stderr
+    assert ascii(root.name).strip("'") in done.stdout.decode("cp1252")
 
 
 def test_every_error_is_printable_and_keeps_its_words():

@@ -1,6 +1,7 @@
 """The errors a user can mend. The command line prints them as one line, without a traceback."""
 
 from collections.abc import Callable
+from typing import TextIO
 
 
 def printable(text: str, keep: str = "\n") -> str:
@@ -9,6 +10,12 @@ def printable(text: str, keep: str = "\n") -> str:
         sign if sign.isprintable() or sign in keep else sign.encode("unicode_escape").decode()
         for sign in text
     )
+
+
+def say(*lines: object, file: TextIO | None = None) -> None:
+    """Print these lines, each as one line that no name in it can break or steer a terminal by."""
+    for line in lines:
+        print(printable(str(line), keep=""), file=file)
 
 
 class FacekitError(Exception):

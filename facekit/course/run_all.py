@@ -8,7 +8,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from facekit.common import machine
-from facekit.common.errors import FacekitError
+from facekit.common.errors import FacekitError, say
 from facekit.course import lesson
 from facekit.sources import open_course
 from facekit.submission import pipeline
@@ -40,7 +40,7 @@ def run_all(folder: Path, out: Path | None = None) -> None:
         run_notebook(path, out / path.name)
         print(f"done in {time.monotonic() - began:.0f} s", flush=True)
     paths = {task: lesson.course_run() / name for task, name in pipeline.FILES.items()}
-    print("\n".join(["", *pipeline.scoreboard(paths, open_course())]))
+    say("", *pipeline.scoreboard(paths, open_course()))
 
 
 def run_notebook(path: Path, copy: Path, timeout: float = 4 * 3600) -> None:

@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from facekit.common.errors import DataError
 from facekit.data.background import on_all_cores
 from facekit.data.fingerprint import Files, digest_of, read_files
-from facekit.data.images import fault_of, read_rgb, refuse_faults
+from facekit.data.images import MAX_BYTES, fault_of, read_rgb, refuse_faults
 
 FORMAT = f"3-pillow-{PIL.__version__}"  # another Pillow may make other pixels of the same file
 CHECKED = 64  # images whose CRC is compared whenever a cache is opened
@@ -207,11 +207,15 @@ class _Decoded(NamedTuple):
 
 def _decode(files: Files, side: int, row: int) -> _Decoded:
     """An image; black where the file cannot be read."""
-    content = _read_again(files.paths[row], files.digests[row])
+    path = files.paths[row]
+    black = np.zeros((side, side, 3), np.uint8)
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        return _Decoded(row, black, fault_of(path))
+    content = _read_again(path, files.digests[row])
     try:
-        return _Decoded(row, read_square(files.paths[row], side, content), "")
+        return _Decoded(row, read_square(path, side, content), "")
     except DataError as error:
-        return _Decoded(row, np.zeros((side, side, 3), np.uint8), str(error))
+        return _Decoded(row, black, str(error))
 
 
 def _read_again(path: Path, digest: np.ndarray) -> bytes:

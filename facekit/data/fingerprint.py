@@ -1,6 +1,5 @@
 """What is in the image files of a set: a hash of each, remembered for files that did not change."""
 
-import errno
 import hashlib
 import io
 import os
@@ -8,6 +7,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,15 @@ import numpy as np
 from facekit.common.errors import DataError
 from facekit.common.files import write_whole
 from facekit.data.background import on_all_cores
-from facekit.data.images import refuse_faults
+from facekit.data.images import missing_file, refuse_faults
 
 FRESH = 2_000_000_000  # ns; a file may change once more without its time telling
-SEEN = np.dtype([("size", "<i8"), ("time", "<i8"), ("digest", "u1", 16)])  # of a file
+# Of a file. A program may set the time of its last change, as copying does, but nobody sets the
+# time at which the system changed what it keeps of the file; and another file has another number.
+SEEN = np.dtype(
+    [("size", "<i8"), ("time", "<i8"), ("system", "<i8"), ("number", "<u8"), ("digest", "u1", 16)]
+)
+STATE = ["size", "time", "system", "number"]  # what is asked of the system, without reading
 MISSING, UNKNOWN = -1, -2  # sizes that no file has
 
 
@@ -43,7 +48,8 @@ class Files:
 def read_files(paths: Sequence[Path], folder: Path, progress: bool = True) -> Files:
     """The hashes of the files. Those not changed since the last time are not read again.
 
-    What was seen (size and time of change) is remembered in `folder`, if that can be written.
+    What was seen (size, times of change and the system's number of the file) is remembered in
+    `folder`, if that can be written. A file changed in the last two seconds is read once more.
     Raises DataError for files that cannot be read, or where there are none.
     """
     if not paths:
@@ -57,23 +63,25 @@ def read_files(paths: Sequence[Path], folder: Path, progress: bool = True) -> Fi
     for row, path in enumerate(paths):
         with suppress(OSError):  # reading it will say why
             found = path.stat()
-            new["size"][row] = found.st_size
-            new["time"][row] = found.st_mtime_ns
-    changed = (old["size"] != new["size"]) | (old["time"] != new["time"])
+            state = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            new[STATE][row] = state
+    changed = old[STATE] != new[STATE]
     new["digest"] = old["digest"]
 
     def read(row: int) -> str:
         """Fill in the hash of a file; why it cannot be read, or an empty text."""
         try:
-            new["digest"][row] = np.frombuffer(digest_of(paths[row].read_bytes()), np.uint8)
+            new["digest"][row] = np.frombuffer(_digest_of_file(paths[row]), np.uint8)
+        except FileNotFoundError:
+            return f"{paths[row]}: {missing_file(paths[row])}"
         except OSError as error:
-            reason = "no such file" if error.errno == errno.ENOENT else error.strerror
-            return f"{paths[row]}: {reason}"
+            return f"{paths[row]}: {error.strerror}"
         return ""
 
     rows = np.flatnonzero(changed).tolist()
     refuse_faults(list(filter(None, on_all_cores(read, rows, "reading images", progress))))
-    new["time"][new["time"] > started - FRESH] = -1
+    latest = np.maximum(new["time"], new["system"])
+    new["time"][latest > started - FRESH] = -1
     if changed.any():
         _save_index(index, new)
     return Files(paths, new["digest"], _content(paths, new["digest"]))
@@ -82,6 +90,12 @@ def read_files(paths: Sequence[Path], folder: Path, progress: bool = True) -> Fi
 def digest_of(*parts: bytes) -> bytes:
     """A hash of 16 bytes."""
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
+
+
+def _digest_of_file(path: Path) -> bytes:
+    """`digest_of` the file's bytes; however large it is, it is never in memory as a whole."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).digest()
 
 
 def _content(paths: list[Path], digests: np.ndarray) -> str:

@@ -11,6 +11,7 @@ Names and numbers are always taken from the files that are there, never from a r
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,11 @@ NO_MATCH = "n000000"
 SPLITS = ("train", "dev", "test", "known", "unknown_dev", "unknown_test")
 IDENTITY = re.compile(r"n\d{6}")
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif"}
+UNREAD_ENDINGS = {  # of photographs that this kit does not open; the last is a file in a cloud
+    *(".heic", ".heif", ".avif", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2", ".jxl"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".icloud"),
+}
+NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -95,19 +101,40 @@ def is_image(path: str | Path) -> bool:
     return path.suffix.lower() in IMAGE_ENDINGS and not is_stray(path.name)
 
 
+def is_unread_photograph(path: str | Path) -> bool:
+    """Whether a file is a photograph by its name, of a kind that is not read."""
+    path = Path(path)
+    ending = path.suffix.lower()
+    return ending in UNREAD_ENDINGS and (ending == ".icloud" or not is_stray(path.name))
+
+
+def spelling(name: str) -> str:
+    """The same text for names that differ in case, or in how Unicode puts letters together (NFC,
+    NFD), alone: some systems take them for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
 def class_names(folder: Path) -> list[str]:
-    """The identity folders in `folder`, sorted as strings: index in this list = class label."""
-    return sorted(p.name for p in _listing(folder) if p.is_dir() and not is_stray(p.name))
+    """The identity folders in `folder`, sorted as strings: index in this list = class label.
+
+    A link to a folder that is away is one of them: reading it is an error, and it does not vanish.
+    """
+    return sorted(p.name for p in _listing(folder) if _is_folder(p) and not is_stray(p.name))
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() or (path.is_symlink() and not path.exists() and not path.suffix)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images directly in `folder`, sorted by name."""
-    return sorted(
-        (p for p in _listing(folder) if is_image(p) and p.is_file()), key=lambda p: p.name
-    )
+    """The images directly in `folder`, sorted by name; links to files that are away, too."""
+    images = [p for p in _listing(folder) if is_image(p) and (p.is_file() or not p.exists())]
+    return sorted(images, key=lambda path: path.name)
 
 
 def _listing(folder: Path) -> list[Path]:
+    if Path(folder).is_symlink() and not Path(folder).exists():
+        raise DataError(f"{folder}: a link to a folder that is not there; is its disk mounted?")
     if not Path(folder).is_dir():
         raise DataError(f"{folder}: no such folder; is the data set up whole? Run ./data_setup.sh")
     return list(Path(folder).iterdir())
@@ -216,12 +243,13 @@ class CourseData:
     @cached_property
     def test(self) -> ImageSet:
         folder = self.classification / "test"
-        files = image_files(folder)
+        files = _images(folder)
         # The writeup says that test has sub-folders, the starters read it flat: take both.
-        inside = [f for name in class_names(folder) for f in image_files(folder / name)]
+        inside = [f for name in class_names(folder) for f in _images(folder / name)]
         if files and inside:
             raise DataError(f"{inside[0]}: the other test images lie in {folder}; move it there")
         _check_names_differ(inside)
+        _check_numbers(files or inside)
         return ImageSet(folder, tuple(_some(files or inside, folder)))
 
     @cached_property
@@ -229,7 +257,7 @@ class CourseData:
         """The gallery: one image of each known identity, sorted by identity."""
         folder = self.verification / "known"
         names = class_names(folder)
-        files = [_some(image_files(folder / name), folder / name) for name in names]
+        files = [_some(_images(folder / name), folder / name) for name in names]
         _some(names, folder)
         several = [name for name, found in zip(names, files, strict=True) if len(found) > 1]
         if several:
@@ -240,7 +268,8 @@ class CourseData:
     def unknown_dev(self) -> ImageSet:
         """The probes whose identities are handed out in verification_dev.csv."""
         folder = self.verification / "unknown_dev"
-        files = _some(image_files(folder), folder)
+        files = _some(_images(folder), folder)
+        _check_numbers(files, rows=True)
         labels = read_identities(self.verification / "verification_dev.csv", files)
         strangers = sorted(set(labels) - {*self.known.labels, NO_MATCH})
         if strangers:
@@ -253,7 +282,9 @@ class CourseData:
     @cached_property
     def unknown_test(self) -> ImageSet:
         folder = self.verification / "unknown_test"
-        return ImageSet(folder, tuple(_some(image_files(folder), folder)))
+        files = _some(_images(folder), folder)
+        _check_numbers(files, rows=True)
+        return ImageSet(folder, tuple(files))
 
     @cached_property
     def answers(self) -> Answers | None:
@@ -269,7 +300,7 @@ class CourseData:
         paths: list[Path] = []
         labels: list[int] = []
         for label, name in enumerate(names):
-            files = _some(image_files(folder / name), folder / name)
+            files = _some(_images(folder / name), folder / name)
             paths += files
             labels += [label] * len(files)
         return ImageSet(folder, tuple(paths), tuple(labels))
@@ -282,6 +313,42 @@ def _some(found: Sequence, folder: Path) -> Sequence:
     return found
 
 
+def _images(folder: Path) -> list[Path]:
+    """The images in `folder`. DataError where a photograph there would be left out in silence."""
+    unread = sorted(filter(is_unread_photograph, _listing(folder)))
+    if unread:
+        raise DataError(
+            f"{unread[0]}: a photograph that this kit cannot read ({len(unread)} such files "
+            "there); convert it to JPEG or PNG, or move it away"
+        )
+    return image_files(folder)
+
+
+def _check_numbers(files: Sequence[Path], rows: bool = False) -> None:
+    """Raise DataError where the names of files are numbers and one is missing or comes twice.
+
+    `rows`: the files are known by their place alone, so none may be among them without a number:
+    with one too few or too many, all later rows would be about other images.
+    """
+    numbered = sorted(
+        (path for path in files if NUMBER.fullmatch(path.stem)), key=lambda path: int(path.stem)
+    )
+    others = sorted(set(files) - set(numbered))
+    if others and not (rows and len(numbered) > len(others)):
+        return
+    if others:
+        raise DataError(
+            f"{others[0]}: the other names there are numbers, and rows count them; move it away"
+        )
+    for wanted, path in enumerate(numbered, start=min(1, int(numbered[0].stem))):
+        number = int(path.stem)
+        if number > wanted:
+            name = f"{wanted:0{len(path.stem)}d}{path.suffix}"
+            raise DataError(f"{path.parent / name}: lost, for {path.name} is there; put it back")
+        if number < wanted:
+            raise DataError(f"{path}: its number comes twice; remove one of the two")
+
+
 def _check_names_differ(files: Sequence[Path]) -> None:
     """The names are the ids of a submission: no two files may share one."""
     for other, path in pairwise(sorted(files, key=lambda path: path.name)):
@@ -291,6 +358,13 @@ def _check_names_differ(files: Sequence[Path]) -> None:
 
 def _check_same_classes(names: list[str], classes: list[str], folder: Path) -> None:
     extra, missing = sorted(set(names) - set(classes)), sorted(set(classes) - set(names))
+    spelt = {spelling(name): name for name in missing}
+    for name in extra:
+        if spelling(name) in spelt:
+            raise DataError(
+                f"{folder / name}: differs from {spelt[spelling(name)]} in train by case, or by "
+                "how Unicode spells its letters (NFC, NFD), alone; rename one of the two"
+            )
     if extra or missing:
         which = f"has {extra[0]}, which train lacks" if extra else f"lacks {missing[0]}"
         raise DataError(

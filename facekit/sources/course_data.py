@@ -7,6 +7,7 @@ what they were made of is noted beside them (manifest.py).
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 import facekit
 from facekit import faces
 from facekit.common import machine
-from facekit.common.errors import DataError
+from facekit.common.errors import DataError, say
 from facekit.data.images import check_readable
 from facekit.data.layout import (
     SPLITS,
@@ -28,7 +29,7 @@ from facekit.data.layout import (
     image_files,
     is_stray,
 )
-from facekit.sources import kaggle, lfw, manifest, profiles, writers
+from facekit.sources import foreign, kaggle, lfw, manifest, profiles, writers
 from facekit.sources.manifest import MANIFEST, is_course, read_manifest
 from facekit.sources.plans import Plan, folder_plan, held_out_plan, synthetic_plan
 from facekit.sources.profiles import Profile
@@ -139,6 +140,8 @@ def set_up(
     if manifest.is_finished(out, settings):
         return CourseData(out, term)
     plan = request.plan()
+    if plan and source == "folder":
+        _tell_left_out(folder)
     files = list(plan.files(spec)) if plan else _laid_out(request, progress)
     if plan and source in ("folder", "lfw"):
         check_readable([photograph for _, photograph in files], progress)
@@ -149,6 +152,18 @@ def set_up(
     course = CourseData(out, term)
     manifest.finish(out, settings, _counts(course), progress)
     return course
+
+
+def _tell_left_out(folder: Path) -> None:
+    """Say which files of a folder of photographs are not taken, and how many people have none."""
+    others = foreign.left_out(folder)
+    empty = sum(not image_files(folder / name) for name in class_names(folder))
+    if others:
+        say(
+            f"{folder}: left out are {others}; {empty} people have no image that is read. To have "
+            "them all, convert what is not JPEG, PNG, WebP, BMP or GIF",
+            file=sys.stderr,
+        )
 
 
 def _laid_out(request: Request, progress: bool) -> list[tuple[str, Path]]:

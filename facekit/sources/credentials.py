@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facekit.common.errors import FacekitError
+from facekit.common.errors import FacekitError, say
 
 TOKEN, USER, KEY = "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"
 PAGE = "https://www.kaggle.com/settings/api"  # where one makes a token
@@ -42,7 +42,7 @@ def find() -> Credentials | None:
     """The first credentials there are; None where there are none.
 
     Looked for in the environment, among Colab's and Kaggle's secrets, then in the files that
-    Kaggle's program knows. A file that others may read is closed to them, and that is said.
+    Kaggle's program knows. Of a file that others may read it is said; its mode is left as it is.
     Raises FacekitError for a file that should hold credentials and does not.
     """
     stores = (
@@ -115,10 +115,6 @@ def _user_and_key(path: Path) -> Credentials:
 
 def _read(path: Path) -> str:
     if os.name == "posix" and path.stat().st_mode & 0o777 & ~0o600:
-        told = "holds a secret and was open to others; its mode is 600 now"
-        try:
-            path.chmod(0o600)
-        except OSError:
-            told = "holds a secret, is open to others, and cannot be closed: chmod 600 it"
-        print(f"facekit: {path}: {told}", file=sys.stderr)
+        told = "holds a secret and is open to others; close it: chmod 600"
+        say(f"facekit: {path}: {told} {path}", file=sys.stderr)
     return path.read_text(encoding="utf-8", errors="replace").strip()

@@ -19,9 +19,11 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from facekit.common import machine
 from facekit.common.errors import DataError, printable
+from facekit.common.files import write_whole
 from facekit.data import layout
-from facekit.data.images import FORMATS, read_rgb
+from facekit.data.images import FORMATS, orientation_of, read_content, read_rgb
 from facekit.data.layout import CourseData, Term
 from facekit.sources.kaggle import PARTS
 
@@ -29,25 +31,31 @@ TINY = 32  # pixels of the shorter side, below which there is hardly a face
 SIDE = 16  # of the print by which near duplicates are found: 256 signs
 NEAR = 10  # signs in which the prints of two saves of one image differ at most
 BLOCK = 256  # prints compared with all others at once
-ORIENTATION = 0x0112  # EXIF
 
 FINDINGS = {  # what: how bad, and what to do
     "unreadable": ("error", "replace or remove it: few are left out of training, all else stops"),
     "empty class": ("error", "put its images back, or remove the folder from every split"),
     "class missing": ("error", "every class of train must be in dev, and no other"),
     "names differ by case": ("error", "Windows and macOS make one folder of them: rename one"),
+    "not read": ("error", "it is left out: convert the photograph to JPEG or PNG, or move it away"),
     "in two splits": ("error", "remove it from one: what was trained on tells nothing when tested"),
     "duplicate": (
         "warning",
         "one of them is enough, unless they are of two classes: then one lies",
     ),
     "near duplicate": ("warning", "look at them: the same photograph, saved twice or cut anew?"),
+    "loose": ("warning", "it is left out: each image lies in the folder of its person"),
     "too deep": ("warning", "it is left out: images lie directly in their person's folder"),
     "tiny": ("warning", f"less than {TINY} pixels wide or high: look whether there is a face"),
     "stray": ("note", "it is left out: no image, hidden, or left by an operating system"),
     "grey": ("note", "it becomes RGB with three equal channels"),
     "unusual": ("note", "CMYK, 16 bit, transparent or on its side: it becomes RGB, upright"),
 }
+
+
+# Of these every file is named, not one alone.
+NAMED_ALL = ("unreadable", "empty class", "class missing", "not read", "loose", "too deep", "stray")
+NAMED = 20  # of a kind; the others are in a file
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Look:
 def look(path: Path) -> Look:
     """Read and decode one image. Never raises: what is wrong is in the result."""
     try:
-        content = path.read_bytes()
+        content = read_content(path)
         rgb = read_rgb(path, content)
         with Image.open(path, formats=FORMATS) as image:
             odd = tuple(_oddities(image))
@@ -80,7 +88,7 @@ def _oddities(image: Image.Image) -> Iterator[str]:
     if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
         yield "grey"
     deep_or_cmyk = image.mode in ("I", "F", "CMYK", "YCCK") or image.mode.startswith("I;16")
-    turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
+    turned = orientation_of(image) not in (0, 1)
     if deep_or_cmyk or turned or image.has_transparency_data:
         yield "unusual"
 
@@ -100,7 +108,8 @@ def splits(root: Path, term: Term) -> dict[str, list[Path]]:
             folder = root / getattr(term, task) / name
             if folder.is_dir():
                 folders = [folder, *(folder / person for person in layout.class_names(folder))]
-                found[name] = [path for one in folders for path in layout.image_files(one)]
+                there = [one for one in folders if one.is_dir()]
+                found[name] = [path for one in there for path in layout.image_files(one)]
     return found
 
 
@@ -110,7 +119,11 @@ def examine(root: str | Path, term: str | None = None, progress: bool = False) -
     Columns: severity (error, warning, note), what, count, example, advice. An empty table says
     that nothing is. Raises DataError where there is no course at all.
     """
-    root = Path(root)
+    return _table(_find_all(Path(root), term, progress))
+
+
+def _find_all(root: Path, term: str | None, progress: bool) -> dict[str, list[str]]:
+    """Everything odd, by kind."""
     spec = layout.get_term(term or layout.find_term(root))
     parts = splits(root, spec)
     if not parts:
@@ -125,7 +138,7 @@ def examine(root: str | Path, term: str | None = None, progress: bool = False) -
             found[what].append(one.fault or str(one.path))
     _find_twins(parts, looks, found)
     _find_odd_folders(root, spec, found)
-    return _table(found)
+    return found
 
 
 def demonstrate(data: CourseData) -> pd.DataFrame:
@@ -195,24 +208,39 @@ def _find_odd_folders(root: Path, term: Term, found: dict[str, list[str]]) -> No
     for folder, names in classes.items():
         by_case: dict[str, list[str]] = defaultdict(list)
         for name in names:
-            by_case[name.casefold()].append(name)
-            if not layout.image_files(folder / name):
+            by_case[layout.spelling(name)].append(name)
+            if not (folder / name).is_dir() or not layout.image_files(folder / name):
                 found["empty class"].append(str(folder / name))
             for other in classes:
                 if name not in classes[other]:
-                    found["class missing"].append(f"{other} lacks {name}")
+                    found["class missing"].append(
+                        f"{other} lacks {_with_twin(name, classes[other])}"
+                    )
         for group in by_case.values():
             if len(group) > 1:
                 found["names differ by case"].append(f"{folder}: {', '.join(group)}")
 
 
+def _with_twin(name: str, others: list[str]) -> str:
+    """A name that the others lack; and whether they have it in another spelling."""
+    twins = [other for other in others if layout.spelling(other) == layout.spelling(name)]
+    if not twins:
+        return name
+    return f"{name} (it has {twins[0]}, of another case or Unicode spelling, NFC or NFD)"
+
+
 def _find_odd_files(folder: Path, found: dict[str, list[str]]) -> None:
-    """What is no image, and images that lie too deep."""
+    """What is no image, and images that lie too deep or in no person's folder."""
+    persons = ("train", "dev", "known")
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder).parts
         other = path.is_file() and path.suffix != ".csv" and not layout.is_image(path)
-        if layout.is_stray(path.name) or other:
+        if layout.is_unread_photograph(path):
+            found["not read"].append(str(path))
+        elif layout.is_stray(path.name) or other:
             found["stray"].append(str(path))
+        elif len(inside) == 2 and inside[0] in persons and layout.is_image(path):
+            found["loose"].append(str(path))
         elif len(inside) > 3 and path.is_file() and not any(map(layout.is_stray, inside)):
             found["too deep"].append(str(path))
 
@@ -227,11 +255,30 @@ def _table(found: dict[str, list[str]]) -> pd.DataFrame:
 
 
 def report(root: str | Path, progress: bool = False) -> list[str]:
-    """The findings of `examine` in lines, the worst first."""
-    table = examine(root, progress=progress)
+    """The findings of `examine` in lines, the worst first.
+
+    Of what is left out or cannot be read all files are named: twenty here, the others of a kind
+    in a file in the cache's folder, which the lines name.
+    """
+    found = _find_all(Path(root), None, progress)
+    table = _table(found)
     if table.empty:
         return [f"images        nothing is odd  (every one below {root} can be read)"]
-    return [
-        f"{row[0]:<7} {row[2]:>5} {row[1]}: {row[3]}  ({row[4]})"
-        for row in table.itertuples(index=False)
-    ]
+    lines = []
+    for row in table.itertuples(index=False):
+        lines.append(f"{row.severity:<7} {row[2]:>5} {row.what}: {row.example}  ({row.advice})")
+        if row.what in NAMED_ALL:
+            lines += _others(row.what, found[row.what])
+    return lines
+
+
+def _others(what: str, names: list[str]) -> list[str]:
+    """All of a kind but the first, each in a line; where they are many, the rest is in a file."""
+    names = [printable(name, keep="") for name in names]
+    lines = [f"              {name}" for name in names[1:NAMED]]
+    if len(names) > NAMED:
+        rest = machine.cache().value / f"{what.replace(' ', '-')}.txt"
+        rest.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(rest, "".join(f"{name}\n" for name in names).encode())
+        lines.append(f"              and {len(names) - NAMED} more: all are in {rest}")
+    return lines

@@ -12,6 +12,7 @@ from pathlib import Path
 from facekit.common.errors import DataError
 from facekit.common.files import write_table
 from facekit.data.layout import NO_MATCH, CourseData, Term, class_names, image_files
+from facekit.sources import foreign
 from facekit.sources.profiles import Profile
 
 ImageSource = tuple[int, int] | Path  # (person, shot) to render, or a photograph
@@ -131,7 +132,7 @@ def folder_plan(folder: Path, seed: int = 0) -> Plan:
             f"{folder}: too few people; a course needs 2 classes and, besides, 2 people to know, "
             f"with 2 images each, and 2 strangers. Three quarters of its {len(able)} identities "
             f"with 6 images or more are {len(classes)} classes; besides, {len(found)} have 2 "
-            f"images or more and {len(others) - len(found)} have one"
+            f"images or more and {len(others) - len(found)} have one. {foreign.advice(folder)}"
         )
     return _folder_plan(people, classes, pairs, singles, rng)
 

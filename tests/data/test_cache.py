@@ -28,7 +28,7 @@ from facekit.data import fingerprint
 from facekit.data.background import run_ahead
 from facekit.data.cache import CacheError, open_cache
 from facekit.data.fingerprint import read_files
-from facekit.data.images import read_rgb
+from facekit.data.images import MAX_BYTES, read_rgb
 from facekit.data.layout import CourseData
 
 SIDE_FILES = [[".checksums"], [".unfinished"]]
@@ -128,17 +128,64 @@ def test_progress_is_shown_only_when_asked_for(paths, cache, capfd) -> None:
 
 
 def test_a_cache_is_made_once_and_unchanged_files_are_not_read_again(
-    paths: list[Path], cache: Path, decoded: list[str]
+    paths: list[Path], cache: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(fingerprint, "FRESH", 0)
     first = open_cache(paths, 20, cache, progress=False)
     assert sorted(decoded) == sorted(path.name for path in paths)
     decoded.clear()
-    content = paths[3].read_bytes()
-    paths[3].write_bytes(bytes(len(content)))  # behind the back of its size and time
-    os.utime(paths[3], ns=(LONG_AGO, LONG_AGO))
-    again = open_cache(paths, 20, cache, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "_digest_of_file", None)
+        again = open_cache(paths, 20, cache, progress=False)
     assert (again.path, again.content, decoded) == (first.path, first.content, [])
     assert np.array_equal(again.images, first.images)
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def replace(path: Path, content: bytes) -> None:
+    path.with_name("new").write_bytes(content)
+    os.replace(path.with_name("new"), path)
+
+
+def exchange(path: Path, content: bytes) -> None:
+    """The new file lay there long before, under another name."""
+    path.with_name("old").write_bytes(content)
+    os.utime(path.with_name("old"), ns=(LONG_AGO, LONG_AGO))
+    os.replace(path.with_name("old"), path)
+
+
+@pytest.mark.parametrize("change", [overwrite, replace, exchange])
+@pytest.mark.parametrize("fresh", [0, fingerprint.FRESH])
+def test_another_image_of_the_same_size_and_time_is_seen(
+    paths: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch, change: Callable, fresh: int
+) -> None:
+    monkeypatch.setattr(fingerprint, "FRESH", fresh)
+    for path, colour in zip(paths[:2], ("red", "blue"), strict=True):
+        Image.new("RGB", (40, 40), colour).save(path, "BMP")
+        os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    first = open_cache(paths, 20, cache, progress=False)
+    other = paths[1].read_bytes()
+    assert len(other) == paths[0].stat().st_size
+    sleep(0.05)  # longer than the grain of the system's clock
+    change(paths[0], other)
+    os.utime(paths[0], ns=(LONG_AGO, LONG_AGO))
+    again = open_cache(paths, 20, cache, progress=False)
+    assert again.content != first.content
+    assert np.array_equal(again.images[0], again.images[1])
+    assert not np.array_equal(again.images[0], first.images[0])
+
+
+def test_a_file_too_large_is_a_bad_image_and_never_read_whole(
+    paths: list[Path], cache: Path
+) -> None:
+    with paths[5].open("r+b") as file:
+        file.truncate(MAX_BYTES + 1)
+    found = open_cache(paths, 20, cache, progress=False, max_bad_fraction=0.1)
+    assert list(found.bad) == [5]
+    assert "is too large" in found.bad[5]
 
 
 def test_a_file_just_written_is_read_again_though_its_time_is_the_same(

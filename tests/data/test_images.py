@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from facekit.common.errors import DataError
+from facekit.data import images
 from facekit.data.images import check_readable, find_unreadable, read_rgb
 from facekit.data.layout import CourseData
 
@@ -157,6 +158,25 @@ def test_every_exif_orientation_is_set_upright(turn: int, tmp_path: Path) -> Non
     assert largest_difference(read_rgb(path), upright) <= 3
 
 
+def test_of_two_images_in_a_phones_jpeg_the_first_is_read(tmp_path: Path) -> None:
+    first, second = Image.fromarray(corners()), Image.new("RGB", (24, 16), "red")
+    path = tmp_path / "phone.jpg"
+    first.save(path, "MPO", save_all=True, append_images=[second], quality=100, subsampling=0)
+    assert largest_difference(read_rgb(path), corners()) <= 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "exif", [b"no TIFF at all", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\0\x09"]
+)
+def test_of_damaged_exif_the_pixels_are_read_as_they_lie(
+    kind: str, exif: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "downloaded.jpg"
+    Image.fromarray(corners()).save(path, kind, exif=b"Exif\0\0" + exif, lossless=True)
+    assert largest_difference(read_rgb(path), corners()) == 0
+
+
 # --- what cannot be read
 
 
@@ -221,6 +241,34 @@ def test_a_large_image_within_the_limit_is_read(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("1", (7000, 7000)).save(path)
     assert read_rgb(path).size == (7000, 7000)
+
+
+@pytest.mark.parametrize("size", [(2000, 1), (3, 2000)])
+def test_a_line_of_pixels_is_refused_before_it_is_resized(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    Image.new("RGB", size).save(tmp_path / "line.png")
+    with pytest.raises(DataError, match=rf"{size[0]} x {size[1]} is too long for a photograph"):
+        read_rgb(tmp_path / "line.png")
+
+
+def test_a_file_too_large_is_refused_unread(
+    course: CourseData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "long.jpg"
+    path.write_bytes(jpeg_bytes(course))
+    with path.open("r+b") as file:
+        file.truncate(images.MAX_BYTES + 1)  # a hole, which takes up no room
+    monkeypatch.setattr(Image, "open", None)
+    for read in (read_rgb, images.read_content):
+        with pytest.raises(DataError, match=r"long\.jpg: .*a file of 200 MB is too large"):
+            read(path)
+
+
+def test_a_link_to_nowhere_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match=r"a\.jpg: a link to a file that is not there"):
+        read_rgb(tmp_path / "a.jpg")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from torchvision.datasets import ImageFolder
 
 from facekit.common.errors import DataError
 from facekit.common.files import read_table, write_table
+from facekit.data.images import check_readable
 from facekit.data.layout import IDENTITY, NO_MATCH, TERMS, CourseData, class_names, image_files
 from facekit.evaluation import embed
 from facekit.sources import set_up
@@ -19,6 +22,7 @@ from facekit.sources.profiles import Profile
 
 CLASSIFICATION = "11-785-f23-hw2p2-classification"
 VERIFICATION = "11-785-f23-hw2p2-verification"
+FORMS = tuple(unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
 STRAYS = (".ipynb_checkpoints", "__MACOSX")
 
 
@@ -295,8 +299,8 @@ def loops(root: Path) -> None:
     """Links from folders to themselves, to those above, and to nowhere, in every folder."""
     for folder in [root, *(p for p in root.rglob("*") if p.is_dir())]:
         (folder / ".loop").symlink_to(folder)
-        (folder / "self.jpg").symlink_to(folder / "self.jpg")
-        (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+        (folder / "self.txt").symlink_to(folder / "self.txt")
+        (folder / "gone.txt").symlink_to(folder / "nowhere.txt")
 
 
 def test_links_that_lead_in_circles_or_nowhere_change_nothing(
@@ -308,6 +312,85 @@ def test_links_that_lead_in_circles_or_nowhere_change_nothing(
     assert outcome.status == 0
     assert "6 classes" in outcome.stdout
     assert "unreadable" not in outcome.stdout
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test", "known", "unknown_dev", "unknown_test"])
+def test_an_image_that_is_a_link_to_nowhere_is_an_image_still(
+    split: str, course: CourseData, copy_of_course: Path
+) -> None:
+    path = getattr(CourseData(copy_of_course), split).paths[2]
+    path.unlink()
+    path.symlink_to("/nowhere/a.jpg")
+    assert parts_of(CourseData(copy_of_course)) == parts_of(course)
+    with pytest.raises(DataError, match=f"{path.name}: a link to a file that is not there"):
+        check_readable(getattr(CourseData(copy_of_course), split).paths)
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_class_that_is_a_link_to_nowhere_is_named(split: str, copy_of_course: Path) -> None:
+    folder = copy_of_course / CLASSIFICATION / split
+    name = class_names(folder)[1]
+    shutil.rmtree(folder / name)
+    (folder / name).symlink_to("/nowhere/else", target_is_directory=True)
+    with pytest.raises(DataError, match=f"{name}: a link to a folder that is not there"):
+        _ = getattr(CourseData(copy_of_course), split)
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test", "known", "unknown_dev", "unknown_test"])
+@pytest.mark.parametrize("name", ["IMG_1.HEIC", "scan.tif", ".IMG_2.jpg.icloud"])
+def test_a_photograph_that_is_not_read_is_not_left_out_in_silence(
+    split: str, name: str, copy_of_course: Path
+) -> None:
+    first = getattr(CourseData(copy_of_course), split).paths[0]
+    first.with_name(name).write_bytes(b"ftypheic")
+    with pytest.raises(DataError, match=rf"{re.escape(name)}: a photograph .* cannot read"):
+        _ = getattr(CourseData(copy_of_course), split)
+
+
+@pytest.mark.parametrize("split", ["test", "unknown_dev", "unknown_test"])
+@pytest.mark.parametrize("row", [1, 4])
+def test_a_number_that_is_lost_is_named(split: str, row: int, copy_of_course: Path) -> None:
+    lost = getattr(CourseData(copy_of_course), split).paths[row]
+    lost.unlink()
+    with pytest.raises(DataError, match=rf"{lost.name}: lost, for .* is there; put it back"):
+        _ = getattr(CourseData(copy_of_course), split)
+
+
+def test_numbers_may_begin_with_one_and_names_may_be_none(copy_of_course: Path) -> None:
+    folder = copy_of_course / VERIFICATION / "unknown_test"
+    before = CourseData(copy_of_course).unknown_test.names
+    for name in reversed(before):
+        (folder / name).rename(folder / f"{int(Path(name).stem) + 1:06d}.jpg")
+    assert len(CourseData(copy_of_course).unknown_test) == len(before)
+    for name in image_files(folder):
+        name.rename(name.with_name(f"face {name.name}"))
+    next(iter(image_files(folder))).unlink()
+    assert len(CourseData(copy_of_course).unknown_test) == len(before) - 1
+
+
+def test_a_probe_without_a_number_or_with_one_twice_is_named(copy_of_course: Path) -> None:
+    folder = copy_of_course / VERIFICATION / "unknown_test"
+    shutil.copy(folder / "000003.jpg", folder / "000003 (1).jpg")
+    with pytest.raises(DataError, match=r"000003 \(1\)\.jpg: the other names there are numbers"):
+        _ = CourseData(copy_of_course).unknown_test
+    (folder / "000003 (1).jpg").rename(folder / "000003.png")
+    with pytest.raises(DataError, match=r"000003\.(jpg|png): its number comes twice"):
+        _ = CourseData(copy_of_course).unknown_test
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [("Anna", "anna"), *((a, b) for a in FORMS for b in FORMS if a != b)],
+    ids=ascii,
+)
+def test_classes_that_differ_in_their_spelling_alone_are_named_so(
+    ours: str, theirs: str, copy_of_course: Path
+) -> None:
+    for split, name in (("train", ours), ("dev", theirs)):
+        folder = copy_of_course / CLASSIFICATION / split
+        (folder / class_names(folder)[0]).rename(folder / name)
+    with pytest.raises(DataError, match=f"{theirs}: differs from {ours} in train by case"):
+        _ = CourseData(copy_of_course).dev
 
 
 @pytest.mark.parametrize("where", ["train", "train/n", "dev"])

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -429,6 +430,44 @@ def test_too_few_people_are_refused_with_the_numbers(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"3 identities .* 3 classes; besides, 0 have 2"):
         set_up_album(tmp_path / "album", tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+SHAPES = {  # where the images of twelve people lie, and what has to be said
+    "one level up": ("lfw/person {p}/{i}.jpg", ["person 0/0.jpg", "name the folder", "/lfw (96"]),
+    "split": ("{half}/n{p:06d}/{i}.jpg", ["/train (48 images)", "/test (48 images)"]),
+    "sessions": ("person {p}/day {half}/{i}.jpg", ["move the images of day test", "one folder up"]),
+    "flat": ("person {p} {i}.jpg", ["96 images lie flat", "a folder for each person"]),
+    "not read": ("s{p}/{i}.pgm", ["not read are 96 .pgm", "convert them", ".jpg"]),
+    "no ending": ("s{p}/{i}", ["not read are 96 without an ending"]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_folder_of_another_shape_is_described(shape: str, tmp_path: Path) -> None:
+    pattern, said = SHAPES[shape]
+    for person in range(12):
+        for shot in range(8):
+            half = "train" if person % 2 else "test"
+            path = tmp_path / "photos" / pattern.format(p=person, i=shot, half=half)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    with pytest.raises(DataError) as error:
+        folder_plan(tmp_path / "photos")
+    assert [words for words in said if words not in str(error.value)] == []
+
+
+def test_photographs_that_are_left_out_are_told(album: Path, tmp_path: Path, capsys) -> None:
+    photos = shutil.copytree(album, tmp_path / "photos")
+    set_up_album(photos, tmp_path / "plain")
+    assert capsys.readouterr().err == ""
+    for name in ("Ada L/a.HEIC", "Eve/b.HEIC", "Eve/.c.jpg.icloud", "Eve/d", "e.png"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(b"ftypheic")
+    set_up_album(photos, tmp_path / "data")
+    said = capsys.readouterr().err
+    for words in ("2 .HEIC", "1 .icloud", "1 without an ending", "1 in no person's own folder"):
+        assert words in said
+    assert "1 people have no image" in said
 
 
 def test_a_course_tree_is_taken_over_byte_for_byte(course: CourseData, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every oddity that a folder of faces can have is found, and nothing else is."""
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from facekit.common.errors import DataError
+from facekit.data.images import ORIENTATION
 from facekit.data.layout import CourseData
 from facekit.sources import health
 
@@ -70,10 +72,10 @@ def test_sixteen_bits_are_told(root):
 
 def test_an_image_that_lies_on_its_side_is_told(root):
     exif = Image.Exif()
-    exif[health.ORIENTATION] = 6
+    exif[ORIENTATION] = 6
     photograph().save(train_images(root)[0].with_name("side.jpg"), exif=exif)
     assert found(root)["unusual"] == 1
-    exif[health.ORIENTATION] = 1
+    exif[ORIENTATION] = 1
     photograph().save(train_images(root)[0].with_name("side.jpg"), exif=exif)
     assert "unusual" not in found(root)
 
@@ -206,3 +208,59 @@ def test_the_demonstration_shows_what_was_spoilt_and_leaves_the_course_alone(cou
         table = health.demonstrate(course)
     counts = dict(zip(table["what"], table["count"], strict=True))
     assert counts == {"unreadable": 1, "duplicate": 1, "grey": 1, "stray": 1}
+
+
+def test_a_phones_jpeg_of_two_images_is_nothing_odd(root):
+    path = train_images(root)[0].with_name("phone.jpg")
+    photograph(1).save(path, "MPO", save_all=True, append_images=[photograph(2)])
+    assert health.look(path).odd == ()
+    assert "unreadable" not in found(root)
+
+
+def test_damaged_exif_is_nothing_odd(root):
+    path = train_images(root)[0].with_name("odd.png")
+    photograph(1).save(path, exif=b"Exif\0\0no TIFF")
+    assert health.look(path).odd == ()
+
+
+def test_links_to_nowhere_cannot_be_read_and_a_class_that_is_one_is_empty(root):
+    gone = train_images(root)[0]
+    gone.unlink()
+    gone.symlink_to("/nowhere/a.jpg")
+    person = train_images(root)[-1].parent
+    shutil.rmtree(person)
+    person.symlink_to("/nowhere/person", target_is_directory=True)
+    counts = found(root)
+    assert (counts["unreadable"], counts["empty class"]) == (1, 1)
+
+
+def test_photographs_that_are_not_read_and_images_of_nobody_are_told(root):
+    folder = train_images(root)[0].parent
+    (folder / "a.HEIC").write_bytes(b"ftypheic")
+    photograph(5).save(folder.parent / "loose.jpg")
+    table = health.examine(root).set_index("what")
+    assert table.loc["not read", "example"] == str(folder / "a.HEIC")
+    assert table.loc["loose", "example"] == str(folder.parent / "loose.jpg")
+
+
+@pytest.mark.parametrize("count", [2, health.NAMED, health.NAMED + 5])
+def test_every_unreadable_file_is_named(root, count, cache):
+    broken = train_images(root)[:count]
+    for path in broken:
+        path.write_bytes(b"")
+    said = "\n".join(health.report(root))
+    assert sum(str(path) in said for path in broken) == min(count, health.NAMED)
+    rest = cache / "unreadable.txt"
+    if count > health.NAMED:
+        assert f"and {count - health.NAMED} more: all are in {rest}" in said
+        text = rest.read_text(encoding="utf-8")
+        assert all(str(path) in text for path in broken)
+
+
+def test_a_class_of_another_spelling_is_told_in_the_split_that_lacks_it(root):
+    data = CourseData(root).classification
+    for split, form in (("train", "NFC"), ("dev", "NFD")):
+        first = min((data / split).iterdir())
+        first.rename(first.with_name(unicodedata.normalize(form, "Zoë")))
+    table = health.examine(root).set_index("what")
+    assert "Unicode spelling" in table.loc["class missing", "example"]
