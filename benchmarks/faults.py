@@ -90,7 +90,7 @@ class Calls:
             if self.due():
                 self.fault()
             file = opened(path, mode, *arguments, **options)
-            return File(file, self) if "w" in mode else file
+            return File(file, self) if mode[0] in "wx" else file
 
         names = ("fsync", "replace", "unlink", "open", "mkdir")
         patches = [patch.object(os, name, self.watch(getattr(os, name))) for name in names]

@@ -1,12 +1,23 @@
-"""CSV files read and written with care: every value a string, every fault one clear sentence."""
+"""Files written whole or not at all, and CSV files read with care: every fault one sentence."""
 
+import errno
 import os
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
 from facekit.common.errors import DataError
+
+ADVICE = {
+    errno.ENOSPC: "make room, or choose another folder",
+    errno.EDQUOT: "make room, or choose another folder",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "choose a folder that can be written",
+}
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -50,8 +61,49 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence]) ->
     write_whole(path, content)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write bytes to a temporary file beside `path`, then rename it: never half a file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+def write_whole(path: Path, content: bytes, sync_folder: bool = True) -> None:
+    """Write a file that is the old or the new whole, whatever happens.
+
+    `sync_folder`: whether its name, too, is on the disk before this returns, which takes longer
+    than all the rest; who writes many files does it once, at the end. Raises
+    OSError that names the file and, for a full or read-only disk, says what to do.
+    """
+    try:
+        with whole_file(path) as file:
+            file.write(content)
+        if sync_folder:
+            sync(path.parent)
+    except OSError as error:
+        why = "; ".join(filter(None, (error.strerror, ADVICE.get(error.errno))))
+        raise OSError(error.errno, why, str(path)) from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that becomes `path` when the block ends well, and is removed otherwise.
+
+    It lies beside `path` under a name that nobody can guess and lay a link at; the process in the
+    name tells others whether its writer still lives. A link at `path` is replaced, not followed.
+    """
+    # The name is cut short: with its additions it may not be too long for the disk.
+    part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.{os.getpid()}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def sync(folder: Path) -> None:
+    """Let the names in a folder reach the disk before anything else is done."""
+    with suppress(OSError):  # not everywhere can folders be synced; the file itself is safe
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -10,6 +10,8 @@ from filelock import FileLock, Timeout
 
 from facekit.common.errors import RunError
 
+LOCK, HOLDER = ".lock", ".lock-holder"
+
 
 @contextmanager
 def only_one(folder: str | Path) -> Iterator[None]:
@@ -19,14 +21,14 @@ def only_one(folder: str | Path) -> Iterator[None]:
     system cannot lock, or the folder cannot be written, nothing is held.
     """
     folder = Path(folder)
-    holder = folder / ".lock-holder"  # beside the lock, which a second attempt empties
+    holder = folder / HOLDER  # beside the lock, which a second attempt empties
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
             f"{folder}: cannot be made ({error.strerror}); choose another folder"
         ) from error
-    lock = _file_lock(folder / ".lock")
+    lock = _file_lock(folder / LOCK)
     try:
         lock.acquire()
     except Timeout:

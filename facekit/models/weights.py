@@ -5,17 +5,17 @@ Built in notebook 04.
 
 import errno
 import hashlib
-import os
 import pickle
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
 from facekit.common.errors import RunError
+from facekit.common.files import sync, whole_file
 
 FORMAT = 4  # of a run's state
 
@@ -62,23 +62,16 @@ def save(path: Path, state: dict) -> None:
 @contextmanager
 def whole_archive(path: Path) -> Iterator[BinaryIO]:
     """A file to write an archive to that becomes `path` once all of it is safe and verified."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
+    with whole_file(path) as file:
+        yield file
+        file.flush()
+        part = Path(file.name)
         try:
             _check_sums(part)
         except (ValueError, zipfile.BadZipFile) as error:
             raise OSError(errno.EIO, "what was written is not what was read back") from error
         _check_readable(path, part)
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
 def _check_readable(path: Path, part: Path) -> None:
@@ -91,15 +84,6 @@ def _check_readable(path: Path, part: Path) -> None:
             f"{path}: cannot be saved, as it could not be read again; a state may hold tensors "
             f"and plain Python types, not {kind}"
         ) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not everywhere can folders be synced; the file itself is safe
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def load(path: Path) -> dict:

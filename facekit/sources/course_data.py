@@ -18,6 +18,7 @@ import facekit
 from facekit import faces
 from facekit.common import machine
 from facekit.common.errors import DataError, say
+from facekit.common.lock import only_one
 from facekit.data.images import check_readable
 from facekit.data.layout import (
     SPLITS,
@@ -128,7 +129,7 @@ def set_up(
 
     `people`: of source "held-out", how many of the course in `folder` to hold out.
     Goes on where an interrupted set-up stopped. Raises DataError, touching nothing, when `out`
-    holds anything else than the course that is asked for.
+    holds anything else than the course that is asked for; RunError while another process fills it.
     """
     out = Path(out)
     spec = get_term(term)
@@ -145,12 +146,15 @@ def set_up(
     files = list(plan.files(spec)) if plan else _laid_out(request, progress)
     if plan and source in ("folder", "lfw"):
         check_readable([photograph for _, photograph in files], progress)
-    manifest.start(out, settings)
-    writers.write_files(files, out, request.writer(), processes, progress)
-    if plan:
-        plan.write_tables(out, spec)
-    course = CourseData(out, term)
-    manifest.finish(out, settings, _counts(course), progress)
+    with only_one(out):
+        if manifest.is_finished(out, settings):  # by another process, in the meantime
+            return CourseData(out, term)
+        manifest.start(out, settings)
+        writers.write_files(files, out, request.writer(), processes, progress)
+        if plan:
+            plan.write_tables(out, spec)
+        course = CourseData(out, term)
+        manifest.finish(out, settings, _counts(course), progress)
     return course
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from facekit.common import machine
 from facekit.common.errors import DataError
+from facekit.common.lock import only_one
 
 IMAGES = 13_233
 EDGE = 0.2  # of each side, cut off: the face is in the middle of the photograph
@@ -18,10 +19,10 @@ def fetch() -> Path:
     from sklearn.datasets import fetch_lfw_people  # which a bare GPU machine lacks
 
     home = machine.cache().value / "lfw"
-    home.mkdir(parents=True, exist_ok=True)
     folder = home / "lfw_home" / "lfw_funneled"
     try:
-        fetch_lfw_people(data_home=str(home), resize=0.04)
+        with only_one(home):
+            fetch_lfw_people(data_home=str(home), resize=0.04)
     except OSError as error:  # URLError is one
         raise DataError(
             f"{home}: cannot fetch Labelled Faces in the Wild ({str(error).splitlines()[0]}); look "

@@ -5,6 +5,7 @@ Built in notebook 01.
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from tqdm.auto import tqdm
 
 from facekit.common.errors import DataError
-from facekit.common.files import write_whole
+from facekit.common.files import sync, write_whole
+from facekit.common.lock import HOLDER, LOCK
 from facekit.data.layout import TERMS, is_stray
 
 MANIFEST = "manifest.json"
@@ -75,8 +77,13 @@ def start(out: Path, settings: dict) -> None:
 
 def finish(out: Path, settings: dict, counts: dict[str, int], progress: bool) -> None:
     """Write the manifest, with a hash over every file's path and content, as the last thing."""
-    for left_over in out.rglob(".*.part"):
-        left_over.unlink()
+    for left_over in list(out.rglob(".*.part")):  # of killed set-ups, and of killed unpackings
+        if left_over.is_dir() and not left_over.is_symlink():
+            shutil.rmtree(left_over)
+        else:
+            left_over.unlink(missing_ok=True)
+    for folder in [out, *(path for path in out.rglob("*") if path.is_dir())]:
+        sync(folder)
     versions = {"torch": str(torch.__version__), "pillow": PIL.__version__}
     manifest = settings | {"counts": counts, "versions": versions}
     manifest["sha256"] = content_hash(out, progress)
@@ -85,11 +92,11 @@ def finish(out: Path, settings: dict, counts: dict[str, int], progress: bool) ->
 
 
 def content_hash(root: Path, progress: bool = False) -> str:
-    """One SHA-256 over the path and content of every file below `root` but the manifest."""
+    """One SHA-256 over the path and content of every file below `root` but the kit's notes."""
     total = hashlib.sha256()
     files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
     for name in tqdm(files, "hashing", unit="file", disable=not progress):
-        if name not in (MANIFEST, STARTED):
+        if name not in (MANIFEST, STARTED, LOCK, HOLDER):
             content = hashlib.sha256((root / name).read_bytes()).hexdigest()
             total.update(f"{name} {content}\n".encode())
     return total.hexdigest()

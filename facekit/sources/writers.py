@@ -1,16 +1,18 @@
 """A course's files, made chunk by chunk over the processes: rendered, converted, linked, copied.
 
 Built in notebook 01. Each file is written whole or not at all, so an interrupted set-up goes on
-where it stopped and ends with the same bytes.
+where it stopped and ends with the same bytes. A file that is there is believed if it is an image
+that can be read: after a power cut it may be there and empty.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import PIL
 import torch
@@ -19,10 +21,12 @@ from tqdm.auto import tqdm
 
 from facekit import faces
 from facekit.common.files import write_whole
-from facekit.data.images import read_rgb
+from facekit.data.background import count_cores
+from facekit.data.images import fault_of, find_unreadable, read_rgb
 from facekit.sources.plans import ImageSource
 
 CHUNK = 32  # images made together; fixed, so that an image's neighbours never change
+MEMORY = 1 << 30  # bytes a process takes at most, torch included
 QUALITY = 92  # JPEG, of photographs; a rendered shot brings its own
 Chunk = list[tuple[str, ImageSource]]  # where a file belongs, and what it is made from
 
@@ -68,23 +72,30 @@ def copy_chunk(files: Chunk, link: bool = False) -> None:
     `link`: give them a second name instead, which takes no room, where the disk can do that.
     """
     for path, file in files:
-        if Path(path).exists():
+        if not fault_of(path):
             continue
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        if link:
-            with suppress(OSError):  # another disk, or one without second names
-                os.link(file, path)
-                continue
-        write_whole(Path(path), Path(file).read_bytes())
+        if not (link and _link(file, path)):
+            write_whole(Path(path), Path(file).read_bytes(), sync_folder=False)
+
+
+def _link(file: str | Path, path: str) -> bool:
+    """Give a file a second name; False where that cannot be: another disk, or one without them."""
+    try:
+        Path(path).unlink(missing_ok=True)
+        os.link(file, path)
+    except OSError:
+        return False
+    return True
 
 
 def _write_jpeg(path: str, image: PIL.Image.Image, quality: int) -> None:
-    if Path(path).exists():
+    if not fault_of(path):
         return  # whole, from before an interruption
     content = BytesIO()
     image.save(content, "JPEG", quality=quality)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(Path(path), content.getvalue())
+    write_whole(Path(path), content.getvalue(), sync_folder=False)
 
 
 def write_files(
@@ -97,10 +108,13 @@ def write_files(
     """Make all files in chunks over the processes; a chunk that is whole already is left out."""
     named = [(str(out / path), source) for path, source in files]
     chunks = [named[i : i + CHUNK] for i in range(0, len(named), CHUNK)]
-    todo = [chunk for chunk in chunks if not all(os.path.exists(path) for path, _ in chunk)]
+    there = [Path(path) for path, _ in named if os.path.exists(path)]
+    broken = find_unreadable(there, progress)
+    whole = {str(path) for place, path in enumerate(there) if place not in broken}
+    todo = [chunk for chunk in chunks if not all(path in whole for path, _ in chunk)]
     done = len(named) - sum(map(len, todo))
     # A process needs seconds to start: it should have some chunks to make.
-    processes = min(processes or os.cpu_count() or 1, len(todo) // 8)
+    processes = min(processes or _most_processes(), len(todo) // 8)
     with tqdm(total=len(named), initial=done, unit="image", disable=not progress) as bar:
         if processes > 1:
             _write_in_parallel(todo, write_chunk, processes, bar)
@@ -110,11 +124,32 @@ def write_files(
             bar.update(len(chunk))
 
 
+def _most_processes() -> int:
+    """As many as there are cores for this process, and as much free memory for each as it takes."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux
+        return count_cores()
+    return max(1, min(count_cores(), free * 1024 // MEMORY))
+
+
+def _end_with_parent() -> None:
+    """In a process of the pool: end when the parent is killed, else it would wait for ever."""
+
+    def wait() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
+
+
 def _write_in_parallel(
     todo: Sequence[Chunk], write_chunk: Callable[[Chunk], None], processes: int, bar: tqdm
 ) -> None:
     # Spawned, not forked: the same on every system, and safe beside torch's threads.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    settings = {"mp_context": get_context("spawn"), "initializer": _end_with_parent}
+    with ProcessPoolExecutor(processes, **settings) as pool:
         jobs = {pool.submit(write_chunk, chunk): len(chunk) for chunk in todo}
         try:
             for job in as_completed(jobs):

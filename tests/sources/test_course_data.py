@@ -51,7 +51,7 @@ def plain_hash(root: Path) -> str:
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            if path.name not in ("manifest.json", ".facekit-setup.json"):
+            if path.name not in ("manifest.json", ".facekit-setup.json", ".lock", ".lock-holder"):
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 lines.append((path.relative_to(root).as_posix(), digest))
     text = "".join(f"{path} {digest}\n" for path, digest in sorted(lines))
