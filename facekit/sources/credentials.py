@@ -121,4 +121,4 @@ def _read(path: Path) -> str:
         except OSError:
             told = "holds a secret, is open to others, and cannot be closed: chmod 600 it"
         print(f"facekit: {path}: {told}", file=sys.stderr)
-    return path.read_text(encoding="utf-8", errors="replace").strip()
+    return path.read_text(encoding="utf-8-sig", errors="replace").strip()
