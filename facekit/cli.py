@@ -63,7 +63,9 @@ def data(
     ] = "synthetic",
     profile: Annotated[str | None, typer.Option(help="smoke, laptop, gpu or homework.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to. [data/ here]")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Another seed, other people.", envvar="FACEKIT_SEED")
+    ] = 0,
     term: Annotated[str, typer.Option(help="S23, F23 or S24.")] = "F23",
     difficulty: Annotated[
         str | None, typer.Option(help="How far shots differ: easy, homework or hard.")
@@ -230,10 +232,12 @@ def score(
     answers: Annotated[Path | None, typer.Option(help="The CSV with the answers.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All runs of a folder, best first.")] = False,
     runs: Annotated[Path | None, typer.Option(help="With --all. [runs/ here]")] = None,
+    data: DataOption = None,
 ) -> None:
     """Score a submission against answers, beside the cut-offs; or all runs beside each other."""
     if all_:
-        say(*leaderboard.lines(leaderboard.leaderboard(runs or machine.runs().value)))
+        board = leaderboard.leaderboard(runs or machine.runs().value, data)
+        say(*leaderboard.lines(board))
         return
     if csv is None or answers is None:
         raise DataError("what to score? facekit score CSV --answers CSV, or facekit score --all")

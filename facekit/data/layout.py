@@ -10,6 +10,7 @@
 Names and numbers are always taken from the files that are there, never from a range.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # torchvision takes a while to import: not for whoever lists 
 
 NO_MATCH = "n000000"
 SPLITS = ("train", "dev", "test", "known", "unknown_dev", "unknown_test")
-IDENTITY = re.compile(r"n\d{6}")
+IDENTITY = re.compile(r"n[0-9]{6}")  # not \d, which takes the digits of every script
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif"}
 UNREAD_ENDINGS = {  # of photographs that this kit does not open; the last is a file in a cloud
     *(".heic", ".heif", ".avif", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2", ".jxl"),
@@ -288,10 +289,11 @@ class CourseData:
 
     @cached_property
     def answers(self) -> Answers | None:
-        """Where the truth about the test sets lies; None where nobody told."""
+        """Where the truth about the test sets lies; None where nobody told, or it is private."""
         folder = self.root / "answers"
         found = Answers(folder / "classification_test.csv", folder / "verification_test.csv")
-        return found if found.classification.is_file() and found.verification.is_file() else None
+        readable = [os.access(path, os.R_OK) for path in (found.classification, found.verification)]
+        return found if all(readable) else None
 
     def _labelled(self, split: str) -> ImageSet:
         folder = self.classification / split
@@ -394,9 +396,9 @@ def read_identities(path: Path, files: Sequence[Path] | None = None) -> list[str
 
 def _check_order(path: Path, ids: list[str], files: Sequence[Path]) -> None:
     """Numbers must count the rows, and file names must be the sorted ones; else rows are mixed."""
-    if all(value.isdigit() for value in ids):
+    if all(value.isascii() and value.isdigit() for value in ids):
         expected = [str(row) for row in range(len(ids))]
-        ids = [str(int(value)) for value in ids]
+        ids = [value.lstrip("0") or "0" for value in ids]
     elif all(is_image(value) for value in ids):
         expected = [file.name for file in files]
         ids = [Path(value).name for value in ids]

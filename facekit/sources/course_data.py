@@ -35,6 +35,7 @@ from facekit.sources.manifest import MANIFEST, is_course, read_manifest
 from facekit.sources.plans import Plan, folder_plan, held_out_plan, synthetic_plan
 from facekit.sources.profiles import Profile
 
+PUBLISHED = 7393118245901182213  # in docs/instructors.md up to 0.4
 SOURCES = ("synthetic", "folder", "lfw", "kaggle", "held-out")
 
 
@@ -52,6 +53,11 @@ class Request:
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise DataError(f"no source {self.source!r}; choose one of: {', '.join(SOURCES)}")
+        if self.seed == PUBLISHED:
+            raise DataError(
+                f"seed {self.seed} stood in the kit's own pages, so anybody can make its answers; "
+                'choose one: python -c "import secrets; print(secrets.randbits(63))"'
+            )
         if self.profile.difficulty not in faces.DIFFICULTIES:
             raise DataError(
                 f"no difficulty {self.profile.difficulty!r}; choose one of: "

@@ -117,4 +117,4 @@ def _read(path: Path) -> str:
     if os.name == "posix" and path.stat().st_mode & 0o777 & ~0o600:
         told = "holds a secret and is open to others; close it: chmod 600"
         say(f"facekit: {path}: {told} {path}", file=sys.stderr)
-    return path.read_text(encoding="utf-8", errors="replace").strip()
+    return path.read_text(encoding="utf-8-sig", errors="replace").strip()

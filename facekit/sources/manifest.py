@@ -5,6 +5,7 @@ Built in notebook 01.
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,17 @@ STARTED = ".facekit-setup.json"  # there while a set-up is not finished
 
 
 def read_manifest(root: str | Path) -> dict[str, Any]:
-    """What a finished course was made of; {} where the kit did not make it.
+    """What a finished course was made of; {} where the kit did not make it, or it is private.
 
     Raises DataError when the file is damaged.
     """
     path = Path(root) / MANIFEST
-    return _read(path, "set the data up anew in another folder") if path.is_file() else {}
+    return _read(path, "set the data up anew in another folder") if os.access(path, os.R_OK) else {}
 
 
 def _read(path: Path, advice: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -72,7 +73,7 @@ def is_finished(out: Path, settings: dict) -> bool:
 
 def start(out: Path, settings: dict) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / STARTED, json.dumps(settings, indent=1).encode())
+    write_whole(out / STARTED, json.dumps(settings, indent=1).encode(), private=True)
 
 
 def finish(out: Path, settings: dict, counts: dict[str, int], progress: bool) -> None:
@@ -87,7 +88,8 @@ def finish(out: Path, settings: dict, counts: dict[str, int], progress: bool) ->
     versions = {"torch": str(torch.__version__), "pillow": PIL.__version__}
     manifest = settings | {"counts": counts, "versions": versions}
     manifest["sha256"] = content_hash(out, progress)
-    write_whole(out / MANIFEST, json.dumps(manifest, indent=1).encode())
+    # Private, as the seed in it makes the answers.
+    write_whole(out / MANIFEST, json.dumps(manifest, indent=1).encode(), private=True)
     (out / STARTED).unlink()
 
 

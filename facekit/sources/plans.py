@@ -62,8 +62,10 @@ class Plan:
             ver / "verification_dev.csv": (range(len(dev)), dev),
             answers / "verification_test.csv": (range(len(test)), test),
         }
+        answers.mkdir(0o700, parents=True, exist_ok=True)
         for path, (ids, labels) in tables.items():
-            write_table(path, ["id", "label"], zip(ids, labels, strict=True))
+            rows = zip(ids, labels, strict=True)
+            write_table(path, ["id", "label"], rows, private=path.parent == answers)
 
 
 def synthetic_plan(profile: Profile, seed: int = 0) -> Plan:

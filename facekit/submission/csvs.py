@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from facekit.common.errors import DataError
-from facekit.common.files import read_table, write_table
+from facekit.common.files import read_table, refuse_link, write_table
 from facekit.data.layout import IDENTITY, NO_MATCH, CourseData, is_image
 from facekit.evaluation.statistics import standard_error
 from facekit.sources import kaggle
@@ -20,6 +20,7 @@ WANTED = {  # as a label of each task
     "classification": ("class index", "class indices, as 0 or 17"),
     "verification": ("known identity or n000000", "identities, as n000012 or n000000"),
 }
+FORM = {"classification": re.compile(r"0|[1-9][0-9]*"), "verification": IDENTITY}
 NOTHING = {"", "nan", "none", "null", "na", "n/a", "<na>", "nat"}
 
 
@@ -138,11 +139,13 @@ def _form_problems(table: pd.DataFrame, path: Path) -> list[str]:
     columns = list(table.columns)
     if columns != COLUMNS:
         problem = f"the header is {','.join(columns)}, not id,label"
-        if any(name.startswith("Unnamed") for name in columns):
+        if columns[0].startswith("Unnamed"):
             problem += ": that is pandas' index; write with index=False"
+        elif any(name.startswith("Unnamed") for name in columns):
+            problem += ": a column without a name; delete it in the spreadsheet (a comma too many)"
         problems.append(problem)
-    if b"\r" in path.read_bytes():
-        problems.append("its lines end as on Windows (CRLF); write with lineterminator='\\n'")
+    if re.search(rb"\r(?!\n)", path.read_bytes()):  # CRLF, as on Windows, is taken
+        problems.append("its lines end in CR alone; write with lineterminator='\\n'")
     return problems
 
 
@@ -172,7 +175,7 @@ def _label_fault(label: str, task: str) -> str:
         number = float(label)
     except ValueError:
         return ""
-    if math.isfinite(number) and not re.fullmatch(r"-?\d+", label):
+    if math.isfinite(number) and not re.fullmatch(r"-?[0-9]+", label):
         if number == int(number) and task == "classification":
             return ": a whole number written as a decimal; write labels as int"
         return f": a score, where {wanted}, are wanted; choose the best one's"
@@ -242,17 +245,19 @@ def _id_problems(ids: list[str], expected: list[str]) -> list[str]:
     return problems
 
 
-def _digits(value: str) -> tuple[int, str]:
-    """A file name's number and ending: what 00012.jpg and 000012.jpg have in common."""
-    stem, dot, ending = value.rpartition(".")
-    return (int(stem), dot + ending) if stem.isdigit() else (-1, value)
+def _digits(value: str) -> str:
+    """A file name without the zeros before its number: the same of 00012.jpg and 000012.jpg."""
+    stem = value.rpartition(".")[0]
+    return value.lstrip("0") if stem.isascii() and stem.isdigit() else value
 
 
 def score(path: str | Path, answers: str | Path) -> float:
     """The share of the answers' rows that the submission has right; rows are matched by id.
 
-    Raises DataError unless both files have the same ids, each once.
+    Raises DataError unless both files have the same ids, each once, and labels of the task's form;
+    and for a submission that is a link, or the file of the answers itself.
     """
+    refuse_link(Path(path))
     mine = _labels_by_id(path)
     truth = _labels_by_id(answers)
     if truth.empty:
@@ -262,6 +267,8 @@ def score(path: str | Path, answers: str | Path) -> float:
         raise DataError(
             f"{path}: {len(mine)} rows for {len(truth)} answers; {apart[0]!r} is in only one"
         )
+    if Path(path).samefile(answers):
+        raise DataError(f"{path}: the file of the answers itself, not one that was handed in")
     return float((mine.loc[truth.index] == truth).mean())
 
 
@@ -270,6 +277,12 @@ def _labels_by_id(path: str | Path) -> pd.Series:
     repeated = table["id"][table["id"].duplicated()]
     if len(repeated):
         raise DataError(f"{path}: id {repeated.iloc[0]} comes more than once")
+    task = _task(table)
+    labels = table["label"].tolist()
+    in_form = {label for label in labels if FORM[task].fullmatch(label)}
+    problems = _label_problems(labels, in_form, task)
+    if problems:
+        raise DataError(f"{path}: {'; '.join(problems)}")
     return table.set_index("id")["label"]
 
 

@@ -141,7 +141,7 @@ def kept_decision(folder: Path) -> Decision | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
         decision = Decision(str(found["rule"]), float(found["threshold"]))
         network = found["network"]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

@@ -172,7 +172,7 @@ def _read(recipe: str | Path) -> dict:
         if path.stat().st_size > MOST_BYTES:
             raise RecipeError(f"{path}: over {MOST_BYTES:,} bytes; no recipe is so long")
         read = tomllib.loads if path.suffix == ".toml" else json.loads  # a run's recipe.json
-        settings = read(path.read_text(encoding="utf-8"))
+        settings = read(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such recipe file") from error
     except ValueError as error:  # both decoders' errors, and Unicode's

@@ -275,6 +275,26 @@ def test_windows_line_ends_and_a_byte_order_mark_change_nothing(copy_of_course: 
     assert CourseData(copy_of_course).unknown_dev.labels == before
 
 
+@pytest.mark.parametrize("number", ["\u00b2", "\u2460", "9" * 900, "9" * 5000, "\u0661"])
+def test_digits_that_make_no_number_end_in_no_traceback(copy_of_course: Path, number: str) -> None:
+    path = copy_of_course / VERIFICATION / "verification_dev.csv"
+    truth = [label for _, label in rows_of(path)[1:]]
+    write_table(path, ["id", "label"], [(number, label) for label in truth])
+    if number.isascii():
+        with pytest.raises(DataError, match=r"verification_dev\.csv"):
+            _ = CourseData(copy_of_course).unknown_dev
+    else:  # a column of something else, which tells nothing about the order
+        assert list(CourseData(copy_of_course).unknown_dev.labels) == truth
+
+
+def test_an_identity_has_the_digits_of_folder_names(copy_of_course: Path) -> None:
+    path = copy_of_course / VERIFICATION / "verification_dev.csv"
+    odd = "n" + "\u0661" * 6
+    write_table(path, ["id", "label"], [(0, odd)])
+    with pytest.raises(DataError, match="is no identity"):
+        _ = CourseData(copy_of_course).unknown_dev
+
+
 def stray_files(root: Path) -> Iterator[tuple[Path, str]]:
     """Every folder of a course with a file that does not belong there."""
     folders = [root, *(p for p in root.rglob("*") if p.is_dir())]

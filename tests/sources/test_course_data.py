@@ -28,7 +28,7 @@ from facekit import faces, sources
 from facekit.common.errors import DataError
 from facekit.common.files import read_table
 from facekit.data.layout import IDENTITY, NO_MATCH, TERMS, CourseData, read_identities
-from facekit.sources import lfw, manifest, writers
+from facekit.sources import course_data, lfw, manifest, writers
 from facekit.sources.plans import Plan, folder_plan, held_out_plan, synthetic_plan
 from facekit.sources.profiles import PROFILES, Profile
 
@@ -303,6 +303,71 @@ def test_a_folder_of_other_files_is_refused(
     path.write_text("mine")
     with unchanged(tmp_path), pytest.raises(DataError, match=r"did not make; .*another --out"):
         sources.set_up("synthetic", tiny_profile, tmp_path)
+
+
+def test_a_manifest_is_read_with_a_byte_order_mark(copy_of_course: Path) -> None:
+    plain = manifest.read_manifest(copy_of_course)
+    path = copy_of_course / "manifest.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert manifest.read_manifest(copy_of_course) == plain != {}
+
+
+# --- what makes the answers, and the answers
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has other rights")
+def test_answers_and_seed_are_private_and_what_is_handed_out_is_not(
+    tiny_profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()  # how open the notes of a set-up that goes on are
+
+    def finish(out: Path, *arguments: object) -> None:
+        seen.add((out / manifest.STARTED).stat().st_mode & 0o077)
+        real(out, *arguments)
+
+    real = manifest.finish
+    monkeypatch.setattr(manifest, "finish", finish)
+    before = os.umask(0o022)
+    try:
+        data = sources.set_up("synthetic", tiny_profile, tmp_path / "data", progress=False)
+    finally:
+        os.umask(before)
+    private = [data.root / "manifest.json", data.root / "answers"]
+    private += (data.root / "answers").iterdir()
+    assert len(private) == 4
+    assert {path.stat().st_mode & 0o077 for path in private} == seen == {0}
+    handed_out = [path for path in data.classification.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o044 for path in handed_out} == {0o044}
+
+
+def test_whoever_may_not_read_the_answers_has_a_course_without(
+    copy_of_course: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    data = CourseData(copy_of_course)
+    assert data.answers is None
+    assert manifest.read_manifest(data.root) == {}
+
+
+def test_the_seed_that_was_published_is_refused(
+    tiny_profile: Profile, tmp_path: Path, refused
+) -> None:
+    out = tmp_path / "term"
+    said = refused("data", "--seed", course_data.PUBLISHED, "--out", out)
+    assert "anybody can make its answers; choose one" in said
+    with pytest.raises(DataError, match="anybody can make its answers"):
+        sources.set_up("synthetic", tiny_profile, out, seed=course_data.PUBLISHED)
+    assert not out.exists()
+
+
+def test_the_seed_can_come_from_where_others_do_not_see_it(
+    tiny_profile: Profile, tmp_path: Path, run_cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facekit.cli.profiles.get_profile", lambda name: tiny_profile)
+    monkeypatch.setenv("FACEKIT_SEED", "41")
+    done = run_cli("data", "--profile", "tiny", "--out", tmp_path / "term")
+    assert done.status == 0, done.stderr
+    assert manifest_of(tmp_path / "term")["seed"] == 41
 
 
 def test_a_damaged_manifest_is_named(

@@ -624,6 +624,17 @@ def in_xdg(home: Path, patch: pytest.MonkeyPatch) -> None:
     write_file(home / "xdg" / "kaggle" / "kaggle.json", LOGIN)
 
 
+@pytest.mark.parametrize("put", [in_kaggle_json, in_token_file])
+def test_a_byte_order_mark_is_no_part_of_a_secret(
+    put: Callable, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, monkeypatch)
+    plain = credentials.find()
+    (file,) = (home / ".kaggle").iterdir()
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert credentials.find() == plain
+
+
 PAIR = "KAGGLE_USERNAME and KAGGLE_KEY"
 PLACES = {  # in the order in which they count
     in_environment: ("access token", "KAGGLE_API_TOKEN in the environment"),

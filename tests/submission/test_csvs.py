@@ -1,8 +1,12 @@
 """Submissions: written, found fault with, scored like by hand, graded, sent with clear words."""
 
+import gzip
+import io
 import os
 import random
 import re
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facekit.common.errors import DataError, FacekitError
-from facekit.common.files import read_table, write_table
+from facekit.common.files import MOST_ROWS, read_table, write_table
 from facekit.common.kit import install_command
 from facekit.data.layout import NO_MATCH, CourseData, read_identities
 from facekit.submission import csvs
@@ -179,6 +183,15 @@ FAULTS: dict[str, tuple[Callable[[Rows], Rows], str]] = {
         lambda r: [["", *r[0]], *([str(i), *row] for i, row in enumerate(r[1:]))],
         "the header is Unnamed: 0,id,label, not id,label: that is pandas' index; write with index",
     ),
+    "a column left empty by a spreadsheet": (
+        lambda r: [[*row, ""] for row in r],
+        "not id,label: a column without a name; delete it in the spreadsheet",
+    ),
+    "a column twice": (lambda r: [[*row, row[1]] for row in r], "a column comes twice; it has id"),
+    "columns parted as a spreadsheet does": (
+        lambda r: [[";".join(row)] for row in r],
+        "its columns are not separated by commas: save it as CSV with commas",
+    ),
     "an index column without a header": (
         lambda r: [r[0], *([str(i), *row] for i, row in enumerate(r[1:]))],
         "more values than its header has columns",
@@ -271,6 +284,9 @@ def test_check_finds_in_its_task(fault: str, course: CourseData, tmp_path: Path)
         (b"\xff\xfe\x00\x01" * 20, "not a CSV file"),
         (b'id,label\n"000000.jpg,1\n', "not a CSV file"),
         ("id,label\n0,n000001\n".encode("utf-16"), "not a CSV file"),
+        (b"id,label\n0,n00\x000001\n", "not a CSV file (it holds zero bytes)"),
+        (b"id,label\n0,n000001,5\n", "its rows have more values than its header has columns"),
+        (b"id,label\n\n  \n0,n000001,5\n", "(line 4)"),
         (b"id;label\n0;n000001\n", "no column id, label; it has id;label"),
         (b"id,label\n0,n000001\n1,n000001,5\n", "not a CSV file"),
     ],
@@ -298,15 +314,18 @@ def test_check_tells_all_problems_at_once(course: CourseData, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("task", CUTOFFS)
-def test_a_byte_order_mark_is_accepted_and_windows_line_ends_are_told(
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(
     task: str, perfect: dict[str, Path], course: CourseData
 ) -> None:
     path, answers = perfect[task], getattr(course.answers, task)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert csvs.check(path, course) == []
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert csvs.check(path, course) == []
+    assert csvs.score(path, answers) == 1.0
+    path.write_bytes(path.read_bytes().replace(b"\r\n", b"\r"))
     (problem,) = csvs.check(path, course)
-    assert "end as on Windows (CRLF); write with lineterminator" in problem
+    assert "its lines end in CR alone" in problem
     assert csvs.score(path, answers) == 1.0
 
 
@@ -317,6 +336,69 @@ def test_check_counts_the_files_on_disk(copy_of_course: Path, perfect: dict[str,
     fresh = CourseData(copy_of_course)
     assert "'000011.jpg'" in " ".join(csvs.check(perfect["classification"], fresh))
     assert "'17'" in " ".join(csvs.check(perfect["verification"], fresh))
+
+
+NO_NUMBERS = ["\u00b2", "\u2460", "\u0661", "9" * 5000]  # that isdigit() takes, or int() refuses
+
+
+@pytest.mark.parametrize("number", NO_NUMBERS)
+@pytest.mark.parametrize("task", CUTOFFS)
+def test_digits_that_make_no_number_are_told(
+    number: str, task: str, course: CourseData, tmp_path: Path
+) -> None:
+    header, first, *rest = truth_of(course, task)
+    odd_id = number + Path(first[0]).suffix
+    problems = csvs.check(save(tmp_path / "a.csv", [header, [odd_id, first[1]], *rest]), course)
+    assert "rows missing" in problems[0] or "more than 1,000 characters" in problems[0]
+    for label in (number, "n" + number * 6):
+        problems = csvs.check(save(tmp_path / "b.csv", [header, [first[0], label], *rest]), course)
+        assert "1 labels are no" in problems[0] or "more than 1,000 characters" in problems[0]
+
+
+# --- what cannot be compared is not scored
+
+
+BAD_LABELS = {
+    "classification": ["12.0", "n000012", "", "07", "-1", "3 ", "\u0661", "nan"],
+    "verification": [
+        "12",
+        "12.0",
+        "",
+        "n000012 ",
+        "N000012",
+        "n\u0661\u0661\u0661\u0661\u0661\u0661",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "label"), [(task, label) for task in CUTOFFS for label in BAD_LABELS[task]]
+)
+def test_labels_of_another_form_are_refused_not_counted_as_wrong(
+    task: str, label: str, perfect: dict[str, Path], course: CourseData, tmp_path: Path
+) -> None:
+    odd = save(tmp_path / "odd.csv", replaced(truth_of(course, task), 1, 1, label))
+    for mine, answers in ((odd, getattr(course.answers, task)), (perfect[task], odd)):
+        with pytest.raises(DataError, match=r"odd\.csv: 1 labels are no"):
+            csvs.score(mine, answers)
+
+
+def test_a_link_or_the_answers_themselves_are_not_scored(
+    perfect: dict[str, Path], copy_of_course: Path, tmp_path: Path, refused: Callable
+) -> None:
+    answers = CourseData(copy_of_course).answers.verification
+    (tmp_path / "hand-ins").mkdir()
+    (tmp_path / "hand-ins" / "a.csv").symlink_to(answers)
+    (tmp_path / "hand-ins" / "b").symlink_to(perfect["verification"].parent)
+    (tmp_path / "hand-ins" / "c.csv").hardlink_to(answers)
+    faults = {
+        "a.csv": "a.csv: a link",
+        "b/verification.csv": "b: a link",
+        "c.csv": "the answers it",
+    }
+    for name, words in faults.items():
+        said = refused("score", tmp_path / "hand-ins" / name, "--answers", answers)
+        assert words in said
 
 
 # --- the competition's own sample
@@ -413,6 +495,70 @@ def test_a_table_is_replaced_whole_or_not_at_all(
     with pytest.raises(OSError, match="no"):
         write_table(path, ["a", "b"], [(3, "z")])
     assert path.read_bytes() == before
+
+
+PLAIN = b"id,label\n0,n000001\n"
+
+
+def packed_tables() -> dict[str, bytes]:
+    """The same table in archives whole and cut, and under their names without being one."""
+    archive, tape = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.csv", PLAIN)
+    with tarfile.open(fileobj=tape, mode="w") as file:
+        member = tarfile.TarInfo("a.csv")
+        member.size = len(PLAIN)
+        file.addfile(member, io.BytesIO(PLAIN))
+    return {
+        "whole.zip": archive.getvalue(),
+        "whole.tar": tape.getvalue(),
+        "whole.csv.gz": gzip.compress(PLAIN),
+        "cut.csv.gz": gzip.compress(PLAIN)[:-9],
+        "renamed-zip.csv": archive.getvalue(),
+        "renamed-tar.csv": tape.getvalue(),
+        "text.zip": PLAIN,
+        "text.XZ": PLAIN,
+        "text.csv.zst": PLAIN,
+        "text.bz2": PLAIN,
+    }
+
+
+@pytest.mark.parametrize("name", packed_tables())
+def test_nothing_is_unpacked_on_the_way_to_a_table(
+    name: str, tmp_path: Path, course: CourseData, refused: Callable
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(packed_tables()[name])
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        read_table(path, ["id"])
+    assert str(path) in refused("check", path, "--data", course.root)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"id,label" + b",x" * 100_000 + b"\n", "100,002 columns"),
+        (b"id,label" + b',"\n"' * 100_000 + b"\n", "100,002 columns"),
+        (b"id,label\n0,n000001" + b",x" * 100_000 + b"\n", "more values than its header"),
+        (b"id,label\n0," + b"x" * 100_000 + b"\n", "a value of more than 1,000 characters"),
+        (b"id,label\n" + b"1,\n" * (MOST_ROWS + 1), "rows at most"),
+    ],
+)
+def test_a_table_has_bounds(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=words) as error:
+        read_table(path, ["id"])
+    assert len(str(error.value)) < 300
+
+
+def test_a_file_larger_than_any_table_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.csv"
+    with path.open("wb") as file:
+        file.write(PLAIN)
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match="bytes; a table has"):
+        read_table(path, ["id"])
 
 
 # --- grades

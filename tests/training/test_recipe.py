@@ -1,6 +1,7 @@
 """Recipes: by name, from a file, with changes; every fault names the setting and what there is."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def test_a_file_is_named_after_itself_and_the_rest_is_the_default(tmp_path):
     assert recipe == Recipe("mine", epochs=7, lr=1.0, augment=Augment(flip=0.0))
     assert recipes.load(str(path)) == recipe
     assert type(recipe.lr) is type(recipe.augment.flip) is float
+
+
+@pytest.mark.parametrize("ending", ["toml", "json"])
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing(ending, tmp_path):
+    wanted = recipes.load("smoke", ["epochs=2"])
+    text = json.dumps(wanted.as_dict(), indent=1) if ending == "json" else "epochs = 2\nlr = 0.5\n"
+    path = tmp_path / f"mine.{ending}"
+    path.write_text(text)
+    plain = recipes.load(path)
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert recipes.load(path) == plain
+    assert plain.epochs == 2
 
 
 def test_a_files_own_name_wins(tmp_path):
