@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from facekit.common.errors import DataError
+from facekit.common.errors import DataError, FacekitError
 from facekit.common.lock import only_one
 from facekit.sources.manifest import MANIFEST, STARTED
 
@@ -66,7 +66,7 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
             yield content
     except FileNotFoundError as error:
         raise DataError(f"{archive}: no such file") from error
-    except DataError:
+    except FacekitError:
         raise
     except Exception as error:  # on damaged bytes zipfile raises almost anything
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
@@ -110,7 +110,7 @@ def _fault(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
         return "has a control character in its name"
     if any(part.partition(".")[0].rstrip(" ").casefold() in DEVICES for part in path.parts):
         return "is the name of a device on Windows; rename it"
-    if str(path) in (MANIFEST, STARTED):
+    if str(path).casefold() in (MANIFEST, STARTED):
         return "is the kit's own note on a folder that it made; zip the two task folders alone"
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -116,7 +116,7 @@ def test_names_that_one_disk_would_merge_are_refused(tmp_path, out, second):
                 content.writestr(second, b"2")
         else:
             content.writestr(second, b"2")
-    with pytest.raises(DataError, match=r"comes twice, or differs from 'a/b[.]txt' by case"):
+    with pytest.raises(DataError, match=r"comes twice"):
         archives.unpack(tmp_path / "bad.zip", out)
 
 
