@@ -30,6 +30,8 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from facekit.common.files import write_whole
+
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
 FORMS = {"lesson": "", "exercises": "exercises", "solutions": "solutions"}
@@ -247,11 +249,19 @@ def wanted(source: Path, form: str, again: bool = False) -> NotebookNode:
     book, path = build(source, form), place(source, form)
     if form != "lesson":
         return book
-    done = run(source) if again else nbformat.read(path, as_version=4) if path.is_file() else None
+    done = run(source) if again else lesson_at(path)
     fresh = again or (done and done.metadata.get("facekit", {}).get("code") == code_hash(book))
     if fresh:
         take_outputs(book, done)
     return book
+
+
+def lesson_at(path: Path) -> NotebookNode | None:
+    """The lesson on the disk; None where there is none, or no whole one."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, AttributeError, KeyError):  # what nbformat makes of damaged JSON
+        return None
 
 
 def place(source: Path, form: str) -> Path:
@@ -268,7 +278,7 @@ def out_of_step() -> list[str]:
     for source in sources():
         for form in FORMS:
             path, book = place(source, form), wanted(source, form)
-            if not path.is_file() or path.read_text() != text_of(book):
+            if not path.is_file() or path.read_bytes() != text_of(book).encode():
                 problems.append(f"{path}: out of step with {source.name}; run notebooks/build.py")
             elif form == "lesson" and "facekit" not in book.metadata:
                 problems.append(f"{path}: has no outputs; run notebooks/build.py --run")
@@ -293,7 +303,7 @@ def release(folder: Path) -> None:
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, folder / name)
-    (folder / "README.md").write_text(NOT_FOR_STUDENTS.sub("", readme()))
+    write_whole(folder / "README.md", NOT_FOR_STUDENTS.sub("", readme()).encode())
 
 
 def main() -> None:
@@ -309,7 +319,7 @@ def main() -> None:
         problems = out_of_step()
         sys.exit("\n".join(problems) or 0)
     else:
-        (REPOSITORY / "README.md").write_text(readme())
+        write_whole(REPOSITORY / "README.md", readme().encode())
         for source in sources():
             if asked.names and not source.stem.startswith(tuple(asked.names)):
                 continue
@@ -317,7 +327,7 @@ def main() -> None:
                 path = place(source, form)
                 path.parent.mkdir(exist_ok=True)
                 book = wanted(source, form, again=asked.run and form == "lesson")
-                path.write_text(text_of(book))
+                write_whole(path, text_of(book).encode())
                 print(os.path.relpath(path))
 
 

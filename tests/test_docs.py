@@ -259,6 +259,15 @@ def test_the_release_sets_its_data_up_by_itself(release):
     assert CourseData(release / "data").answers
 
 
+@pytest.mark.parametrize("content", [b"", b'{"cells": [', b"\xff\xfe", b"[]", b"{}"])
+def test_a_lesson_that_is_damaged_is_built_anew(content, load_build, tmp_path, monkeypatch):
+    build = load_build()
+    source, path = build.sources()[0], tmp_path / "lesson.ipynb"
+    path.write_bytes(content)
+    monkeypatch.setattr(build, "place", lambda source, form: path)
+    assert build.wanted(source, "lesson") == build.build(source, "lesson")
+
+
 def test_a_release_into_a_full_folder_is_refused(checkout, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     command = [sys.executable, "notebooks/build.py", "--release", str(tmp_path)]

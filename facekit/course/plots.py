@@ -45,6 +45,11 @@ def figure(width: float = 7, height: float = 3.5, columns: int = 1) -> tuple[Fig
     return fig, axes[0]
 
 
+def as_it_is(name: str) -> str:
+    """A name of a folder or a run for a figure, in which two dollars would enclose mathematics."""
+    return str(name).replace("$", r"\$")
+
+
 def montage(
     images: Sequence[Path] | torch.Tensor,
     titles: Sequence[str] | None = None,
@@ -59,8 +64,8 @@ def montage(
     for i, (place, image) in enumerate(zip(axes.flat, images, strict=False)):
         place.imshow(_pixels(image))
         if titles:
-            place.set_title(titles[i], fontsize=8)
-    fig.suptitle(title)
+            place.set_title(as_it_is(titles[i]), fontsize=8)
+    fig.suptitle(as_it_is(title))
     return fig
 
 
@@ -81,8 +86,8 @@ def rows_of_images(rows: dict[str, torch.Tensor], title: str = "", side: float =
             place.imshow(_pixels(image))
         for place in line:
             place.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    fig.suptitle(title)
+        line[0].set_ylabel(as_it_is(name), rotation=0, ha="right", va="center")
+    fig.suptitle(as_it_is(title))
     return fig
 
 
@@ -132,7 +137,7 @@ def embeddings(nets: Mapping[str, Plane], seen: Faces, new: Faces) -> Figure:
                 if faces is seen:
                     _name(place, str(label), own.mean(0))
         place.plot(0, 0, "+", color="black")
-        place.set(title=name, xlabel="first number", ylabel="second number")
+        place.set(title=as_it_is(name), xlabel="first number", ylabel="second number")
         place.set_aspect("equal", "datalim")
     return fig
 
@@ -168,10 +173,10 @@ def lines(
     fig, (place,) = figure()
     for (name, values), colour, style in styled(frame):
         known = values.dropna()  # lines of unequal length share an index
-        place.plot(known.index, known, color=colour, linestyle=style, label=name)
+        place.plot(known.index, known, color=colour, linestyle=style, label=as_it_is(name))
     for (name, value), style in zip((marks or {}).items(), cycle(STYLES[::-1]), strict=False):
         place.axvline(value, color="grey", linestyle=style, label=name)
-    place.set(title=title, xlabel=frame.index.name, ylabel=label)
+    place.set(title=as_it_is(title), xlabel=frame.index.name, ylabel=label)
     if log:
         place.set_xscale("log")
     legend_beside(place)
@@ -205,7 +210,7 @@ def regions(
             place.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "lw": 1.5})
             place.annotate(str(number), (1.13 * x, 1.13 * y), ha="center", va="center")
         nowhere = (owner < 0).mean()
-        place.set_title(name, fontsize=10)
+        place.set_title(as_it_is(name), fontsize=10)
         place.set(xlabel=f"first number\nnobody's: {nowhere:.0%}")
         place.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     axes[0].set_ylabel("second number")
@@ -226,14 +231,16 @@ def bars(
     if chance is not None:
         place.axhline(chance, color="black", linestyle=":", label="chance")
     if isinstance(counts, pd.DataFrame):
-        counts.plot.bar(ax=place, color=list(COLOURS), width=0.8)
+        counts.rename(index=as_it_is, columns=as_it_is).plot.bar(
+            ax=place, color=list(COLOURS), width=0.8
+        )
         place.set_xlabel("")
     else:
-        place.bar(list(counts), list(counts.values()), color=BLUE)
+        place.bar([as_it_is(name) for name in counts], list(counts.values()), color=BLUE)
     if isinstance(counts, pd.DataFrame) or len(counts) > 6:
         plt.setp(place.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     legend_beside(place)
-    place.set(title=title, ylabel=label)
+    place.set(title=as_it_is(title), ylabel=label)
     return fig
 
 
@@ -267,7 +274,7 @@ def layers(table: pd.DataFrame, title: str) -> Figure:
         place.xaxis.get_major_locator().set_params(nbins=4)
     names = [f"{name}  {size}" for name, size in rows["output"].items()]
     axes[0].set_yticks(range(len(rows)), names, fontsize=8)
-    fig.suptitle(title)
+    fig.suptitle(as_it_is(title))
     return fig
 
 

@@ -24,6 +24,7 @@ from facekit.course.plots import (
     GREEN,
     ORANGE,
     RED,
+    as_it_is,
     figure,
     grid,
     legend_beside,
@@ -52,7 +53,7 @@ def pair_scores(scores: np.ndarray, same: np.ndarray, title: str) -> Figure:
         place.hist(
             scores[kind], bins, density=True, alpha=0.6, color=colour, hatch=hatch, label=name
         )
-    place.set(title=title, xlabel="cosine", ylabel="density")
+    place.set(title=as_it_is(title), xlabel="cosine", ylabel="density")
     place.legend()
     return fig
 
@@ -105,7 +106,7 @@ def _over_a_log_axis(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], least:
     """Each curve (x, y) in a style of its own, x in per cent from `least` to 1."""
     _, (place,) = figure(6, 4)
     for (name, (x, y)), colour, style in styled(curves):
-        place.plot(x.clip(least), y, color=colour, linestyle=style, label=name)
+        place.plot(x.clip(least), y, color=colour, linestyle=style, label=as_it_is(name))
     place.set(xscale="log", xlim=(least, 1))
     _ticks_in_per_cent(place.xaxis)
     return place
@@ -228,7 +229,7 @@ def worst_identities(
 
 def _face(place: Axes, path: Path, title: str) -> None:
     place.imshow(np.asarray(read_rgb(path)))
-    place.set_title(title, fontsize=8)
+    place.set_title(as_it_is(title), fontsize=8)
 
 
 def plane(vectors: np.ndarray, labels: np.ndarray, method: str = "pca") -> Figure:
@@ -251,7 +252,7 @@ def plane(vectors: np.ndarray, labels: np.ndarray, method: str = "pca") -> Figur
         marker = "." if nobody else MARKERS[number % len(MARKERS)]
         place.plot(*points[own].T, marker, color=colour, markersize=6, alpha=0.8)
         if not nobody:
-            place.annotate(str(label), np.median(points[own], axis=0), weight="bold")
+            place.annotate(as_it_is(label), np.median(points[own], axis=0), weight="bold")
     place.set(title={"pca": "PCA", "tsne": "t-SNE"}[method], xticks=[], yticks=[])
     return fig
 

@@ -141,8 +141,7 @@ def set_up(
     spec = get_term(term)
     if source == "lfw":
         folder = lfw.fetch()
-    folder = Path(folder) if folder else None
-    request = Request(source, profile, folder, seed, spec, people)
+    request = Request(source, profile, Path(folder) if folder else None, seed, spec, people)
     settings = request.settings()
     if manifest.is_finished(out, settings):
         return CourseData(out, term)

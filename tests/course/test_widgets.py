@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.cbook import is_math_text
+from matplotlib.text import Text
 from PIL import Image
 
 from facekit.course import ablations, plots, widgets
@@ -404,6 +406,22 @@ def test_a_montage_shows_every_image_once(count):
     assert fig.get_suptitle() == "Faces"
     for place, image in zip(shown, images, strict=True):
         np.testing.assert_allclose(place.images[0].get_array(), image.permute(1, 2, 0))
+
+
+@pytest.mark.parametrize("name", [r"$\frac{Ann$", "a$b$c", "_$", r"5\$"])
+def test_names_with_dollars_are_shown_as_they_are(name):
+    """Two of them would enclose mathematics, and what is none of that ends the figure."""
+    images = torch.zeros(1, 3, 8, 8)
+    for fig in (
+        plots.montage(images, [name], title=name),
+        plots.rows_of_images({name: images}, title=name),
+        plots.bars({name: 1.0}, title=name, label="count"),
+        plots.bars(pd.DataFrame({"runs": [1.0]}, index=[name]), title=name, label="count"),
+    ):
+        fig.canvas.draw()
+        drawn = [text for text in fig.findobj(Text) if "$" in text.get_text()]
+        assert drawn
+        assert not any(is_math_text(text.get_text()) for text in drawn)
 
 
 def test_a_montage_takes_files_too(course):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from facekit.common.errors import DataError
+from facekit.common.errors import DataError, RunError
+from facekit.common.lock import only_one
 from facekit.sources import archives
 
 FILES = {"data/train/n000001/a.jpg": b"one" * 500, "data/train/n000002/b.jpg": os.urandom(3000),
@@ -43,7 +44,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".lock")
     }
 
 
@@ -62,7 +63,7 @@ def test_what_is_there_already_is_not_touched(archive, out):
     (out / "data").mkdir()
     (out / "data" / "list.csv").write_text("kept")
     before = everything(out)
-    with pytest.raises(DataError, match=r"data: is there already; nothing of .*a\.zip was"):
+    with pytest.raises(DataError, match=r"csv: is there already, and differs; nothing of .*a\.zip"):
         archives.unpack(archive, out)
     assert everything(out) == before
 
@@ -115,8 +116,96 @@ def test_names_that_one_disk_would_merge_are_refused(tmp_path, out, second):
                 content.writestr(second, b"2")
         else:
             content.writestr(second, b"2")
-    with pytest.raises(DataError, match=r"comes twice, or differs from 'a/b[.]txt' by case"):
+    with pytest.raises(DataError, match=r"comes twice"):
         archives.unpack(tmp_path / "bad.zip", out)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["Train/x", "train/y"], "by case"),
+        (["caf\u00e9/x", "cafe\u0301/y"], "by how an accent is written"),
+        (["a./x", "a/y"], "by a dot at its end"),
+        (["a/b. /x", "a/b/y"], "by a dot at its end"),
+        (["aux/x"], "name of a device"),
+        (["a/Com1.jpg"], "name of a device"),
+        (["a", "a/b.jpg"], "'a' is a file and a folder"),
+        (["manifest.json"], "the kit's own note"),
+        (["./.facekit-setup.json"], "the kit's own note"),
+    ],
+)
+def test_names_that_are_one_or_none_on_some_system_are_refused(tmp_path, out, names, words):
+    with pytest.raises(DataError, match=words):
+        archives.unpack(pack(tmp_path / "bad.zip", dict.fromkeys(names, b"1")), out)
+    assert everything(out) == {"mine.txt": b"mine"}
+
+
+@pytest.mark.parametrize("spell", ["./{}", "{}"])
+def test_what_systems_add_is_left_out_and_their_spellings_are_read(tmp_path, out, spell):
+    files = {spell.format(name): data for name, data in FILES.items()}
+    added = {"__MACOSX/data/._list.csv": b"1", "data/list.csv:Zone.Identifier": b"2", "./": b""}
+    archives.unpack(pack(tmp_path / "a.zip", files | added), out)
+    assert everything(out) == FILES | {"mine.txt": b"mine"}
+
+
+def test_back_slashes_part_folders(tmp_path, out):
+    """As Windows PowerShell 5 writes them."""
+    names = {name.replace("/", "\\"): data for name, data in FILES.items()}
+    archives.unpack(pack(tmp_path / "a.zip", names | {"empty\\": b""}), out)
+    assert everything(out) == FILES | {"mine.txt": b"mine"}
+
+
+def test_two_zips_share_a_folder_and_a_second_call_finds_all_done(tmp_path, out, unchanged):
+    halves = [dict(list(FILES.items())[part::2]) for part in range(2)]
+    zips = [pack(tmp_path / f"{part}.zip", half) for part, half in enumerate(halves)]
+    for path in zips:
+        archives.unpack(path, out)
+    assert everything(out) == FILES | {"mine.txt": b"mine"}
+    with unchanged(out / "data"):
+        archives.unpack(zips[0], out)
+
+
+def test_it_goes_on_when_it_was_killed_between_two_moves(archive, out, monkeypatch):
+    move, moved = Path.rename, []
+
+    def stop(path: Path, target: Path) -> None:
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(move(path, target))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", stop)
+        archives.unpack(archive, out)
+    archives.unpack(archive, out)
+    assert everything(out) == FILES | {"mine.txt": b"mine"}
+
+
+def test_a_link_where_a_folder_belongs_is_not_followed(archive, out, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (out / "data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="data: is there already, and no folder"):
+        archives.unpack(archive, out)
+    assert everything(tmp_path / "elsewhere") == {}
+
+
+def test_while_another_process_fills_the_folder_it_is_refused(archive, out):
+    with only_one(out), pytest.raises(RunError, match="is in use by"):
+        archives.unpack(archive, out)
+    assert everything(out) == {"mine.txt": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"), [(10, 9, "Deflate64"), (8, 1, "is encrypted; ask for")]
+)
+def test_a_zip_that_python_cannot_read_is_refused_with_the_reason(
+    tmp_path, out, place, value, words
+):
+    path = pack(tmp_path / "a.zip", {"a.jpg": b"1"})
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + place] = value
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        archives.unpack(path, out)
 
 
 def test_a_bomb_is_refused_by_what_it_announces(tmp_path, out):
@@ -233,5 +322,7 @@ def test_the_command_unpacks_several_into_one_folder(tmp_path, run_cli, refused)
     outcome = run_cli("unpack", first, second, "--out", out)
     assert outcome == (0, f"{out / 'one'}\n{out / 'two'}\n", "")
     assert everything(out) == {"one/a.txt": b"1", "two/b.txt": b"2"}
-    assert "is there already" in refused("unpack", first, "--out", out)
+    assert run_cli("unpack", first, "--out", out).status == 0
+    (out / "one" / "a.txt").write_bytes(b"2")
+    assert "is there already, and differs" in refused("unpack", first, "--out", out)
     assert "no such file" in refused("unpack", tmp_path / "none.zip", "--out", out)

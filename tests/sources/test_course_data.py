@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facekit import faces, sources
-from facekit.common.errors import DataError
+from facekit.common.errors import DataError, RunError
 from facekit.common.files import read_table
+from facekit.common.lock import only_one
 from facekit.data.layout import IDENTITY, NO_MATCH, TERMS, CourseData, read_identities
 from facekit.sources import course_data, lfw, manifest, writers
 from facekit.sources.plans import Plan, folder_plan, held_out_plan, synthetic_plan
@@ -219,6 +220,72 @@ def test_a_killed_facekit_data_goes_on_to_the_same_bytes(tmp_path: Path, run_cli
     assert outcome.status == 0, outcome.stderr
     assert_whole(out, before, PROFILES["smoke"])
     assert manifest_of(out)["sha256"] == make(PROFILES["smoke"], tmp_path / "uninterrupted")
+
+
+def test_after_a_power_cut_no_image_is_believed_that_cannot_be_read(
+    course: CourseData, tiny_profile: Profile, copy_of_course: Path
+) -> None:
+    """As the disk is then: named, and empty, or with zeros where the bytes were to come."""
+    manifest_path = copy_of_course / "manifest.json"
+    made = json.loads(manifest_path.read_text())
+    manifest_path.rename(copy_of_course / manifest.STARTED)
+    images = sorted(copy_of_course.rglob("*.jpg"))
+    images[0].write_bytes(b"")
+    images[40].write_bytes(images[40].read_bytes()[:300])
+    images[-1].write_bytes(bytes(images[-1].stat().st_size))
+    kept = {path: when for path, when in images_in(copy_of_course).items() if path in images[1:40]}
+    assert make(tiny_profile, copy_of_course) == made["sha256"]
+    after = images_in(copy_of_course)
+    assert {path: after[path] for path in kept} == kept
+
+
+def test_a_killed_unpacking_does_not_stop_a_set_up(tiny_profile: Profile, tmp_path: Path) -> None:
+    left_over = tmp_path / "data" / ".course.zip.part"
+    left_over.mkdir(parents=True)
+    (left_over / "a.jpg").write_bytes(b"half")
+    make(tiny_profile, tmp_path / "data")
+    assert not left_over.exists()
+
+
+def test_while_one_process_fills_a_folder_another_is_refused(
+    tiny_profile: Profile, tmp_path: Path
+) -> None:
+    with only_one(tmp_path), pytest.raises(RunError, match="is in use by"):
+        make(tiny_profile, tmp_path, seed=1)
+    assert not images_in(tmp_path)
+    make(tiny_profile, tmp_path)
+
+
+ORPHANS = """
+import time
+from multiprocessing import get_context
+from facekit.sources import writers
+if __name__ == "__main__":
+    pool = writers.ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=writers._end_with_parent
+    )
+    pool.submit(time.sleep, 0).result()
+    print(*pool._processes, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="asks whether a process lives")
+def test_workers_end_with_a_set_up_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "fill.py").write_text(ORPHANS)
+    command = [sys.executable, tmp_path / "fill.py"]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    for _ in range(300):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker outlived its parent")
 
 
 @pytest.mark.long
