@@ -302,9 +302,7 @@ def two_rules() -> dict[str, np.ndarray]:
 
 def test_moving_never_draws(monkeypatch, faces):
     _, truth = CASES["both"]
-    widget = threshold_panel.threshold(
-        two_rules(), truth, faces(55, "probe"), faces(6, "gallery")
-    )
+    widget = threshold_panel.threshold(two_rules(), truth, faces(55, "probe"), faces(6, "gallery"))
     for name in two_rules():
         widget.children[1].value = name
     monkeypatch.setattr(threshold_panel, "_png", lambda fig: pytest.fail("drawn"))
