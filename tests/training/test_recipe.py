@@ -231,7 +231,7 @@ def test_what_is_nested_too_deep_is_refused(tmp_path, depth):
     with pytest.raises(RecipeError, match="nested too deep"):
         recipes.load("smoke", ["head=" + "[" * depth + "]" * depth])
     with pytest.raises(RecipeError, match="nested too deep"):
-        recipes.load("smoke", ["network." + "base." * depth + "head=linear"])
+        recipes.load("smoke", ["head." + "base." * depth + "margin=1"])
 
 
 def test_a_file_of_megabytes_is_no_recipe(tmp_path):
