@@ -48,7 +48,7 @@ class TrainedRun:
         """The data the run was trained on, or that at `root`, whose classes must be the same.
 
         Where it is gone, since the project was moved, say, the workspace's data is taken if it has
-        the same classes, and that is printed; else RunError.
+        the same classes, and that is printed; DataError where there is none.
         """
         data = CourseData(root, self.term) if root else self._find_data()
         if data.classes != self.classes:
@@ -70,7 +70,7 @@ class TrainedRun:
             if data.classes == self.classes:
                 print(printable(f"{self.data} is gone; using {root}, which has the same classes"))
                 return data
-        raise RunError(
+        raise DataError(
             f"{self.data}: no such folder, on which {self.folder} was trained; if the data was "
             "moved, say where it is: --data FOLDER"
         )

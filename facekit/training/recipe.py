@@ -121,8 +121,6 @@ class Recipe:
                 f"recipe {self.name}: a batch_size of {self.batch_size} cannot be dealt out "
                 f"by {self.images_per_class} images_per_class"
             )
-        if self.micro_batches < 1:
-            raise RecipeError(f"recipe {self.name}: micro_batches must be at least 1")
         for key, known in CHOICES.items():
             if getattr(self, key) not in known:
                 raise RecipeError(f"recipe {self.name}: {key} is one of: {', '.join(known)}")

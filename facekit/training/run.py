@@ -99,8 +99,7 @@ class Run:
         check_limit(self.net, limit)
         multiply_adds = count_multiply_adds(self.net, recipe.image_size)
         images = len(data.train) * recipe.epochs
-        wanted = machine.compiling(device, multiply_adds, images, recipe.compile)
-        self.compiling = try_compiling(device, wanted)
+        self.compiling = machine.compiling(device, multiply_adds, images, recipe.compile)
 
     def build(self, head: str | dict) -> None:
         """A fresh network with this head, its losses, and an optimiser over all of them."""
@@ -133,6 +132,7 @@ class Run:
 
     def prepare(self, progress: bool = False) -> None:
         """Have the images at hand, decoded; the first process does it for all."""
+        self.compiling = try_compiling(self.device, self.compiling)
         if not self.world.is_main:
             self.world.barrier()
         train = self.data.train

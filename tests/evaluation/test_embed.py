@@ -162,6 +162,29 @@ def test_data_that_is_gone_is_named(copy_of_run, copy_of_course):
         embed.load_run(copy_of_run).course_data()
 
 
+def test_a_project_that_was_moved_finds_its_data_again(
+    copy_of_run, copy_of_course, tmp_path, monkeypatch, capsys
+):
+    state = weights.load(copy_of_run / "best.pt")
+    project = tmp_path / "moved"
+    (project / "runs").mkdir(parents=True)
+    run = copy_of_run.rename(project / "runs" / "course")
+    weights.save(run / "best.pt", state | {"data": str(tmp_path / "gone" / "data")})
+    with pytest.raises(DataError, match=r"gone/data: no such folder.*--data FOLDER"):
+        embed.load_run(run).course_data()
+    data = copy_of_course.rename(project / "data")
+    assert embed.load_run(run).course_data().root == data, "it lies beside runs/"
+    data = data.rename(tmp_path / "elsewhere")
+    monkeypatch.setenv("FACEKIT_HOME", str(tmp_path))
+    data = data.rename(tmp_path / "data")
+    capsys.readouterr()
+    assert embed.load_run(run).course_data().root == data, "it is the workspace's"
+    assert "gone/data is gone; using" in capsys.readouterr().out
+    shutil.rmtree(next(CourseData(data).train.folder.iterdir()))
+    with pytest.raises(DataError, match="no such folder"):
+        embed.load_run(run).course_data()
+
+
 def test_a_folder_without_a_run_says_what_to_do(tmp_path):
     with pytest.raises(RunError, match=r"best\.pt: no such checkpoint; train the run first"):
         embed.load_run(tmp_path)

@@ -203,3 +203,52 @@ def test_a_setting_of_version_0_3_is_refused_with_its_name_of_today(old, new):
     assert hasattr(Recipe("r"), new)
     with pytest.raises(RecipeError, match=f"{old} is called {new} since version 0.4; rename it"):
         recipes.load("smoke", [f"{old}=1"])
+
+
+def number_settings() -> list[str]:
+    """Every setting whose value is a number, by the name that a change gives it."""
+    found = []
+    for kind, table in ((Recipe, ""), (Augment, "augment.")):
+        for field in dataclasses.fields(kind):
+            if field.type in (int, float):
+                found.append(table + field.name)
+    return found
+
+
+@pytest.mark.parametrize("setting", number_settings())
+def test_every_number_has_a_limit_above_and_below(setting):
+    assert len(number_settings()) > 20
+    for number in ("1" + "0" * 18, "-1" + "0" * 18):
+        if setting == "seed":
+            number += "0"  # any number of 64 bits is a seed
+        with pytest.raises(RecipeError, match=setting.rpartition(".")[2] + "|64 bits"):
+            recipes.load("smoke", [f"{setting}={number}"])
+
+
+@pytest.mark.parametrize("text", ["0x" + "F" * 5000, "[" + "0x" + "F" * 5000 + "]", "9" * 400])
+def test_a_whole_number_of_thousands_of_digits_is_refused(text):
+    for setting in ("lr", "seed", "network"):
+        with pytest.raises(RecipeError, match="64 bits"):
+            recipes.load("smoke", [f"{setting}={text}"])
+
+
+@pytest.mark.parametrize("depth", [25, 5000])
+def test_what_is_nested_too_deep_is_refused(tmp_path, depth):
+    toml = tmp_path / "deep.toml"
+    toml.write_text("network = " + "[" * depth + "]" * depth)
+    notes = tmp_path / "deep.json"
+    notes.write_text('{"network": ' + "[" * 20 * depth + "]" * 20 * depth + "}")
+    for file in (toml, notes):
+        with pytest.raises(RecipeError, match="nested too deep"):
+            recipes.load(file)
+    with pytest.raises(RecipeError, match="nested too deep"):
+        recipes.load("smoke", ["head=" + "[" * depth + "]" * depth])
+    with pytest.raises(RecipeError, match="nested too deep"):
+        recipes.load("smoke", ["head." + "base." * depth + "margin=1"])
+
+
+def test_a_file_of_megabytes_is_no_recipe(tmp_path):
+    file = tmp_path / "long.toml"
+    file.write_text("# " + "-" * recipes.MOST_BYTES)
+    with pytest.raises(RecipeError, match=r"long\.toml: over 1,000,000 bytes"):
+        recipes.load(file)

@@ -359,7 +359,7 @@ def test_mixed_pictures_are_learned_with_both_labels(course):
         (("schedule=steps",), "schedule is one of: cosine"),
         (("precision=int8",), "precision is one of"),
         (("compile=true",), "compile must be of type str"),
-        (("micro_batches=0",), "micro_batches must be at least 1"),
+        (("micro_batches=0",), "micro_batches must be from 1"),
         (("margin_head=arcface",), "margin_head and margin_epochs go together"),
         (("margin_head=arcface", "margin_epochs=9"), "margin_epochs are more than its 2 epochs"),
         (("augment.mixup=1", "auxiliary_loss=center"), "two labels"),
