@@ -22,6 +22,7 @@ NO_PROGRAMS = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}
 # Submodules have filters of their own.
 CHANGES = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
 
+
 def environment(device: torch.device, choices: Mapping[str, Choice]) -> dict[str, Any]:
     """What one must know to repeat a run: plain values, no secrets. It never fails."""
     package = Path(facekit.__file__).parents[1]

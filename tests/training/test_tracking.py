@@ -122,7 +122,7 @@ def test_a_changed_file_runs_no_filter_and_no_hook(repository, tmp_path, kind, n
         hook.write_text(f"#!/bin/sh\n{touch}\n")
         hook.chmod(0o755)
     else:
-        git(repository, "config", f"filter.{name}.{kind}", f"sh -c \"{touch}\"")
+        git(repository, "config", f"filter.{name}.{kind}", f'sh -c "{touch}"')
         git(repository, "config", f"filter.{name}.required", "true")
         (repository / ".git" / "info").mkdir(exist_ok=True)
         (repository / ".git" / "info" / "attributes").write_text(f"*.txt filter={name}\n")
