@@ -12,9 +12,11 @@ photograph.
 """
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,7 +47,13 @@ class Scene:
     facts: dict[str, np.ndarray]
 
 
-def cascade(name: str) -> cv2.CascadeClassifier:
+def cascade(name: str) -> Any:
+    """One of OpenCV's cascades. Ends the program where there are none, as in version 5."""
+    if not hasattr(cv2, "CascadeClassifier"):
+        sys.exit(
+            f"judge: OpenCV {cv2.__version__} has no Haar cascades; "
+            "pip install 'opencv-python-headless<5' in an environment for this"
+        )
     return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
 
 
@@ -283,6 +291,7 @@ def measure(
     report: Report, shots: int, seeds: list[int], size: int, folder: Path | None, photos: int
 ) -> None:
     cv2.setNumThreads(1)
+    haar()  # before the faces are rendered: it may be missing
     scene = join([photograph(seed, shots, size) for seed in seeds], seeds)
     near = slices(scene)["yaw under 20"][0]
     if folder:

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -286,7 +287,13 @@ def course(
     notebooks: Annotated[Path, typer.Option(help="The notebooks' folder.")] = Path("notebooks"),
 ) -> None:
     """Run every notebook top to bottom; print where the submissions are and their scores."""
-    from facekit.course import run_all as course_  # needs the notebooks' packages
+    try:
+        from facekit.course import run_all as course_  # needs the notebooks' packages
+    except ModuleNotFoundError as error:
+        raise FacekitError(
+            f"{error.name} is not installed; pip install 'facekit-course[notebooks]', or "
+            "pip install --editable '.[notebooks]' in the kit's folder"
+        ) from error
 
     course_.run_all(notebooks)
 
@@ -295,7 +302,7 @@ def main() -> None:
     """Run the command line: a user's error is one line on standard error, never a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows cannot write every letter
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = sys.argv[1:]
+    arguments = [_expanded(word) for word in sys.argv[1:]]
     if arguments in ([], ["faces"]):
         arguments = [*arguments, "--help"]
     try:
@@ -308,12 +315,31 @@ def main() -> None:
     except Stopped as stop:
         _end(130, str(stop))
     except (KeyboardInterrupt, typer.Abort):
-        _end(130, "interrupted; the same command goes on")
+        _end(130, "stopped; the same command goes on")
     except Exception as error:
         # Typer's own errors (no such option, ...) have changed their class over its versions.
-        if not hasattr(error, "format_message"):
-            raise
-        _end(2, error.format_message())
+        if hasattr(error, "format_message"):
+            _end(2, error.format_message())
+        _end(2, _unforeseen(error))
+
+
+def _expanded(word: str) -> str:
+    """An argument with ~ replaced, which shells leave alone in --out=~/faces and in quotes."""
+    option, equals, value = word.partition("=")
+    if option.startswith("--") and equals:
+        return f"{option}={os.path.expanduser(value)}"  # noqa: PTH111 (it never fails)
+    return os.path.expanduser(word)  # noqa: PTH111
+
+
+def _unforeseen(error: Exception) -> str:
+    """What is said of an error that nobody has put into words, with where it arose."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this; close other programs, or ask for less"
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply, in a file or in a module of yours"
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    told = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"{told} (in {at.filename}, line {at.lineno}); please report it with the command"
 
 
 def _end(status: int, text: str) -> None:

@@ -71,6 +71,31 @@ def test_an_image_too_large_is_one_line_without_warnings(
     assert f"{path}: cannot read this image (10000 x 10000 is too large)" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RecursionError("deep"), "nested too deeply"),
+        (KeyError("label"), "KeyError: 'label' (in "),
+        (ValueError("odd"), "ValueError: odd (in "),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_whatever_is_raised_is_one_line(error, words: str, refused, monkeypatch) -> None:
+    def fail(data):
+        raise error
+
+    monkeypatch.setattr(cli.examination, "examine", fail)
+    assert words in refused("doctor")
+
+
+def test_a_tilde_in_an_option_is_the_home_folder(run_cli, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert run_cli("new", "~/mine.py").status == 0
+    assert (tmp_path / "mine.py").is_file()
+
+
 # --- help
 
 

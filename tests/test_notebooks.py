@@ -189,6 +189,31 @@ def test_the_runner_reports_an_error_and_where_to_look(tmp_path, cell):
     assert (tmp_path / "copy.ipynb").is_file()
 
 
+def test_a_kernel_that_dies_is_an_error_that_names_the_notebook(tmp_path):
+    path = write_notebook(tmp_path / "01.ipynb", "import os; os._exit(9)")
+    with pytest.raises(FacekitError, match=r"01\.ipynb: its kernel died"):
+        run_all.run_notebook(path, tmp_path / "copy.ipynb")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", "<<<<<<< HEAD\n{}", "[" * 100_000])
+def test_a_file_that_is_no_notebook_is_an_error_that_names_it(tmp_path, text):
+    path = tmp_path / "01.ipynb"
+    path.write_text(text)
+    with pytest.raises(FacekitError, match=r"01\.ipynb: not a notebook"):
+        run_all.run_notebook(path, tmp_path / "copy.ipynb")
+
+
+def test_ctrl_c_reaches_the_cell_and_ends_the_runner(tmp_path):
+    cell = (
+        "import os, signal, time\ntry:\n    os.kill(os.getppid(), signal.SIGINT)\n"
+        "    time.sleep(60)\nexcept KeyboardInterrupt:\n    open('saved', 'w').close()\n    raise"
+    )
+    path = write_notebook(tmp_path / "01.ipynb", cell)
+    with pytest.raises(KeyboardInterrupt):
+        run_all.run_notebook(path, tmp_path / "copy.ipynb")
+    assert (tmp_path / "saved").is_file()
+
+
 def test_the_runner_asks_for_notebooks_where_there_are_none(tmp_path):
     with pytest.raises(FacekitError, match="no notebook here"):
         run_all.run_all(tmp_path)

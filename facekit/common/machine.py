@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from facekit.common.errors import RecipeError
+from facekit.common.errors import DataError, RecipeError
 
 CPU_INFO = Path("/proc/cpuinfo")
+FOLDERS = "FACEKIT_HOME", "FACEKIT_RUNS", "FACEKIT_CACHE", "FACEKIT_MIRROR"
 # FLOP a second of a training step (of a thread, on a CPU), seconds to compile, and the share of the
 # time that is saved: 3 to 11 % measured on a CPU, a quarter expected on a GPU.
 COMPILING = {"cpu": (10e9, 120, 0.05), "cuda": (20e12, 60, 0.25)}
@@ -131,14 +132,39 @@ def _train_depthwise(where: torch.device) -> None:
 
 def workspace() -> Choice:
     """The folder that holds data/ and runs/: FACEKIT_HOME, else the checkout one works in."""
-    wanted = os.environ.get("FACEKIT_HOME")
-    if wanted:
-        return Choice(Path(wanted), "FACEKIT_HOME")
+    return _named("FACEKIT_HOME") or _checkout()
+
+
+def _checkout() -> Choice:
     here = Path.cwd()
     notebooks = here.parent if here.name in ("exercises", "solutions") else here
     if notebooks.name == "notebooks":
         return Choice(notebooks.parent, "the folder above notebooks/")
     return Choice(here, "the current folder")
+
+
+def _named(variable: str) -> Choice | None:
+    """The absolute folder that a variable names, None where it names none.
+
+    A relative one counts from the checkout, so that a command there and a kernel in notebooks/ mean
+    the same folder.
+    """
+    wanted = os.environ.get(variable)
+    if not wanted:
+        return None
+    try:
+        folder = Path(wanted).expanduser()  # a ~ that no shell has replaced
+    except RuntimeError as error:  # nobody of that name, or nobody at all
+        raise DataError(f"{variable}={wanted}: no such home folder; write it out") from error
+    return Choice(_checkout().value / folder, variable)
+
+
+def fix_folders() -> None:
+    """Make the variables that name folders absolute, for the processes that this one starts."""
+    for variable in FOLDERS:
+        found = _named(variable)
+        if found:
+            os.environ[variable] = str(found.value)
 
 
 def cache() -> Choice:
@@ -157,18 +183,12 @@ def runs() -> Choice:
 
 
 def _folder(name: str, variable: str) -> Choice:
-    wanted = os.environ.get(variable)
-    if wanted:
-        return Choice(Path(wanted), variable)
-    return Choice(workspace().value / name, "in the workspace")
+    return _named(variable) or Choice(workspace().value / name, "in the workspace")
 
 
 def mirror() -> Choice:
     """The folder of copies of the runs: FACEKIT_MIRROR (in a mounted Drive, say), else None."""
-    wanted = os.environ.get("FACEKIT_MIRROR")
-    if wanted:
-        return Choice(Path(wanted), "FACEKIT_MIRROR")
-    return Choice(None, "FACEKIT_MIRROR is not set")
+    return _named("FACEKIT_MIRROR") or Choice(None, "FACEKIT_MIRROR is not set")
 
 
 def copy_of(run: str | Path) -> Path | None:

@@ -232,7 +232,7 @@ def _trusted() -> Path:
 def _is_trusted(file: str) -> bool:
     try:
         return file in json.loads(_trusted().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: a user without a home
         return False
 
 
@@ -241,7 +241,9 @@ def _trust(path: Path) -> None:
     file = str(Path(path).expanduser().resolve())
     if _is_trusted(file):
         return
-    with suppress(OSError, ValueError):  # where nothing can be kept, the next command asks
+    with suppress(
+        OSError, ValueError, RuntimeError
+    ):  # where nothing can be kept, the next command asks
         kept = _trusted()
         kept.parent.mkdir(parents=True, exist_ok=True)
         files = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []

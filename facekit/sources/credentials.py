@@ -92,11 +92,14 @@ def _from_kaggle(name: str) -> str:
 
 
 def _from_files() -> Iterator[Credentials]:
-    home = Path.home() / ".kaggle"
+    try:
+        home = Path.home() / ".kaggle"
+    except RuntimeError:  # a user whom this system does not know, as in some containers
+        return
     for path in (home / "access_token", home / "access_token.txt"):
         if path.is_file() and (token := _read(path)):
             yield Credentials(str(path), token=token)
-    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or home.parent / ".config")
     for folder in (os.environ.get("KAGGLE_CONFIG_DIR"), home, settings / "kaggle"):
         if folder and Path(folder, "kaggle.json").is_file():
             yield _user_and_key(Path(folder, "kaggle.json"))

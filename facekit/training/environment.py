@@ -18,6 +18,10 @@ import facekit
 from facekit.common.machine import Choice
 from facekit.common.redaction import SECRET, hide_secrets
 
+NO_PROGRAMS = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+# Submodules have filters of their own.
+CHANGES = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+
 
 def environment(device: torch.device, choices: Mapping[str, Choice]) -> dict[str, Any]:
     """What one must know to repeat a run: plain values, no secrets. It never fails."""
@@ -51,20 +55,46 @@ def environment(device: torch.device, choices: Mapping[str, Choice]) -> dict[str
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """The revision of the repository and whether files differ from it; None where there is none."""
+    """The revision of the repository and whether files differ from it; None where there is none.
+
+    `dirty` is None where that cannot be told without running a program of the repository's.
+    """
     revision = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    if revision is None or changes is None:
+    if revision is None:
         return None
-    return {"revision": revision.strip(), "dirty": bool(changes.strip())}
+    settings = _git(folder, "config", "--null", "--name-only", "--list")
+    changes = None
+    keys = (settings or "").split("\0")
+    odd = [key for key in keys if key.startswith("filter.") and "=" in key]  # -c cannot name them
+    if settings is not None and not odd:
+        changes = _git(folder, *_without_filters(keys), *CHANGES)
+    dirty = None if changes is None else bool(changes.strip())
+    return {"revision": revision.strip(), "dirty": dirty}
+
+
+def _without_filters(settings: Iterable[str]) -> list[str]:
+    """Options that switch off every filter: git would run it on each file that seems changed."""
+    names = {re.sub(r"\.[^.]*$", "", key) for key in settings if key.startswith("filter.")}
+    options: list[str] = []
+    for name in sorted(names):
+        for setting in ("clean=", "process=", "required=false"):
+            options += ["-c", f"{name}.{setting}"]
+    return options
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    # A repository may name programs of its own to watch files; none of them shall run.
-    command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *words]
+    # A repository may name programs of its own, to watch files, say; none of them shall run.
+    command = ["git", "-C", str(folder), *NO_PROGRAMS, *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=20,
+            check=True,
+            env=os.environ | {"GIT_ALLOW_PROTOCOL": "none", "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return done.stdout
 

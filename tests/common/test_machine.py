@@ -8,6 +8,7 @@ import torch
 
 import facekit
 from facekit.common import machine
+from facekit.common.errors import DataError
 from facekit.common.machine import Choice
 from facekit.course import doctor
 
@@ -49,6 +50,24 @@ def test_the_environment_decides_the_workspace_and_is_named(monkeypatch, tmp_pat
 def test_the_environment_decides_the_folder_of_the_runs_and_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("FACEKIT_RUNS", str(tmp_path / "drive"))
     assert machine.runs() == Choice(tmp_path / "drive", "FACEKIT_RUNS")
+
+
+@pytest.mark.parametrize("place", [".", "notebooks", "notebooks/exercises"])
+def test_a_relative_home_is_the_same_folder_in_a_notebook(monkeypatch, tmp_path, place):
+    (tmp_path / "notebooks" / "exercises").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / place)
+    monkeypatch.setenv("FACEKIT_HOME", "smoke")
+    assert machine.workspace().value == tmp_path / "smoke"
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("FACEKIT_HOME", "~/faces")
+    assert machine.data().value == tmp_path / "faces" / "data"
+    monkeypatch.setenv("FACEKIT_HOME", "~nobody-of-this-name/faces")
+    with pytest.raises(DataError, match="no such home folder"):
+        machine.workspace()
 
 
 def test_the_workspace_is_the_current_folder(monkeypatch, tmp_path):

@@ -307,7 +307,7 @@ def test_ctrl_c_stops_a_download(server: FakeKaggle, zips, tmp_path: Path) -> No
     process.send_signal(signal.SIGINT)  # to this one process alone, as a notebook does
     _, said = process.communicate()
     assert process.returncode == 130, said
-    assert said.decode() == "facekit: interrupted; the same command goes on\n"
+    assert said.decode() == "facekit: stopped; the same command goes on\n"
     while server.busy:
         time.sleep(0.01)
     assert server.bytes_out < len(zips[CLASSES])

@@ -111,6 +111,27 @@ def test_a_repository_runs_no_programs_of_its_own(repository, tmp_path):
     assert target.exists()  # so it would have
 
 
+@pytest.mark.parametrize("kind", ["clean", "process", "post-index-change"])
+@pytest.mark.parametrize("name", ["x", "a.b", "a=b"])
+def test_a_changed_file_runs_no_filter_and_no_hook(repository, tmp_path, kind, name):
+    target = tmp_path / "touched"
+    touch = f"touch '{target}'; cat"
+    if kind == "post-index-change":
+        hook = repository / ".git" / "hooks" / kind
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\n{touch}\n")
+        hook.chmod(0o755)
+    else:
+        git(repository, "config", f"filter.{name}.{kind}", f'sh -c "{touch}"')
+        git(repository, "config", f"filter.{name}.required", "true")
+        (repository / ".git" / "info").mkdir(exist_ok=True)
+        (repository / ".git" / "info" / "attributes").write_text(f"*.txt filter={name}\n")
+    (repository / "a.txt").write_text("b")  # as long as before: git has to look inside
+    state = git_state(repository)
+    assert not target.exists()
+    assert state["dirty"] is (None if "=" in name and kind != "post-index-change" else True)
+
+
 def test_without_a_repository_or_without_git_there_is_no_revision(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert environment(CPU, {})["git"]["folder"] is None
