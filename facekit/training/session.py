@@ -75,8 +75,7 @@ def fit(
     Raises FacekitError on bad input, and Interrupted after Ctrl-C, SIGTERM or SIGUSR1, once the
     state is saved.
     """
-    if workers is not None and not 0 <= workers <= MOST_WORKERS:
-        raise RecipeError(f"workers must be from 0 to {MOST_WORKERS}, not {workers}")
+    _check_workers(workers)
     data = data if isinstance(data, CourseData) else CourseData(data)
     with distributed.together() as world:
         bring_own.check_callbacks(callbacks)
@@ -95,6 +94,11 @@ def fit(
             saving = Saving(checkpoints, stop, save_minutes)
             shows = _who_shows(run, shown, track, on_epoch)
             return _train(run, [Guards(run), MarginStage(), saving, *callbacks, *shows])
+
+
+def _check_workers(workers: int | None) -> None:
+    if workers is not None and not 0 <= workers <= MOST_WORKERS:
+        raise RecipeError(f"workers must be from 0 to {MOST_WORKERS}, not {workers}")
 
 
 def _device(device: str | None, world: distributed.World) -> torch.device:
