@@ -27,6 +27,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from jsonschema import ValidationError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
@@ -260,7 +261,8 @@ def lesson_at(path: Path) -> NotebookNode | None:
     """The lesson on the disk; None where there is none, or no whole one."""
     try:
         return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, AttributeError, KeyError):  # what nbformat makes of damaged JSON
+    # What nbformat makes of damaged JSON.
+    except (OSError, ValueError, AttributeError, KeyError, ValidationError):
         return None
 
 

@@ -7,7 +7,6 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -164,9 +163,9 @@ def whole_file(path: Path, private: bool = False) -> Iterator[BinaryIO]:
     """
     # The name is cut short: with its additions it may not be too long for the disk.
     part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.{os.getpid()}.part")
-    opener = partial(os.open, mode=0o600 if private else 0o666)
     try:
-        with open(part, "xb", opener=opener) as file:
+        part.touch(0o600 if private else 0o666, exist_ok=False)
+        with part.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # a rename may reach the disk before the bytes do

@@ -308,7 +308,7 @@ def test_an_error_in_the_middle_leaves_what_a_second_call_finishes(
 ) -> None:
     written = []
 
-    def full_disk(path: Path, content: bytes) -> None:
+    def full_disk(path: Path, content: bytes, **options: bool) -> None:
         written.append(path)
         if len(written) == 50:
             raise OSError(28, "No space left on device")
@@ -623,7 +623,7 @@ def test_an_interrupted_take_over_goes_on_where_it_stopped(
 ) -> None:
     copied, write = [], writers.write_whole
 
-    def stop(path: Path, content: bytes) -> None:
+    def stop(path: Path, content: bytes, **options: bool) -> None:
         if len(copied) == 20:
             path.with_name(f".{path.name}.1.part").write_bytes(b"half an image")
             raise KeyboardInterrupt
