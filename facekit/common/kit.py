@@ -1,6 +1,6 @@
 """The folder of the kit itself, and the command that installs more from there."""
 
-import importlib.util
+import importlib.metadata
 import shlex
 import sys
 import tomllib
@@ -33,11 +33,17 @@ def is_kit_folder(folder: Path) -> bool:
 
 def installer() -> str:
     """The command that installs into the Python that runs now, whatever is on the PATH."""
-    if importlib.util.find_spec("pip") is None:  # an environment that uv made has no pip
+    if not has_pip():  # an environment that uv made
         return f"uv pip install --python {quoted(sys.executable)}"
     if sys.platform == "win32":  # PowerShell takes a quoted path for a text, not for a program
         return "python -m pip install"
     return f"{quoted(sys.executable)} -m pip install"
+
+
+def has_pip() -> bool:
+    """Asked of the list of packages: whoever looks for the module itself makes setuptools, and so
+    torch's compiler, fail from then on in Python 3.11."""
+    return any(importlib.metadata.distributions(name="pip"))
 
 
 def quoted(text: str) -> str:

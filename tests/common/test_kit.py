@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -47,10 +48,16 @@ def pip() -> list[str]:
 
 
 def test_an_environment_without_pip_is_filled_by_uv(clone, monkeypatch):
-    monkeypatch.setattr(kit.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(kit.importlib.metadata, "distributions", lambda name: [])
     words = shlex.split(kit.install_command("kaggle"))
     python = ["--python", sys.executable]
     assert words == ["uv", "pip", "install", *python, "--editable", f"{clone}[kaggle]"]
+
+
+def test_asking_for_the_command_leaves_torchs_compiler_alone():
+    program = "from facekit.common import kit; kit.installer(); import setuptools"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_powershell_gets_its_own_quotation_marks(clone, monkeypatch):
