@@ -506,7 +506,7 @@ def cell_without_address(load_build: Callable) -> str:
 # A notebook's kernel on a machine where facekit was never installed. It runs the cells in turn,
 # and says which facekit it has in the end, and which a command has that a cell starts.
 KERNEL = """
-import json, os, sys
+import json, os, shlex, sys
 from pathlib import Path
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 
@@ -518,7 +518,7 @@ for cell in json.loads(sys.stdin.read()):
     shell.run_cell(cell).raise_error()
 import facekit
 print("kit", facekit.__file__)
-command = sys.executable + " -c 'import facekit; print(facekit.__file__)'"
+command = shlex.quote(sys.executable) + " -c 'import facekit; print(facekit.__file__)'"
 print("child", shell.getoutput("cd / && " + command))
 """
 
