@@ -14,6 +14,7 @@ from PIL import Image
 from facekit import training
 from facekit.common import machine
 from facekit.common.errors import DataError, FacekitError, printable, say
+from facekit.common.kit import install_command
 from facekit.course import doctor as examination
 from facekit.course import starting_file
 from facekit.data.layout import CourseData, find_term
@@ -291,8 +292,7 @@ def course(
         from facekit.course import run_all as course_  # needs the notebooks' packages
     except ModuleNotFoundError as error:
         raise FacekitError(
-            f"{error.name} is not installed; pip install 'facekit-course[notebooks]', or "
-            "pip install --editable '.[notebooks]' in the kit's folder"
+            f"{error.name} is not installed: {install_command('notebooks')}"
         ) from error
 
     course_.run_all(notebooks)

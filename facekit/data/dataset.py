@@ -5,7 +5,6 @@ for images, labels in DataLoader(folder, batch_size=32, shuffle=True): ...
 """
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from facekit.common.errors import DataError
+from facekit.common.source import ADDRESS
 from facekit.data.fingerprint import digest_of
 from facekit.data.images import read_rgb
-
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object in memory: another one each time
 
 
 class ClassFolders(ImageFolder):

@@ -9,7 +9,7 @@ import torch
 
 from facekit import models
 from facekit.common import machine, own
-from facekit.common.errors import DataError, FacekitError, RunError, printable
+from facekit.common.errors import DataError, FacekitError, RunError, say
 from facekit.data.layout import CourseData
 from facekit.data.loader import Loader
 from facekit.data.pixels import CacheSettings
@@ -68,7 +68,7 @@ class TrainedRun:
             except FacekitError:
                 continue
             if data.classes == self.classes:
-                print(printable(f"{self.data} is gone; using {root}, which has the same classes"))
+                say(f"{self.data} is gone; using {root}, which has the same classes")
                 return data
         raise DataError(
             f"{self.data}: no such folder, on which {self.folder} was trained; if the data was "

@@ -10,7 +10,6 @@ import os
 import shutil
 import stat
 import tempfile
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from tqdm.auto import tqdm
 
 from facekit.common.errors import DataError, FacekitError
 from facekit.common.lock import only_one
+from facekit.data.layout import spelling
 from facekit.sources.manifest import MANIFEST, STARTED
 
 MOST_MEMBERS = 1_000_000
@@ -128,7 +128,7 @@ def _fault(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
 def _merged(path: PurePosixPath, spelt: dict[str, str]) -> str:
     """What speaks against a path that some system takes for another of the archive's; or ""."""
     for part in [path, *path.parents]:
-        plain = unicodedata.normalize("NFC", str(part)).casefold()
+        plain = spelling(str(part))
         key = "/".join(name.rstrip(". ") or name for name in plain.split("/"))
         other = spelt.setdefault(key, str(part))
         if other != str(part):
