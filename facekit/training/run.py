@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from facekit.common import machine
+from facekit.common import machine, own
 from facekit.common.errors import DataError, RecipeError
 from facekit.common.keyed_random import random_numbers, stream
 from facekit.common.machine import Choice
@@ -25,9 +25,10 @@ from facekit.data.own_loader import OwnLoader
 from facekit.data.pixels import CacheSettings
 from facekit.data.transforms import Preprocess
 from facekit.models import losses
-from facekit.models.build import build
+from facekit.models.build import build, settings_of
 from facekit.models.net import FaceNet
 from facekit.models.own_net import OwnNet, looks_trained
+from facekit.models.registered import own_parts
 from facekit.models.summary import check_limit, check_size, count_multiply_adds
 from facekit.training import distributed
 from facekit.training.distributed import ALONE, World
@@ -97,6 +98,8 @@ class Run:
         check_size(recipe.network, recipe.head, len(data.classes), limit)
         self.build(recipe.head)
         check_limit(self.net, limit)
+        # Once: a file that is edited while the run trains is not what the run was made of.
+        self.own_objects = own.origins([recipe.as_dict(), settings_of(self.net)], own_parts())
         multiply_adds = count_multiply_adds(self.net, recipe.image_size)
         images = len(data.train) * recipe.epochs
         self.compiling = machine.compiling(device, multiply_adds, images, recipe.compile)

@@ -65,19 +65,13 @@ def outline(run: Run) -> dict:
         "run": run.identity,
         "recipe": run.recipe.as_dict(),
         "spec": settings_of(run.net),
-        "own": own_objects(run),
+        "own": run.own_objects,
         "preprocess": run.preprocess.as_dict(),
         "classes": list(run.data.classes),
         "data": str(run.data.root.resolve()),
         "term": run.data.term.name,
         "progress": dataclasses.asdict(run.progress),
     }
-
-
-def own_objects(run: Run) -> dict[str, dict]:
-    """Where the reader's own classes came from, which the run is trained with."""
-    settings = [run.recipe.as_dict(), settings_of(run.net)]
-    return own.origins(settings, own_parts())
 
 
 def content_of(run: Run) -> dict[str, str]:
@@ -110,7 +104,7 @@ def describe(run: Run) -> None:
     run.out.mkdir(parents=True, exist_ok=True)
     recipe = json.dumps(run.recipe.as_dict(), indent=1)
     write_whole(run.out / "recipe.json", recipe.encode())
-    source = own.source_of(own_objects(run), own_parts())
+    source = own.source_of(run.own_objects, own_parts())
     if source:
         write_whole(run.out / "own.py", source.encode())
     found = environment(run.device, run.choices)
@@ -203,7 +197,7 @@ def check_same(run: Run, saved: dict) -> None:
         raise RunError(
             f"{run.out}: this run has {difference}; choose another folder for the new one"
         )
-    own.check_unchanged(run.out, saved.get("own", {}), own_objects(run))
+    own.check_unchanged(run.out, saved.get("own", {}), run.own_objects)
 
 
 def _note_changes(run: Run, saved: dict) -> None:

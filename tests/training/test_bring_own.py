@@ -224,6 +224,26 @@ def test_a_source_that_changed_is_noticed_at_the_next_session_and_after_it(cours
     assert kept.net.dim == 16
 
 
+class Edit(training.Callback):
+    """Changes the network's file while the run trains."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def after_step(self, run: training.Run) -> None:
+        text = self.file.read_text()
+        self.file.write_text(text.replace("F.relu(self.conv1(x))", "self.conv1(x)"))
+
+
+def test_a_source_edited_while_the_run_trains_is_not_taken_for_the_runs_own(course, tmp_path):
+    file = Path(shutil.copy(FILE, tmp_path / "edited.py"))
+    with pytest.raises(ConnectionError):
+        fit(course, tmp_path / "run", network=f"{file}:Ten", save_minutes=0,
+            callbacks=[Edit(file), PowerCut(8)])  # fmt: skip
+    said = refusal(fit, course, tmp_path / "run", network=f"{file}:Ten")
+    assert "the source of Ten has changed since this run began" in said
+
+
 def test_a_registered_block_is_missed_by_name(course, tmp_path, monkeypatch):
     monkeypatch.setitem(blocks.BLOCKS, "mine", mine.Block)
     spec = {"stem": {"channels": 8}, "stages": [{"block": "mine", "channels": 16}]}
