@@ -4,7 +4,9 @@ import hashlib
 import importlib.util
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from facekit import cli, training
+from facekit.common.lock import only_one
 from facekit.data.layout import CourseData
 from facekit.sources import set_up
 from facekit.sources.profiles import Profile
@@ -139,6 +142,24 @@ def refused(run_cli: Callable[..., Outcome]) -> Callable[..., str]:
         return lines[0]
 
     return run
+
+
+@pytest.fixture
+def in_turn(capsys: pytest.CaptureFixture) -> Callable:
+    """Call while another holds the folder, who leaves once that is told; give what was returned."""
+
+    def call(folder: Path, work: Callable, *arguments: object) -> object:
+        with ThreadPoolExecutor(1) as pool:
+            with only_one(folder):
+                called = pool.submit(work, *arguments)
+                said = ""
+                while "; waiting for it\n" not in said and not called.done():
+                    time.sleep(0.01)
+                    said += capsys.readouterr().out
+                assert not called.done(), "it did not wait"
+            return called.result()
+
+    return call
 
 
 @pytest.fixture

@@ -8,17 +8,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from facekit.common.errors import RunError
+from facekit.common.errors import RunError, say
+from facekit.common.files import write_whole
 
 LOCK, HOLDER = ".lock", ".lock-holder"
 
 
 @contextmanager
-def only_one(folder: str | Path) -> Iterator[None]:
+def only_one(folder: str | Path, wait: bool = False) -> Iterator[None]:
     """Hold the folder, which is made where there is none; RunError if somebody else holds it.
 
-    The lock dies with its process, however that ends; `.lock` and `.lock-holder` stay. Where a file
-    system cannot lock, or the folder cannot be written, nothing is held.
+    `wait`: say who holds it, and hold it after them. The lock dies with its process, however that
+    ends; `.lock` and `.lock-holder` stay. Where a file system cannot lock, or the folder cannot be
+    written, nothing is held.
     """
     folder = Path(folder)
     holder = folder / HOLDER  # beside the lock, which a second attempt empties
@@ -30,18 +32,27 @@ def only_one(folder: str | Path) -> Iterator[None]:
         ) from error
     lock = _file_lock(folder / LOCK)
     try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(f"{folder} is in use by {_read(holder)}; wait for it or stop it") from None
+        _acquire(lock, folder, wait)
     except (OSError, NotImplementedError):
         pass
     else:
         with suppress(OSError):  # a full disk: nobody learns who holds it
-            holder.write_text(f"process {os.getpid()} on host {platform.node()}\n")
+            write_whole(holder, f"process {os.getpid()} on host {platform.node()}\n".encode())
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, folder: Path, wait: bool) -> None:
+    try:
+        lock.acquire()
+    except Timeout:
+        in_use = f"{folder} is in use by {_read(folder / HOLDER)}"
+        if not wait:
+            raise RunError(f"{in_use}; wait for it or stop it") from None
+        say(f"{in_use}; waiting for it")
+        lock.acquire(timeout=-1)
 
 
 def _file_lock(path: Path) -> FileLock:

@@ -42,12 +42,12 @@ def unpack(archive: str | Path, out: str | Path, progress: bool = False) -> list
     was, when the file is damaged or no zip, when a member would lie outside, is a link, differs
     from what is there, when two names are one on some system, and when it would be too many, too
     large, or more than the disk has room for. Interrupted, it leaves nothing under a real name or
-    whole files; the same call goes on. RunError while another process fills the folder.
+    whole files; the same call goes on. While another process fills the folder, it waits.
     """
     archive, out = Path(archive), Path(out)
     with _opened(archive) as content:
         members = _judge(archive, content.infolist())
-        with only_one(out):
+        with only_one(out, wait=True):
             new = {
                 name: info
                 for name, info in members.items()

@@ -134,8 +134,8 @@ def set_up(
     """Fill `out` with a course and return it; a finished course is returned as it is.
 
     `people`: of source "held-out", how many of the course in `folder` to hold out.
-    Goes on where an interrupted set-up stopped. Raises DataError, touching nothing, when `out`
-    holds anything else than the course that is asked for; RunError while another process fills it.
+    Goes on where an interrupted set-up stopped, and waits while another process fills `out`.
+    Raises DataError, touching nothing, when it holds anything else than the course asked for.
     """
     out = Path(out)
     spec = get_term(term)
@@ -147,11 +147,11 @@ def set_up(
         return CourseData(out, term)
     plan = request.plan()
     if plan and source == "folder":
-        _tell_left_out(folder)
+        _tell_left_out(request.folder)
     files = list(plan.files(spec)) if plan else _laid_out(request, progress)
     if plan and source in ("folder", "lfw"):
         check_readable([photograph for _, photograph in files], progress)
-    with only_one(out):
+    with only_one(out, wait=True):
         if manifest.is_finished(out, settings):  # by another process, in the meantime
             return CourseData(out, term)
         manifest.start(out, settings)

@@ -48,7 +48,7 @@ def fetch(term: Term, task: str, progress: bool = False) -> dict[str, Path]:
     """
     slug = slug_of(term, task)
     cache = machine.cache().value / "kaggle"
-    with only_one(cache):
+    with only_one(cache, wait=True):
         folder = _download(slug, cache / slug, progress)
         root = _root(folder, PARTS[task])
         if root is None:

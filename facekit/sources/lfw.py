@@ -21,7 +21,7 @@ def fetch() -> Path:
     home = machine.cache().value / "lfw"
     folder = home / "lfw_home" / "lfw_funneled"
     try:
-        with only_one(home):
+        with only_one(home, wait=True):
             fetch_lfw_people(data_home=str(home), resize=0.04)
     except OSError as error:  # URLError is one
         raise DataError(

@@ -15,6 +15,8 @@ import facekit
 from facekit.common.errors import RunError
 from facekit.common.lock import only_one
 
+ROOT = Path(facekit.__file__).parents[1]
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 HOLD = """
 import sys
 from facekit.common.lock import only_one
@@ -26,9 +28,7 @@ with only_one(sys.argv[1]):
 
 def hold(folder: Path) -> subprocess.Popen:
     """A process that holds the folder until its standard input is closed."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-c", HOLD, str(folder)]
-    process = subprocess.Popen(command, cwd=Path(facekit.__file__).parents[1], **pipes)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], cwd=ROOT, **PIPES)
     assert process.stdout.readline() == "held\n"
     return process
 
@@ -55,6 +55,29 @@ def test_a_second_process_is_refused_and_told_by_whom(tmp_path):
         process.communicate()
     assert process.returncode == 0
     assert is_free(tmp_path / "runs" / "cnn1")
+
+
+def test_who_waits_is_told_for_whom_and_holds_it_after_them(tmp_path):
+    first = hold(tmp_path)
+    command = [sys.executable, "-u", "-c", HOLD.replace("argv[1]", "argv[1], wait=True")]
+    second = subprocess.Popen([*command, str(tmp_path)], cwd=ROOT, **PIPES)
+    told = f"{tmp_path} is in use by process {first.pid} on host {platform.node()}"
+    assert second.stdout.readline() == f"{told}; waiting for it\n"
+    first.kill()
+    first.communicate()
+    assert second.stdout.readline() == "held\n"
+    with pytest.raises(RunError, match=f"in use by process {second.pid} "):
+        only_one(tmp_path).__enter__()
+    second.communicate()
+
+
+def test_a_link_where_the_holder_is_noted_is_not_followed(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".lock-holder").symlink_to(tmp_path / "mine.txt")
+    assert is_free(folder)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -97,7 +120,7 @@ def test_a_finished_run_on_a_read_only_disk_can_be_read(tmp_path, monkeypatch):
 
 def test_a_full_disk_hides_the_holder_and_nothing_else(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", refuse(errno.ENOSPC))
+        patch.setattr(os, "replace", refuse(errno.ENOSPC))
         holder = only_one(tmp_path)
         holder.__enter__()
     with pytest.raises(RunError, match="in use by another process"):

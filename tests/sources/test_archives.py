@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from facekit.common.errors import DataError, RunError
-from facekit.common.lock import only_one
+from facekit.common.errors import DataError
 from facekit.sources import archives
 
 FILES = {"data/train/n000001/a.jpg": b"one" * 500, "data/train/n000002/b.jpg": os.urandom(3000),
@@ -188,10 +187,9 @@ def test_a_link_where_a_folder_belongs_is_not_followed(archive, out, tmp_path):
     assert everything(tmp_path / "elsewhere") == {}
 
 
-def test_while_another_process_fills_the_folder_it_is_refused(archive, out):
-    with only_one(out), pytest.raises(RunError, match="is in use by"):
-        archives.unpack(archive, out)
-    assert everything(out) == {"mine.txt": b"mine"}
+def test_while_another_process_fills_the_folder_it_waits(archive, out, in_turn):
+    in_turn(out, archives.unpack, archive, out)
+    assert everything(out) == FILES | {"mine.txt": b"mine"}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -25,9 +26,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facekit import faces, sources
-from facekit.common.errors import DataError, RunError
+from facekit.common.errors import DataError
 from facekit.common.files import read_table
-from facekit.common.lock import only_one
 from facekit.data.layout import IDENTITY, NO_MATCH, TERMS, CourseData, read_identities
 from facekit.sources import course_data, lfw, manifest, writers
 from facekit.sources.plans import Plan, folder_plan, held_out_plan, synthetic_plan
@@ -247,13 +247,12 @@ def test_a_killed_unpacking_does_not_stop_a_set_up(tiny_profile: Profile, tmp_pa
     assert not left_over.exists()
 
 
-def test_while_one_process_fills_a_folder_another_is_refused(
-    tiny_profile: Profile, tmp_path: Path
+def test_while_one_process_fills_a_folder_another_waits_and_has_the_same(
+    tiny_profile: Profile, tmp_path: Path, in_turn: Callable
 ) -> None:
-    with only_one(tmp_path), pytest.raises(RunError, match="is in use by"):
-        make(tiny_profile, tmp_path, seed=1)
-    assert not images_in(tmp_path)
-    make(tiny_profile, tmp_path)
+    in_turn(tmp_path, make, tiny_profile, tmp_path)
+    assert images_in(tmp_path)
+    assert manifest.read_manifest(tmp_path)["seed"] == 0
 
 
 ORPHANS = """
@@ -480,7 +479,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def set_up_album(album: Path, out: Path, **settings) -> CourseData:
     profile = Profile("any", 0, 0, 0, 0, known=0, unknown_dev=0, unknown_test=0, pixels=24)
-    return sources.set_up("folder", profile, out, album, progress=False, **settings)
+    return sources.set_up("folder", profile, str(out), str(album), progress=False, **settings)
 
 
 def test_a_folder_an_identity_becomes_a_course(album: Path, tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from kagglesdk import kaggle_env
 
 from facekit.common.errors import FacekitError
 from facekit.common.kit import install_command
-from facekit.common.lock import only_one
 from facekit.data.layout import TERMS, CourseData
 from facekit.sources import credentials, kaggle
 from facekit.sources.credentials import Credentials
@@ -317,10 +316,16 @@ def test_ctrl_c_stops_a_download(server: FakeKaggle, zips, tmp_path: Path) -> No
     assert server.bytes_out < len(zips[CLASSES])
 
 
-def test_two_at_once_are_told_of_each_other(server: FakeKaggle, refused, tmp_path: Path) -> None:
-    with only_one(tmp_path / "cache" / "kaggle"):
-        said = refused(*COMMAND, "--out", tmp_path / "out")
-    assert f"is in use by process {os.getpid()} on host" in said
+def test_the_second_of_two_at_once_waits(
+    server: FakeKaggle, zips, course: CourseData, in_turn, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    server.files = zips
+    monkeypatch.setenv("FACEKIT_HOME", str(tmp_path))
+    cache = tmp_path / "cache" / "kaggle"
+    files = in_turn(cache, kaggle.fetch, TERMS["F23"], "classification")
+    assert {f"{CLASSES}/{name}" for name in files} < wanted(course).keys()
+    assert len(files) > len(course.train.paths)
 
 
 def test_what_was_fetched_is_not_fetched_again(
