@@ -15,6 +15,7 @@ cascades), and has a second judge where `dlib-bin` is installed.
 from pathlib import Path
 from typing import Annotated
 
+import machine
 import torch
 import typer
 from faces_report import Report
@@ -115,4 +116,5 @@ def variety(people: int = 10_000, seed: int = 41, out: Out = None) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    with machine.one_line_for_errors():
+        app()

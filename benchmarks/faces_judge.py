@@ -50,10 +50,12 @@ class Scene:
 def cascade(name: str) -> Any:
     """One of OpenCV's cascades. Ends the program where there are none, as in version 5."""
     if not hasattr(cv2, "CascadeClassifier"):
-        sys.exit(
+        print(
             f"judge: OpenCV {cv2.__version__} has no Haar cascades; "
-            "pip install 'opencv-python-headless<5' in an environment for this"
+            "pip install 'opencv-python-headless<5' in an environment for this",
+            file=sys.stderr,
         )
+        sys.exit(2)
     return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import machine
 import pandas as pd
 import torch
 import typer
@@ -20,7 +21,7 @@ from real_faces import pairs_auc
 from tqdm import tqdm
 
 from facekit import training
-from facekit.common import files as tables
+from facekit.common import files
 from facekit.data.images import read_rgb
 from facekit.data.layout import CourseData
 from facekit.evaluation import embed
@@ -56,8 +57,8 @@ def shrink(folder: Path, out: Path) -> CourseData:
     if not out.is_dir():
         half = out.with_name(out.name + ".part")
         shutil.rmtree(half, ignore_errors=True)
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        for path in tqdm(files, "copying"):
+        everything = [path for path in folder.rglob("*") if path.is_file()]
+        for path in tqdm(everything, "copying"):
             place = half / path.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".jpg":
@@ -75,7 +76,7 @@ def measure(data: CourseData, recipe: Recipe, out: Path) -> dict[str, float]:
     training.fit(recipe, data, out, device="cpu", progress=False)
     minutes = (time.process_time() - began) / 60
     run = embed.load_run(out)
-    answers = tables.read_table(data.answers.classification, ["label"])["label"].astype(int)
+    answers = files.read_table(data.answers.classification, ["label"])["label"].astype(int)
     right = embed.classify(run, data.test.paths) == answers.to_numpy()
     auc = pairs_auc(data, lambda paths: embed.embed(run, paths))
     return {"accuracy": right.mean(), "AUC": auc, "minutes": minutes}
@@ -106,4 +107,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with machine.one_line_for_errors():
+        typer.run(main)

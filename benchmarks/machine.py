@@ -1,6 +1,6 @@
 """What the measurements of speed share: rounds, ratios, the machine, and the report.
 
-Only the standard library, torch and numpy, so that it runs on a bare GPU machine.
+Beside the kit only the standard library, torch and numpy, so that it runs on a bare GPU machine.
 """
 
 import json
@@ -8,12 +8,15 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+from facekit.common.errors import FacekitError
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 7  # at the least
@@ -26,6 +29,16 @@ class Taken(NamedTuple):
 
     wall: list[float]
     cpu: list[float]  # of all threads
+
+
+@contextmanager
+def one_line_for_errors() -> Iterator[None]:
+    """What whoever starts a script can mend ends it in one line and status 2, as in the kit."""
+    try:
+        yield
+    except FacekitError as error:
+        print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
 
 
 def processor() -> str:

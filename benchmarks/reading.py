@@ -1,15 +1,18 @@
 """How much of the package one has to read: lines by room, and what a call enters on its way.
 
-    python benchmarks/reading.py DATA RUN
+    python benchmarks/reading.py DATA
 
-DATA: a course of profile smoke. RUN: a folder for a run of two epochs on it (made anew).
+DATA: a course of profile smoke; a run of two epochs is trained on it and thrown away.
 """
 
-import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+import machine
+import typer
 
 import facekit
 
@@ -65,9 +68,7 @@ def seconds_of_import(name: str) -> float:
     return min(taken)
 
 
-def main() -> None:
-    data = Path(sys.argv[1])
-    out = Path(sys.argv[2])
+def main(data: Path) -> None:
     for name, lines in rooms().items():
         print(f"{name:12} {lines:6}")
     print(f"{'all':12} {sum(rooms().values()):6}")
@@ -80,14 +81,16 @@ def main() -> None:
     from facekit.submission import pipeline
     from facekit.training import fit, load_recipe
 
-    shutil.rmtree(out, ignore_errors=True)
-    recipe = load_recipe("smoke", ["epochs=2"])
-    found = entered(lambda: fit(recipe, data, out, "cpu", progress=False, workers=0))
-    print("fit enters {} modules, {} functions, {} lines".format(*found))
-    run = load_run(out, "cpu")
-    found = entered(lambda: pipeline.write_submissions(run, CourseData(data)))
-    print("submit enters {} modules, {} functions, {} lines".format(*found))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        recipe = load_recipe("smoke", ["epochs=2"])
+        found = entered(lambda: fit(recipe, data, out, "cpu", progress=False, workers=0))
+        print("fit enters {} modules, {} functions, {} lines".format(*found))
+        run = load_run(out, "cpu")
+        found = entered(lambda: pipeline.write_submissions(run, CourseData(data)))
+        print("submit enters {} modules, {} functions, {} lines".format(*found))
 
 
 if __name__ == "__main__":
-    main()
+    with machine.one_line_for_errors():
+        typer.run(main)

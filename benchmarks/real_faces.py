@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import machine
 import numpy as np
 import pandas as pd
 import torch
@@ -104,4 +105,5 @@ def chance_scores(data: CourseData) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    with machine.one_line_for_errors():
+        main()

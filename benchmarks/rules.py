@@ -163,4 +163,5 @@ def image_rows(run: embed.TrainedRun, folder: Path, cohort: np.ndarray) -> list[
 
 
 if __name__ == "__main__":
-    main()
+    with machine.one_line_for_errors():
+        main()

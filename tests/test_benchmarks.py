@@ -3,6 +3,9 @@
 import importlib.util
 import json
 import mmap
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,9 +26,16 @@ from gpu_job import Job
 from machine import AGAIN, Report, Taken, compare, slope, time_rounds
 
 FOLDER = Path(gpu.__file__).parent
-COMMANDS = ["data", "faces", "faults", "gpu", "kills", "loop", "losses", "networks", "panel"]
-COMMANDS += ["real_faces", "rules", "search"]
-COMMANDS += ["step", "timm_race"]
+COMMANDS = ["bring_own", "data", "faces", "faults", "gpu", "kills", "loop", "losses", "networks"]
+COMMANDS += ["panel", "reading", "real_faces", "rules", "search", "step", "timm_race"]
+# Each way to call a script that its first lines name, without what may be left out.
+CALL = re.compile(r"^    python benchmarks/(\w+\.py)([^\n\[]*?)(?: *\[.*|  .*)?$", re.M)
+CALLS = [
+    call
+    for path in sorted(FOLDER.glob("*.py"))
+    for call in CALL.findall(path.read_text().partition('"""\n\n')[0])
+]
+SECONDS = 20  # importing takes most of them on a busy machine
 MISSING = ("typer", "sklearn", "cv2", "ipywidgets", "scipy")  # on a bare GPU machine
 
 
@@ -207,6 +217,34 @@ def test_every_command_has_a_help(tmp_path):
     done = start(script)
     ended = [line for line in done.stdout.splitlines() if line.startswith("ended")]
     assert ended == [f"ended {name} 0" for name in COMMANDS], done.stderr
+
+
+def test_no_script_is_left_out():
+    scripts = {script.removesuffix(".py") for script, _ in CALLS}
+    assert scripts == set(COMMANDS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("script", "rest"), CALLS)
+def test_the_first_seconds_of_every_call(script, rest, copy_of_course, copy_of_run, tmp_path):
+    """It ends well, says what it lacks (status 2), or is still at work."""
+    given = {"FOLDER": copy_of_course, "DATA": copy_of_course, "RUN": copy_of_run}
+    given["WORK"] = tmp_path / "work"
+    words = [str(given.get(word, word)) for word in rest.split()]
+    errors = tmp_path / "errors.txt"
+    with errors.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, str(FOLDER / script), *words],
+            stdout=subprocess.DEVNULL, stderr=file, cwd=tmp_path, start_new_session=True,
+        )  # fmt: skip
+        try:
+            process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+            process.wait()
+            return
+    assert process.returncode in (0, 2), errors.read_text()
+    assert "Traceback" not in errors.read_text()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
