@@ -127,9 +127,13 @@ class Run:
             )
 
     def compile(self) -> None:
-        """From here on `forward` is compiled, where that pays."""
+        """From here on `forward` is compiled, where that pays.
+
+        For each shape by itself: the short last batch of an epoch would make torch compile for
+        all shapes at once, and that code is slower.
+        """
         if self.compiling.value:
-            self.forward = torch.compile(self.objective)
+            self.forward = torch.compile(self.objective, dynamic=False)
 
     # ------------------------------------------------------------------ the images
 

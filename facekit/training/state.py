@@ -154,6 +154,7 @@ def _take_up(run: Run, saved: dict) -> None:
     _note_changes(run, saved)
     if run.progress.margin_stage:
         run.build(run.recipe.margin_head)
+        run.compile()
     run.net.load_state_dict(saved["net"])
     if run.objective.auxiliary_loss:
         run.objective.auxiliary_loss.load_state_dict(saved["auxiliary_loss"])
