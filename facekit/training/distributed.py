@@ -6,8 +6,9 @@ step. That is all that data-parallel training is, so it is spelled out here inst
 wrapped round the network: a process that ran out of memory can then say so before anybody waits.
 """
 
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +17,8 @@ from itertools import pairwise
 import torch
 from torch import distributed as dist
 from torch import nn
+
+from facekit.common.errors import RunError
 
 TIMEOUT = timedelta(minutes=10)  # until the others give up on a process that is gone
 
@@ -50,6 +53,23 @@ class World:
         dist.all_reduce(held, dist.ReduceOp.MAX)
         return held.tolist()
 
+    def check_alike(self, facts: Mapping[str, object]) -> None:
+        """Raise RunError, in every process, where one has other facts than the first has."""
+        if self.size == 1:
+            return
+        mine = torch.tensor([_short_hash(value) for value in facts.values()])
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(found, mine)
+        for rank, theirs in enumerate(found):
+            differ = (theirs != found[0]).tolist()
+            if any(differ):
+                name = list(facts)[differ.index(True)]
+                raise RunError(
+                    f"process {rank} has another {name} than process 0 (here it is "
+                    f"{str(facts[name])[:60]}); start all with one recipe, on the same images, in "
+                    "a folder that all machines share"
+                )
+
     def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of `values` over all processes."""
         if self.size > 1:
@@ -80,6 +100,12 @@ class World:
         _sum_all(buffers)
         if buffers:
             torch._foreach_div_(buffers, self.size)
+
+
+def _short_hash(value: object) -> int:
+    """A number of 64 bits that is the same for equal values in every process."""
+    found = hashlib.sha256(repr(value).encode()).digest()
+    return int.from_bytes(found[:8], "big", signed=True)
 
 
 def _sum_all(tensors: list[torch.Tensor]) -> None:

@@ -167,6 +167,7 @@ class Run:
         if self.world.is_main:
             self.world.barrier()
         self.depthwise = machine.depthwise(self.device)
+        torch.backends.cudnn.benchmark = True  # batches have few shapes: each is timed once
         if not self.depthwise.value:
             torch.backends.cudnn.enabled = False
         self.compile()
@@ -340,6 +341,7 @@ def keyed_dropout(run: Run, part: int) -> Iterator[None]:
     number = run.world.rank * run.progress.micro_batches + part
     key = (run.recipe.seed, run.step, -1 - number)
     if run.device.type == "cuda":
-        torch.cuda.manual_seed(stream(*key))
+        with torch.cuda.device(run.device):  # else another GPU than the run's may be seeded
+            torch.cuda.manual_seed(stream(*key))
     with random_numbers(*key):
         yield

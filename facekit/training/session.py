@@ -164,6 +164,8 @@ def _is_done(run: Run, checkpoints: Checkpoints) -> bool:
         run.world.barrier()
     if saved:
         state.resume(run, saved)
+    facts = run.recipe.as_dict() | {"classes": run.data.classes, "torch": torch.__version__}
+    run.world.check_alike(facts | {"step": run.step})
     if run.progress.done:
         state.mend_best(run, saved, checkpoints)
     return run.progress.done
@@ -176,6 +178,7 @@ def _begin(run: Run, checkpoints: Checkpoints, show: bool) -> None:
         state.resume(run, saved)
         state.check_content(run, saved)
         state.mend_best(run, saved, checkpoints)
+    run.world.check_alike(state.content_of(run) | {"step": run.step})
     if run.world.is_main:
         checkpoints.claim()
     run.world.broadcast_state(run.objective)

@@ -1,6 +1,8 @@
 """Two processes are one: the same losses, each image judged once, stopped and resumed together."""
 
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import facekit
 from facekit import training
 from facekit.models.weights import digest
 from facekit.training import recipe as recipes
@@ -81,6 +84,32 @@ def test_two_processes_follow_the_curve_of_one_with_the_same_batches(course, pai
 
 
 @pytest.mark.long
+def test_the_lines_for_slurm_save_and_ask_for_the_job_again(course, tmp_path):
+    page = (Path(facekit.__file__).parents[1] / "docs" / "training.md").read_text()
+    (lines,) = (block for block in re.findall(r"```sh\n(.*?)```", page, re.S) if "SBATCH" in block)
+    sets = " ".join(f"--set {change}" for change in SETTINGS)
+    mine = f"smoke --data {course.root} --out {tmp_path}/run {sets} --device cpu --save-minutes 0"
+    script = lines.replace("torchrun", f"torchrun --master-port={free_port()}")
+    script = script.replace("train homework", f"train {mine}")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "scontrol").write_text(f"#!/bin/sh\necho $@ > {tmp_path}/asked\n")
+    (programs / "scontrol").chmod(0o755)
+    path = [programs, Path(sys.executable).parent, os.environ["PATH"]]
+    there = {"PATH": ":".join(map(str, path)), "SLURM_JOB_ID": "17", "CUDA_VISIBLE_DEVICES": ""}
+    job = subprocess.Popen(["bash", "-c", script], env=os.environ | there)
+    while not Checkpoints(tmp_path / "run").paths():
+        assert job.poll() is None
+        time.sleep(0.01)
+    job.send_signal(signal.SIGUSR1)
+    job.wait(timeout=240)
+    assert (tmp_path / "asked").read_text() == "requeue 17\n"
+    saved = last(tmp_path / "run")["progress"]
+    assert saved["step"] > 0 or saved["epoch"] > 0
+    assert not saved["done"]
+
+
+@pytest.mark.long
 def test_two_processes_stopped_save_once_and_go_on_to_the_same_end(course, pair, tmp_path):
     out = tmp_path / "run"
     process = start_and_see_a_state(course, out)
@@ -112,6 +141,37 @@ def test_one_process_killed_ends_all_and_the_same_call_goes_on(course, pair, tmp
     _, complaints = again.communicate(timeout=300)
     assert again.returncode == 0, complaints
     assert digest(last(out)["net"]) == digest(last(pair)["net"])
+
+
+def start_in_world(rank: int, course, out: Path, what: str, port: str) -> subprocess.Popen:
+    """One of two processes, as on a machine of its own."""
+    world = {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": port}
+    there = {"MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
+    command = ["-m", "facekit", "train", "smoke", "--data", str(course.root), "--out", str(out)]
+    changes = [*SETTINGS, f"seed={rank}"] if what == "seed" else SETTINGS
+    sets = [word for change in changes for word in ("--set", change)]
+    return subprocess.Popen(
+        [sys.executable, *command, *sets, "--device=cpu"],
+        env=os.environ | there | world,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("what", ["step", pytest.param("seed", marks=pytest.mark.long)])
+def test_a_process_that_stands_elsewhere_or_has_another_recipe_is_refused(
+    what, course, pair, tmp_path
+):
+    folders = [tmp_path / "begun", tmp_path / "fresh"]
+    if what == "step":
+        shutil.copytree(pair, folders[0])
+    port = str(free_port())
+    both = [start_in_world(rank, course, out, what, port) for rank, out in enumerate(folders)]
+    for process in both:
+        _, complaints = process.communicate(timeout=240)
+        assert f"process 1 has another {what} than process 0" in complaints
+    assert not folders[1].exists()
 
 
 # ------------------------------------------------------------------ the parts of a batch
