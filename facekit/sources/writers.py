@@ -20,6 +20,7 @@ from PIL import ImageOps
 from tqdm.auto import tqdm
 
 from facekit import faces
+from facekit.common import machine
 from facekit.common.files import write_whole
 from facekit.data.background import count_cores
 from facekit.data.images import fault_of, find_unreadable, read_rgb
@@ -126,12 +127,7 @@ def write_files(
 
 def _most_processes() -> int:
     """As many as there are cores for this process, and as much free memory for each as it takes."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux
-        return count_cores()
-    return max(1, min(count_cores(), free * 1024 // MEMORY))
+    return max(1, int(min(count_cores(), machine.free_memory() / MEMORY)))
 
 
 def _end_with_parent() -> None:

@@ -1,5 +1,6 @@
 """Every choice the kit makes by itself is a value and a reason; the environment decides first."""
 
+import math
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -292,3 +293,16 @@ def test_the_command_prints_every_finding_with_its_reason(run_cli, course):
         (line,) = [line for line in lines if line.split()[0] == name]
         assert line.endswith(")")
         assert " (" in line
+
+
+def test_free_memory_is_the_machines_or_less_where_a_container_has_a_limit(tmp_path, monkeypatch):
+    info, limit = tmp_path / "meminfo", tmp_path / "memory.max"
+    monkeypatch.setattr(machine, "MEMORY_INFO", info)
+    monkeypatch.setattr(machine, "CONTAINER_LIMIT", limit)
+    assert machine.free_memory() == math.inf  # no Linux
+    info.write_text("MemTotal: 8 kB\nMemAvailable:    4 kB\n")
+    assert machine.free_memory() == 4096
+    limit.write_text("max\n")
+    assert machine.free_memory() == 4096
+    limit.write_text("1000\n")
+    assert machine.free_memory() == 1000

@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from facekit.common import machine
 from facekit.common.errors import DataError, RecipeError
 from facekit.data import mixing, transforms_cpu, transforms_gpu
 from facekit.data.cache import open_cache
@@ -201,12 +202,37 @@ def test_the_global_random_numbers_are_left_alone(course: CourseData, cache: Pat
 def test_a_storage_is_chosen_by_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 2 * 10**9))
-    fits = int(0.4 * 10**9 / (100 * 100 * 3))
+    monkeypatch.setattr(machine, "free_memory", lambda: 10**12)
+    fits = int(0.5 * 10**9 / (100 * 100 * 3))
     assert choose_storage(fits, 100, gpu).value == "gpu"
     assert choose_storage(fits + 1, 100, gpu).value == "memmap"
-    assert "0.4 GB of images, 1.0 GB free" in choose_storage(fits, 100, gpu).reason
+    assert "0.5 GB of images, 1.0 GB free" in choose_storage(fits, 100, gpu).reason
     assert choose_storage(1, 1, CPU).value == "memmap"
     assert choose_storage(1, 1, torch.device("mps")).value == "memmap"
+
+
+HOMEWORK = 7001 * 20  # training images
+SIDES = 128, 224  # as they are stored for a run at 112, and at 224 pixels
+MACHINES = [  # GB free on the GPU and in memory, and where the images of either run are then
+    ("T4 on Colab", 14.7, 11.5, "gpu", "files"),
+    ("one of two T4 on Kaggle", 14.7, 29, "gpu", "memmap"),  # if its disk has room for it
+    ("a laptop of 8 GB", None, 6, "files", "files"),
+    ("a server without a GPU", None, 60, "memmap", "memmap"),
+    ("H100", 79, 120, "gpu", "gpu"),
+]
+
+
+@pytest.mark.parametrize(("name", "gpu", "memory", "small", "large"), MACHINES)
+def test_the_homework_is_stored_by_what_a_machine_has(
+    name: str, gpu: float | None, memory: float, small: str, large: str, monkeypatch
+) -> None:
+    free = int((gpu or 0) * 1e9)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    monkeypatch.setattr(machine, "free_memory", lambda: memory * 1e9)
+    device = torch.device("cuda", 0) if gpu else CPU
+    for side, wanted in zip(SIDES, (small, large), strict=True):
+        chosen = choose_storage(HOMEWORK, side, device)
+        assert chosen.value == wanted, (name, side, chosen.reason)
 
 
 @pytest.mark.parametrize(
