@@ -21,7 +21,7 @@ from facekit.data.transforms import Augment
 STORAGES = ("gpu", "memmap", "files")
 # Of a GPU's free memory that images may take: the network needs the rest. So a T4 still holds the
 # homework's 140,020 at the 128 pixels at which a run of 112 has them.
-GPU_MEMORY = 0.5
+GPU_MEMORY = 1 / 2
 
 
 @dataclass(frozen=True)
@@ -139,13 +139,12 @@ def choose_storage(count: int, side: int, device: torch.device) -> Choice:
     told = f"{size / 1e9:.1f} GB of images"
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
-        told += f", {free / 1e9:.1f} GB free on the GPU"
         if size <= GPU_MEMORY * free:
-            return Choice("gpu", f"{told}: at most {GPU_MEMORY} of it")
+            return Choice("gpu", f"{told}, at most half of the {free / 1e9:.1f} GB free on the GPU")
     memory = machine.free_memory()
     if size > memory:
         return Choice("files", f"{told}, {memory / 1e9:.1f} GB of memory free: decoded every time")
-    return Choice("memmap", f"{told}, on disk and in memory as it is needed")
+    return Choice("memmap", f"{size / 1e6:.0f} MB on disk, which {device.type} reads as it needs")
 
 
 def stored_side(paths: Sequence[Path], size: int, augment: Augment | None) -> int:
