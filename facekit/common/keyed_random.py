@@ -119,6 +119,13 @@ def stream(*key: int) -> int:
     return int.from_bytes(digest, "little") >> 1  # torch takes 63 bits
 
 
+def seed_gpu(device: torch.device, seed: int) -> None:
+    """Let a GPU's random numbers follow from `seed`; of another kind of device nothing changes."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # manual_seed is for the current one, which may be another
+            torch.cuda.manual_seed(seed)
+
+
 @contextmanager
 def random_numbers(*key: int) -> Iterator[None]:
     """Inside, torch's random numbers on the CPU follow from `key`; outside, nothing changes."""

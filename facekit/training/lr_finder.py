@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from facekit.common.errors import RunError
+from facekit.common.keyed_random import seed_gpu
 from facekit.data.transforms import NOTHING
 from facekit.training.optim import set_lr
 
@@ -55,11 +56,10 @@ def plain_batches(run, size: int | None = None) -> Iterator:
 def _own_numbers(objective: nn.Module) -> Iterator[None]:
     """Random numbers for dropout, always the same; outside, those to come stay as they were."""
     device = next(objective.parameters()).device
-    gpus = [torch.cuda.current_device()] if device.type == "cuda" else []
+    gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus):
         torch.default_generator.manual_seed(0)
-        if gpus:
-            torch.cuda.manual_seed(0)
+        seed_gpu(device, 0)
         yield
 
 

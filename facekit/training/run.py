@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from facekit.common import machine, own
 from facekit.common.errors import DataError, RecipeError
-from facekit.common.keyed_random import random_numbers, stream
+from facekit.common.keyed_random import random_numbers, seed_gpu, stream
 from facekit.common.machine import Choice
 from facekit.data import samplers
 from facekit.data.layout import CourseData
@@ -340,8 +340,6 @@ def keyed_dropout(run: Run, part: int) -> Iterator[None]:
     """Inside, dropout depends on the run's seed, the step and the part of the batch alone."""
     number = run.world.rank * run.progress.micro_batches + part
     key = (run.recipe.seed, run.step, -1 - number)
-    if run.device.type == "cuda":
-        with torch.cuda.device(run.device):  # else another GPU than the run's may be seeded
-            torch.cuda.manual_seed(stream(*key))
+    seed_gpu(run.device, stream(*key))
     with random_numbers(*key):
         yield
