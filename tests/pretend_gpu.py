@@ -101,15 +101,16 @@ class PretendTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> "PretendTensor":
-        made = torch.Tensor._make_wrapper_subclass(
-            cls,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            layout=inner.layout,
-            device=inner.device,  # what torch's own code sees: it would look for a driver
-        )
+        with torch.inference_mode(False):  # or a view of an older one could not be made there
+            made = torch.Tensor._make_wrapper_subclass(
+                cls,
+                inner.size(),
+                strides=inner.stride(),
+                storage_offset=inner.storage_offset(),
+                dtype=inner.dtype,
+                layout=inner.layout,
+                device=inner.device,  # what torch's own code sees: it would look for a driver
+            )
         made.inner = inner
         return made
 
@@ -129,7 +130,7 @@ class PretendTensor(torch.Tensor):
 
     def to(self, *args: Any, copy: bool = False, **keys: Any) -> torch.Tensor:
         if args and isinstance(args[0], torch.Tensor):
-            args = (args[0].device, args[0].dtype, *args[1:])
+            args = (args[0].device, args[0].dtype)
         device, dtype, _, layout = torch._C._nn._parse_to(*args, **keys)
         keys = {"dtype": dtype or self.dtype, "copy": copy}
         if layout is not None:
@@ -155,11 +156,8 @@ class PretendTensor(torch.Tensor):
     def __torch_function__(
         cls, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") == "to" and not isinstance(args[0], cls):
-            return args[0].to(GPU, args[1].dtype)  # what is like a tensor of the GPU
         with torch._C.DisableTorchFunctionSubclass():
-            return func(*args, **kwargs)
+            return func(*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(
@@ -280,6 +278,7 @@ def pretending(free: int = 60 << 30) -> Iterator[Log]:
         patch_cuda(patch, free)
         patch_grouping(patch)
         patch_autocast(patch)
+        patch_devices(patch)
         patch_pinning(patch)
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) in two steps
         torch.__future__.set_overwrite_module_params_on_conversion(True)
@@ -335,6 +334,37 @@ def patch_autocast(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch, "autocast", Autocast)
     patch.setattr(torch.amp, "autocast", Autocast)
     patch.setattr(torch, "is_autocast_enabled", lambda *_: enabled("cpu"))
+
+
+def numbered(value: Any) -> Any:
+    """A GPU without a number is the first, for which torch's own code would ask the driver."""
+    if isinstance(value, str | torch.device) and torch.device(value) == torch.device("cuda"):
+        return GPU
+    return value
+
+
+def patch_devices(patch: pytest.MonkeyPatch) -> None:
+    """What takes a device and looks at it before any mode does."""
+    make = torch.tensor
+    make_as = torch.as_tensor
+    to = torch.Tensor.to
+
+    def tensor(data: Any, *, device: Any = None, **keys: Any) -> torch.Tensor:
+        return make(data, device=numbered(device), **keys)
+
+    def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> torch.Tensor:
+        made = data if isinstance(data, torch.Tensor) else make_as(data, dtype=dtype)
+        return made.to(device=device, dtype=dtype)
+
+    def numbered_to(self: torch.Tensor, *args: Any, **keys: Any) -> torch.Tensor:
+        if args and isinstance(args[0], torch.Tensor):
+            args = (args[0].device, args[0].dtype)
+        keys = {name: numbered(value) for name, value in keys.items()}
+        return to(self, *map(numbered, args), **keys)
+
+    patch.setattr(torch, "tensor", tensor)
+    patch.setattr(torch, "as_tensor", as_tensor)
+    patch.setattr(torch.Tensor, "to", numbered_to)
 
 
 def patch_pinning(patch: pytest.MonkeyPatch) -> None:
