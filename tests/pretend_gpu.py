@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +185,17 @@ def wrap(value: object) -> object:
     return PretendTensor(value) if plain else value
 
 
+@cache
+def is_composite(func: Any) -> bool:
+    """Whether it is made of other operations on every device."""
+    key = "CompositeImplicitAutograd"
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key)
+
+
 def operate(func: Any, args: tuple, kwargs: dict) -> Any:
     """One operation: noted, done on the processor, and what it gives is the GPU's where it was."""
-    if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
-        with PretendMode():  # several in one, which inference mode does not take apart by itself
+    if is_composite(func):
+        with PretendMode():  # inference mode does not take it apart by itself
             return func.decompose(*args, **kwargs)
     name = func.overloadpacket.__name__
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]

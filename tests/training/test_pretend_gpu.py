@@ -75,7 +75,8 @@ MOST_OF_A_BATCH = {  # by strength of augmentation
     "cutmix": 70,
     "both": 70,
 }
-SLOW = {"resnet34", "resnet50", "row01", "row04", *[f"row{number:02}" for number in range(6, 13)]}
+ALIKE = [f"row{number:02}" for number in range(6, 13)]  # as row05
+SLOW = {"resnet18", "resnet34", "resnet50", "row01", "row02", "row04", *ALIKE}
 NAMES = [pytest.param(n, marks=pytest.mark.long) if n in SLOW else n for n in NETWORKS]
 
 EVERY_BLOCK = {
