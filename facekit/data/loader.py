@@ -137,14 +137,15 @@ class Loader:
 
     def _gather(self, indices: list[int], params: TransformParams | None) -> Stored:
         source = self.pixels.source
+        # CUDA copies from pinned memory by itself, and torch reuses it only after the copy.
+        pinned = self.device.type == "cuda"
         if isinstance(source, OnGpu):
-            return torch.tensor(indices)
+            places = torch.tensor(indices)
+            return places.pin_memory() if pinned else places
         images = source.rows(indices)
         if params is not None and self._uses_opencv():
             return images  # OpenCV reads them where they lie
         shape = (len(indices), self.side, self.side, 3)
-        # CUDA copies from pinned memory by itself, and torch reuses it only after the copy.
-        pinned = self.device.type == "cuda"
         gathered = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
         np.stack(images, out=gathered.numpy())
         return gathered

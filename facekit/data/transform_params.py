@@ -67,8 +67,13 @@ class TransformParams(NamedTuple):
 
     def to(self, device: torch.device | str) -> "TransformParams":
         """The same on a device."""
-        cuda = torch.device(device).type == "cuda"  # else the copies would wait for its work
-        return TransformParams(*(values.to(device, non_blocking=cuda) for values in self))
+        if torch.device(device).type != "cuda":
+            return TransformParams(*(values.to(device) for values in self))
+        # One copy, from pinned memory: any other would wait for the GPU's work.
+        packed = torch.cat([values.flatten() for values in self]).pin_memory()
+        parts = packed.to(device, non_blocking=True).split([values.numel() for values in self])
+        shaped = [part.view_as(values) for part, values in zip(parts, self, strict=True)]
+        return TransformParams(*shaped)
 
 
 def sample_params(

@@ -5,6 +5,7 @@ the trained network: nobody types a mean twice.
 """
 
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 
 import torch
 from PIL import Image
@@ -19,6 +20,12 @@ RATIO = (0.85, 1.18)  # width to height of the random crop
 ERASED = (0.02, 0.2)  # share of the image
 BLUR = (0.1, 2.0)  # sigma, pixels
 BLUR_WIDTH = 13  # pixels of the kernel: three of the widest sigma to either side
+
+
+@lru_cache(maxsize=32)  # copied there once: at each copy a GPU would be waited for
+@torch.inference_mode(False)  # whoever asks first, others may want gradients
+def _constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, device=device)
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,12 @@ class Preprocess:
 
     def invert(self, batch: torch.Tensor) -> torch.Tensor:
         """Undo the scaling of (..., 3, H, W), so that a preview shows true colours in 0 ... 1."""
-        mean = torch.tensor(self.mean, device=batch.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=batch.device).view(3, 1, 1)
-        return (batch * std + mean).clamp(0, 1)
+        mean, std = self.scale(batch.device)
+        return (batch * std.view(3, 1, 1) + mean.view(3, 1, 1)).clamp(0, 1)
+
+    def scale(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation of the colours on the device, float32 (3,) each; not to be changed."""
+        return _constant(tuple(self.mean), device), _constant(tuple(self.std), device)
 
     def as_dict(self) -> dict:
         """Plain types, for a checkpoint."""

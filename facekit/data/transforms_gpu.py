@@ -29,9 +29,8 @@ def apply(stored: Tensor, params: TransformParams, preprocess: Preprocess) -> Te
         images = _blur(images, params.blur)
     if (here.colour != torch.eye(3)).any() or here.of_mean.any():
         images = _colour(images, params)
-    mean = torch.tensor(preprocess.mean, device=images.device).view(3, 1, 1) * 255
-    std = torch.tensor(preprocess.std, device=images.device).view(3, 1, 1) * 255
-    images = (images - mean) / std
+    mean, std = preprocess.scale(images.device)
+    images = (images - mean.view(3, 1, 1) * 255) / (std.view(3, 1, 1) * 255)
     if here.erase.any():  # 0 after normalisation is the mean colour
         images = images.masked_fill(inside(params.erase, size), 0.0)
     return images.contiguous(memory_format=torch.channels_last)
@@ -43,8 +42,7 @@ def normalise(stored: Tensor, preprocess: Preprocess, out: Tensor) -> Tensor:
     `out`: float32 (B, size, size, 3) to write to; the result is a view of it.
     """
     # For a row of pixels at once: loops over three numbers are slow.
-    mean = torch.tensor(preprocess.mean, device=out.device).repeat(preprocess.size)
-    std = torch.tensor(preprocess.std, device=out.device).repeat(preprocess.size)
+    mean, std = (part.repeat(preprocess.size) for part in preprocess.scale(out.device))
     step = 1 if out.device.type == "cpu" else len(out)  # one image stays in the cache
     for part, target in zip(stored.split(step), out.split(step), strict=True):
         target.copy_(part).mul_(1 / 255)

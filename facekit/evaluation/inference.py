@@ -30,7 +30,11 @@ def evaluate(
     sums over the processes that share the batches.
     """
     net = fold_batch_norm(net)
-    totals = torch.zeros(3, dtype=torch.float64)  # sum of losses, right answers, images
+    device = next(net.parameters()).device
+    # Losses, right answers, images: summed up where they are, for a GPU would be waited for. In
+    # double precision, which Apple's GPUs lack.
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    totals = torch.zeros(3, dtype=dtype, device=device)
 
     def both_sides(images: torch.Tensor) -> torch.Tensor:
         with forward_precision(images.device, precision):
@@ -40,7 +44,8 @@ def evaluate(
         logits = in_parts(both_sides, images)  # (B, C)
         loss = F.cross_entropy(logits, labels, reduction="sum")
         correct = (logits.argmax(1) == labels).sum()
-        totals += torch.tensor([loss.item(), correct.item(), len(labels)])
+        count = torch.full_like(correct, len(labels))
+        totals += torch.stack([loss.to(dtype), correct, count])
     loss_sum, correct_sum, count = all_reduce(totals).tolist()
     return loss_sum / count, correct_sum / count
 

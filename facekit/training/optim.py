@@ -71,8 +71,9 @@ class EMA:
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - kept)
-        for mine, new in zip(self.module.buffers(), module.buffers(), strict=True):
-            mine.copy_(new)
+        for kind in {buffer.dtype for buffer in module.buffers()}:  # one kernel for each type
+            mine = [buffer for buffer in self.module.buffers() if buffer.dtype == kind]
+            torch._foreach_copy_(mine, [b for b in module.buffers() if b.dtype == kind])
 
     def state_dict(self) -> dict:
         return {"module": self.module.state_dict(), "updates": self.updates}

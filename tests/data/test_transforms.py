@@ -447,3 +447,12 @@ def test_a_gpu_gives_the_processors_images():
     expected = transforms_gpu.apply(torch.from_numpy(images), params, preprocess)
     difference = (seen.cpu() - expected).abs() * 0.25 * 255
     assert difference.mean() < 0.2  # TF32, where it is allowed
+
+
+def test_true_colours_have_a_gradient_whoever_asked_for_the_mean_first():
+    preprocess = Preprocess(8, mean=(0.31, 0.32, 0.33))
+    with torch.inference_mode():
+        preprocess.invert(torch.zeros(1, 3, 8, 8))
+    batch = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    preprocess.invert(batch).sum().backward()
+    assert torch.equal(batch.grad, torch.full_like(batch, STD[0]))
