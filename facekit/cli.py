@@ -14,6 +14,7 @@ from PIL import Image
 from facekit import training
 from facekit.common import machine
 from facekit.common.errors import DataError, FacekitError, printable, say
+from facekit.common.files import write_whole
 from facekit.common.kit import install_command
 from facekit.course import doctor as examination
 from facekit.course import starting_file
@@ -267,7 +268,9 @@ def sheet(
         raise DataError(f"{out}: there is no folder {out.parent}")
     knobs = knob or contact.USUAL_KNOBS
     image = contact.make(kind, rows, columns, first, size, seed, difficulty, knobs)
-    Image.fromarray(image.numpy()).save(out)
+    content = io.BytesIO()
+    Image.fromarray(image.numpy()).save(content, "PNG" if out.suffix == ".png" else "JPEG")
+    write_whole(out, content.getvalue())
     say(f"{out}: {image.shape[1]} x {image.shape[0]} pixels")
 
 

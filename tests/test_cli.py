@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from failing_disk import no_space
 from PIL import Image
 
 import facekit
@@ -455,6 +456,19 @@ def test_a_sheet_goes_only_where_an_image_can_be(
         said = refused("faces", "sheet", "people", *small, "--out", f"{tmp_path}/{name}")
     assert str(tmp_path / name) in said
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_a_sheet_is_written_whole_and_through_no_link(
+    run_cli, refused, tmp_path: Path, monkeypatch
+) -> None:
+    small = "--rows", 1, "--columns", 1, "--size", 16
+    (tmp_path / "sheet.png").write_bytes(b"mine")
+    (tmp_path / "link.png").symlink_to(tmp_path / "sheet.png")
+    assert run_cli("faces", "sheet", *small, "--out", tmp_path / "link.png").status == 0
+    assert (tmp_path / "sheet.png").read_bytes() == b"mine"
+    monkeypatch.setattr(os, "fsync", no_space)
+    assert "make room" in refused("faces", "sheet", *small, "--out", tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").read_bytes() == b"mine"
 
 
 def test_a_sheet_is_refused_before_it_is_rendered(

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 
 from facekit.common.errors import FacekitError
+from facekit.common.lock import only_one
 from facekit.course import run_all
 
 REPOSITORY = Path(__file__).parents[1]
@@ -212,6 +213,14 @@ def test_ctrl_c_reaches_the_cell_and_ends_the_runner(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_all.run_notebook(path, tmp_path / "copy.ipynb")
     assert (tmp_path / "saved").is_file()
+
+
+def test_two_do_not_run_the_notebooks_at_once(tmp_path):
+    write_notebook(tmp_path / "01.ipynb", "pass")
+    out = tmp_path / "out"
+    with only_one(out), pytest.raises(FacekitError, match="in use by"):
+        run_all.run_all(tmp_path, out)
+    assert not list(out.glob("*.ipynb"))
 
 
 def test_the_runner_asks_for_notebooks_where_there_are_none(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from facekit.common import machine
 from facekit.common.errors import FacekitError
 from facekit.common.kit import KIT, is_kit_folder
+from facekit.common.lock import only_one
 from facekit.common.machine import Choice
 from facekit.data.layout import TERMS, Term
 from facekit.sources import profiles
@@ -203,9 +204,12 @@ def copy_runs(inputs: Path, runs: Path) -> list[str]:
         for state in folder.rglob("step-*.pt"):
             name = state.parent.relative_to(folder).as_posix()
             newest[name] = max(newest.get(name, state), state, key=lambda path: path.name)
-    fresh = [name for name in sorted(newest) if not (runs / name).exists()]
-    for name in fresh:
-        copy_run(newest[name].parent, runs / name)
+    if not newest:
+        return []
+    with only_one(runs, wait=True):
+        fresh = [name for name in sorted(newest) if not (runs / name).exists()]
+        for name in fresh:
+            copy_run(newest[name].parent, runs / name)
     return fresh
 
 

@@ -9,6 +9,7 @@ from facekit import models
 from facekit.common import machine, own, source
 from facekit.common.errors import RecipeError
 from facekit.common.files import write_whole
+from facekit.common.lock import only_one
 from facekit.course import starting_file
 from facekit.data.layout import CourseData
 from facekit.evaluation.embed import TrainedRun, load_run
@@ -34,9 +35,13 @@ def trained_run(data: CourseData) -> TrainedRun:
 
 
 def fresh_run(name: str) -> Path:
-    """An empty place beside it, for a run of a demonstration: what was there is removed."""
+    """An empty place beside it, for a run of a demonstration: what was there is removed.
+
+    Raises RunError where another process trains there.
+    """
     folder = machine.runs().value / name
-    shutil.rmtree(folder, ignore_errors=True)
+    with only_one(folder):
+        shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 

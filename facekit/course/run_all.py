@@ -13,6 +13,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 from facekit.common import machine
 from facekit.common.errors import FacekitError, say
+from facekit.common.files import write_whole
+from facekit.common.lock import only_one
 from facekit.course import lesson
 from facekit.sources import open_course
 from facekit.submission import pipeline
@@ -64,18 +66,19 @@ class _PlainClient(NotebookClient):
 def run_all(folder: Path, out: Path | None = None) -> None:
     """Run every notebook of `folder` in order and print a line for each, then the scoreboard.
 
-    Executed copies go to `out` (runs/notebooks). Raises FacekitError at the first that fails.
+    Executed copies go to `out` (runs/notebooks). Raises FacekitError at the first that fails,
+    and where another process runs them.
     """
     notebooks = sorted(Path(folder).glob("[0-9]*.ipynb"))
     if not notebooks:
         raise FacekitError(f"{folder}: no notebook here; start this in the kit's own folder")
     out = out or machine.runs().value / "notebooks"
-    out.mkdir(parents=True, exist_ok=True)
-    for number, path in enumerate(notebooks, start=1):
-        print(f"[{number}/{len(notebooks)}] {path.stem} ...", end=" ", flush=True)
-        began = time.monotonic()
-        run_notebook(path, out / path.name)
-        print(f"done in {time.monotonic() - began:.0f} s", flush=True)
+    with only_one(out):  # their runs are in each other's way, too
+        for number, path in enumerate(notebooks, start=1):
+            print(f"[{number}/{len(notebooks)}] {path.stem} ...", end=" ", flush=True)
+            began = time.monotonic()
+            run_notebook(path, out / path.name)
+            print(f"done in {time.monotonic() - began:.0f} s", flush=True)
     paths = {task: lesson.course_run() / name for task, name in pipeline.FILES.items()}
     say("", *pipeline.scoreboard(paths, open_course()))
 
@@ -102,7 +105,7 @@ def run_notebook(path: Path, copy: Path, timeout: float = 4 * 3600) -> None:
         told = f"{path}: its kernel died ({error}), perhaps for lack of memory; see {copy}"
         _end(client, told, error)
     finally:
-        nbformat.write(notebook, copy)
+        write_whole(copy, nbformat.writes(notebook).encode())
     failed = [
         output
         for cell in notebook.cells

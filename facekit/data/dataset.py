@@ -4,7 +4,6 @@ folder = course.train.dataset(transform)  # a ClassFolders
 for images, labels in DataLoader(folder, batch_size=32, shuffle=True): ...
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,9 +12,10 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
+from facekit.common import machine
 from facekit.common.errors import DataError
 from facekit.common.source import ADDRESS
-from facekit.data.fingerprint import digest_of
+from facekit.data.fingerprint import digest_of, read_files
 from facekit.data.images import read_rgb
 
 
@@ -115,26 +115,17 @@ def paths_of(data_set: Dataset) -> list[Path]:
 
 
 def content_of(data_set: Dataset, labels: torch.Tensor) -> str:
-    """A hash of what tells one data set from another, without reading an image.
+    """A hash of what tells one data set from another, without decoding an image.
 
-    Of the labels, of the name and the size of each file where the files are known, and of what the
-    data set's `transform` prints.
+    Of the labels, of the name and the bytes of each file where the files are known, and of what
+    the data set's `transform` prints. Raises DataError for a file that cannot be read.
     """
     parts = [np.asarray(labels, "<i8").tobytes(), _transform_text(data_set).encode()]
     paths = paths_of(data_set)
     if paths:
-        top = os.path.commonpath([path.absolute().parent for path in paths])
-        for path in paths:
-            name = path.absolute().relative_to(top).as_posix()
-            parts += [os.fsencode(name), str(_size_of(path)).encode()]
+        files = read_files(paths, machine.cache().value, progress=False)
+        parts.append(files.content.encode())
     return digest_of(*parts).hex()
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror})") from error
 
 
 def _transform_text(data_set: Dataset) -> str:

@@ -52,7 +52,7 @@ class OwnLoader:
     Python's random that a transform draws follow from (seed, epoch, index) alone, whatever the
     number of workers, the order, or an interruption; numpy.random.default_rng() without a seed
     does not. `.labels` int64 (N,), `.paths` where the data set tells them (else empty), `.content`
-    a hash of names, sizes, labels and the transform's text, `.storage` says how many processes
+    a hash of names, bytes, labels and the transform's text, `.storage` says how many processes
     read, and why.
 
     Nothing is decoded beforehand, so `.bad` is always empty: an unreadable image raises DataError

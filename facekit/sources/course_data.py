@@ -6,7 +6,6 @@ A plan says which image goes where (plans.py); then the files are made, in paral
 what they were made of is noted beside them (manifest.py).
 """
 
-import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,6 +18,7 @@ from facekit import faces
 from facekit.common import machine
 from facekit.common.errors import DataError, say
 from facekit.common.lock import only_one
+from facekit.data.fingerprint import read_files
 from facekit.data.images import check_readable
 from facekit.data.layout import (
     SPLITS,
@@ -75,8 +75,8 @@ class Request:
         """Whether the folder to read from is laid out as the course already."""
         return self.folder is not None and is_course(self.folder)
 
-    def settings(self) -> dict[str, Any]:
-        """What the course depends on."""
+    def settings(self, progress: bool = False) -> dict[str, Any]:
+        """What the course depends on. Of a folder that is what is in it, wherever it lies."""
         common = {
             "source": self.source,
             "term": self.term.name,
@@ -88,13 +88,24 @@ class Request:
         if self.source == "kaggle":
             slugs = [kaggle.slug_of(self.term, task) for task in kaggle.PARTS]
             return common | {"competitions": slugs}
-        common["folder"] = str(self.folder.resolve())
+        files = self.files_read()
+        if files:  # else the plan says what is wrong
+            common["photographs"] = read_files(files, machine.cache().value, progress).content
         if self.source == "held-out":
             return common | {"people": self.people}
-        common["photographs"] = _listing(self.folder)
         if not self.takes_a_course():
             common["pixels"] = self.profile.pixels
         return common
+
+    def files_read(self) -> list[Path]:
+        """The files in the folder that the course is made from."""
+        if self.source == "held-out":
+            course = CourseData(self.folder, self.term.name)
+            return [*course.train.paths, *course.dev.paths]
+        if self.takes_a_course():
+            return [path for _, path in _inside(self.folder)]
+        names = class_names(self.folder)
+        return [path for name in names for path in image_files(self.folder / name)]
 
     def plan(self) -> Plan | None:
         """Which image goes where; None where what is read is laid out as the course already."""
@@ -142,7 +153,7 @@ def set_up(
     if source == "lfw":
         folder = lfw.fetch()
     request = Request(source, profile, Path(folder) if folder else None, seed, spec, people)
-    settings = request.settings()
+    settings = request.settings(progress)
     if manifest.is_finished(out, settings):
         return CourseData(out, term)
     plan = request.plan()
@@ -184,11 +195,16 @@ def _laid_out(request: Request, progress: bool) -> list[tuple[str, Path]]:
             for name, path in kaggle.fetch(request.term, task, progress).items()
         ]
     _counts(CourseData(request.folder, request.term.name))  # raises where a part is missing
-    inside = [path.relative_to(request.folder) for path in sorted(request.folder.rglob("*"))]
+    return _inside(request.folder)
+
+
+def _inside(folder: Path) -> list[tuple[str, Path]]:
+    """Every file below a course's folder but the kit's note, with its path in it."""
+    inside = [path.relative_to(folder) for path in sorted(folder.rglob("*"))]
     return [
-        (path.as_posix(), request.folder / path)
+        (path.as_posix(), folder / path)
         for path in inside
-        if (request.folder / path).is_file()
+        if (folder / path).is_file()
         and path.name != MANIFEST
         and not any(map(is_stray, path.parts))
     ]
@@ -197,16 +213,6 @@ def _laid_out(request: Request, progress: bool) -> list[tuple[str, Path]]:
 def _counts(course: CourseData) -> dict[str, int]:
     """How much there is of each part of a course; DataError unless every part is there."""
     return {part: len(getattr(course, part)) for part in ("classes", *SPLITS)}
-
-
-def _listing(folder: Path) -> str:
-    """A hash of a folder's photographs: one more of them, and all are dealt out anew."""
-    files = [
-        f"{name}/{path.name}\n"
-        for name in class_names(folder)
-        for path in image_files(folder / name)
-    ]
-    return hashlib.sha256("".join(files).encode()).hexdigest()
 
 
 def open_course(progress: bool = True) -> CourseData:

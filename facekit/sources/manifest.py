@@ -44,7 +44,9 @@ def _read(path: Path, advice: str) -> dict[str, Any]:
 
 def is_course(folder: Path) -> bool:
     """Whether a folder holds a whole course of any term, whoever made it."""
-    return not (folder / STARTED).exists() and any(
+    # After a power cut the first note may be there again, beside the last.
+    unfinished = (folder / STARTED).exists() and not (folder / MANIFEST).exists()
+    return not unfinished and any(
         (folder / term.classification).is_dir() for term in TERMS.values()
     )
 

@@ -8,6 +8,8 @@ import platform
 import secrets
 from pathlib import Path
 
+from facekit.common.files import write_whole
+
 MARK = ".session"
 
 
@@ -19,7 +21,7 @@ def new_mark() -> str:
 def leave(folder: Path, mark: str) -> None:
     """Mark the folder, which is made where there is none. Raises OSError."""
     folder.mkdir(exist_ok=True)  # its parent is missing where no Drive is mounted
-    (folder / MARK).write_text(mark, encoding="utf-8")
+    write_whole(folder / MARK, mark.encode())
 
 
 def find(folder: Path) -> str:

@@ -8,11 +8,14 @@ wrapped round the network: a process that ran out of memory can then say so befo
 
 import hashlib
 import os
+import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
+from threading import Thread
 
 import torch
 from torch import distributed as dist
@@ -131,11 +134,22 @@ def together() -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    Thread(target=_stop_without, args=(os.getppid(),), daemon=True).start()
     dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
     finally:
         dist.destroy_process_group()
+
+
+def _stop_without(parent: int) -> None:
+    """Stop, as one does when asked to, once torchrun is gone: nobody else would end this process.
+
+    It is killed by whoever runs out of memory, say; the processes would train on, unseen.
+    """
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def slices(count: int, wanted: int) -> list[slice]:

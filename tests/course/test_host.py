@@ -11,6 +11,7 @@ import time
 import tomllib
 import types
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -19,6 +20,7 @@ import pytest
 from facekit import training
 from facekit.common import machine as runtime
 from facekit.common.errors import FacekitError
+from facekit.common.lock import only_one
 from facekit.course import host, lesson
 from facekit.data import layout
 from facekit.data.layout import CourseData
@@ -302,6 +304,16 @@ def interrupted(folder: Path, course: CourseData, recipe) -> Path:
     with pytest.raises(KeyboardInterrupt):
         training.fit(recipe, course, folder, device="cpu", progress=False, on_epoch=stop)
     return folder
+
+
+def test_two_that_start_at_once_copy_a_run_once(tmp_path, trained):
+    runs = tmp_path / "runs"
+    shutil.copytree(trained, tmp_path / "input" / "before" / "runs" / "course")
+    with ThreadPoolExecutor() as pool, only_one(runs):
+        second = pool.submit(host.copy_runs, tmp_path / "input", runs)
+        time.sleep(0.2)
+        shutil.copytree(trained, runs / "course")
+    assert second.result() == []
 
 
 @pytest.mark.parametrize("above", ["facekit-course", "notebooks/me/facekit-course"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from facekit.common import own, refusal
+from facekit.common.lock import only_one
 from facekit.course import lesson
 from facekit.data.layout import CourseData
 from facekit.submission import pipeline
@@ -90,6 +91,9 @@ def test_the_place_of_a_demonstration_is_empty_and_nothing_else_is_touched(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["course"]
     assert (tmp_path / "course" / "a").is_dir()
     assert lesson.fresh_run("killed") == place, "there is nothing to remove"
+    with only_one(place):  # a training
+        assert "is in use by" in refusal(lesson.fresh_run, "killed")
+        assert place.is_dir()
 
 
 def test_a_network_of_several_cells_is_kept_trained_and_handed_in(home, run_cells, course):

@@ -444,6 +444,14 @@ def test_a_damaged_manifest_is_named(
         sources.set_up("synthetic", tiny_profile, copy_of_course)
 
 
+def test_a_course_is_whole_though_the_note_of_its_beginning_is_back(copy_of_course: Path) -> None:
+    assert manifest.is_course(copy_of_course)
+    (copy_of_course / manifest.STARTED).write_bytes((copy_of_course / "manifest.json").read_bytes())
+    assert manifest.is_course(copy_of_course)  # a power cut brings a name back
+    (copy_of_course / "manifest.json").unlink()
+    assert not manifest.is_course(copy_of_course)
+
+
 def test_hidden_files_do_not_stand_in_the_way(tiny_profile: Profile, tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").write_bytes(b"\0")
     data = sources.set_up("synthetic", tiny_profile, tmp_path, progress=False)
@@ -539,6 +547,28 @@ def test_an_interrupted_folder_goes_on_only_with_the_same_photographs(
         set_up_album(copy, out)  # dealt out anew, people would get each other's names
     next((copy / "Chen").glob("one more*")).unlink()
     assert len(set_up_album(copy, out).classes) == 3
+
+
+def swap(path: Path) -> None:
+    """Put another file in its place, of the same name, size and time."""
+    before = path.stat()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("source", ["album", "course", "held-out"])
+def test_photographs_that_were_replaced_are_noticed_and_a_moved_folder_is_the_same(
+    album: Path, wide: CourseData, tmp_path: Path, source: str, run_cli, refused
+) -> None:
+    here = shutil.copytree(album if source == "album" else wide.root, tmp_path / "here")
+    keys = ["--source", "folder", "--out", tmp_path / "out"]
+    if source == "held-out":
+        keys = ["--source", "held-out", "--people", 8, "--out", tmp_path / "out"]
+    assert run_cli("data", here, *keys).status == 0
+    there = here.rename(tmp_path / "there")
+    assert run_cli("data", there, *keys).status == 0
+    swap(next(path for path in there.rglob("*.*") if source == "album" or "train" in path.parts))
+    assert "another --out, or delete" in refused("data", there, *keys)
 
 
 def test_a_broken_photograph_is_named_before_anything_is_made(

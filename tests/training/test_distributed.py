@@ -174,6 +174,18 @@ def test_a_process_that_stands_elsewhere_or_has_another_recipe_is_refused(
     assert not folders[1].exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a process there does not learn of its parent's end")
+def test_when_torchrun_is_killed_its_processes_save_and_end(course, tmp_path):
+    out = tmp_path / "run"
+    process = start(course, out, "--set", "epochs=2000")
+    deadline = time.monotonic() + 240
+    while not Checkpoints(out).paths() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=120)  # until both have ended, which hold the other end
+    assert not last(out)["progress"]["done"]
+
+
 # ------------------------------------------------------------------ the parts of a batch
 
 

@@ -202,6 +202,10 @@ def test_a_mark_says_whose_it_is(tmp_path):
     assert claim.find(tmp_path) == mark != claim.new_mark()
     assert claim.find(tmp_path / "nowhere") == ""
     assert "on host" in claim.who(mark)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / claim.MARK).symlink_to(tmp_path / claim.MARK)
+    claim.leave(tmp_path / "run", claim.new_mark())
+    assert claim.find(tmp_path) == mark, "no link is followed"
 
 
 def test_a_best_network_whose_states_are_gone_is_not_overwritten(course, copy_of_run, unchanged):
