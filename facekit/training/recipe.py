@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from facekit.common.errors import RecipeError
-from facekit.data.transforms import Augment
+from facekit.data.transforms import MOST_PIXELS, Augment
 
 FOLDER = Path(__file__).parent / "recipes"
 MOST_BYTES = 1_000_000  # of a recipe's file
 MOST_LEVELS = 20  # of tables and lists in each other
 TOO_DEEP = f"its tables and lists are nested too deep; {MOST_LEVELS} levels are read"
 LIMITS = {  # of every number, both ends included
-    "image_size": (1, 1024),
+    "image_size": (1, MOST_PIXELS),
     "epochs": (1, 100_000),
     "batch_size": (1, 65_536),
     "micro_batches": (1, 65_536),
