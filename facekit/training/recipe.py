@@ -166,13 +166,13 @@ def _read(recipe: str | Path) -> dict:
             raise RecipeError(
                 f"no recipe {str(recipe)!r}; choose one of: {', '.join(names())}, or a .toml file"
             )
+    if not path.is_file():  # a pipe or a device, too: to read it could wait for ever
+        raise RecipeError(f"{path}: no such recipe file")
     try:
         if path.stat().st_size > MOST_BYTES:
             raise RecipeError(f"{path}: over {MOST_BYTES:,} bytes; no recipe is so long")
         read = tomllib.loads if path.suffix == ".toml" else json.loads  # a run's recipe.json
         settings = read(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path}: no such recipe file") from error
     except ValueError as error:  # both decoders' errors, and Unicode's
         raise RecipeError(f"{path}: not a {path.suffix[1:].upper()} file ({error})") from error
     except RecursionError:
