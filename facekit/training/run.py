@@ -100,6 +100,7 @@ class Run:
         self.totals = self._on_device(self.progress.totals)
         limit = data.term.max_parameters or MOST_PARAMETERS
         check_size(recipe.network, recipe.head, len(data.classes), limit)
+        check_size(recipe.network, recipe.margin_head, len(data.classes), limit)
         self.build(recipe.head)
         check_limit(self.net, limit)
         # Once: a file that is edited while the run trains is not what the run was made of.
