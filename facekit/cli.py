@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.core
 from PIL import Image
 
 from facekit import training
@@ -25,7 +26,19 @@ from facekit.sources import archives, health, profiles, set_up
 from facekit.submission import csvs, leaderboard, pipeline
 from facekit.training import recipe as recipes
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; typer takes an EOFError of theirs for the end of what one types."""
+
+    def invoke(self, context: typer.Context) -> object:
+        try:
+            return super().invoke(context)
+        except EOFError as error:
+            raise FacekitError(_unforeseen(error)) from error
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="From a folder of faces to two scored submissions.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -314,7 +327,7 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(status or 0)
     except (FacekitError, OSError) as error:  # OSError: no such place, no room, not allowed
-        _end(2, str(error))
+        _end(2, str(error) or type(error).__name__)
     except Stopped as stop:
         _end(130, str(stop))
     except (KeyboardInterrupt, typer.Abort):

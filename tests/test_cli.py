@@ -79,6 +79,8 @@ def test_an_image_too_large_is_one_line_without_warnings(
         (RecursionError("deep"), "nested too deeply"),
         (KeyError("label"), "KeyError: 'label' (in "),
         (ValueError("odd"), "ValueError: odd (in "),
+        (EOFError("short"), "EOFError: short (in "),
+        (TimeoutError(), "TimeoutError"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

@@ -112,7 +112,7 @@ def _load(path: Path) -> Any:
         # Not by importlib, which takes a file for unchanged that was saved twice in one second.
         code = compile(whole.read_bytes(), str(whole), "exec", dont_inherit=True)
         exec(code, vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # SystemExit: a script that calls sys.exit
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise RecipeError(f"{path}{line}: {type(error).__name__}: {error}") from error
     finally:
@@ -160,12 +160,14 @@ def restore(
     remembered: Mapping[str, Mapping],
     given: Iterable[Any],
     more: Mapping[str, Any],
+    spec: Any,
 ) -> None:
-    """Know all objects again that a run in `folder` was trained with.
+    """Know all objects again that a run in `folder` was trained with, and its `spec` is made of.
 
     They are `given`, or known in this process (`more`: by another name than here), or defined in
     this notebook, or in the file they came from. Raises RunError for one that is nowhere, or
-    whose source has changed.
+    whose source has changed, and for one in the spec that the run does not remember: by its name
+    alone, a file that was handed in would be run.
     """
     by_name = {origin_of(thing).name: thing for thing in given}
     for text, values in remembered.items():
@@ -176,7 +178,7 @@ def restore(
         known = OBJECTS.get(text, more.get(text))
         thing = by_name.get(origin.name)
         if thing is None:
-            thing = _find(known, origin)
+            thing = _find(known, origin, folder)
         if thing is None:
             raise RunError(
                 f"{folder}: trained with {origin.name} of {origin.place or 'a notebook'}, which is "
@@ -185,6 +187,9 @@ def restore(
             )
         check_unchanged(folder, {text: values}, {text: asdict(origin_of(thing))})
         OBJECTS[text] = thing
+    for text in _texts(spec):
+        if is_known(text) and text not in OBJECTS and text not in more:
+            raise RunError(f"{folder}: does not say where its {text} came from")
 
 
 def check_unchanged(folder: Path, then: Mapping[str, Mapping], now: Mapping[str, Mapping]) -> None:
@@ -204,8 +209,11 @@ def source_of(remembered: Iterable[str], more: Mapping[str, Any]) -> str:
     return "\n\n".join(filter(None, [source.source_of(known[text]) for text in remembered]))
 
 
-def _find(known: Any, origin: Origin) -> Any:
-    """The object of that origin, or one of its name that may be another; None without any."""
+def _find(known: Any, origin: Origin, folder: Path) -> Any:
+    """The object of that origin, or one of its name that may be another; None without any.
+
+    Nothing in the run's own folder is run, whoever was named before: it comes with the run.
+    """
     found = [known]
     if origin.digest:  # else a run folder could have anything called that is defined here
         found.append(getattr(sys.modules["__main__"], origin.name, None))
@@ -213,11 +221,24 @@ def _find(known: Any, origin: Origin) -> Any:
         if thing is not None and source.digest_of(thing) == origin.digest:
             return thing
     if origin.place.startswith(LIBRARIES):
-        with suppress(ImportError):  # another version of the library, or none
-            return getattr(importlib.import_module(origin.place), origin.name, None)
-    if Path(origin.place).is_file() and _is_trusted(origin.place):
+        return _from_library(origin)
+    inside = Path(origin.place).is_relative_to(folder.resolve())
+    if Path(origin.place).is_file() and not inside and _is_trusted(origin.place):
         return from_file(Path(origin.place), origin.name)
     return next((thing for thing in found if thing is not None), None)
+
+
+def _from_library(origin: Origin) -> Any:
+    """A network of a library; not whatever else its modules have imported, or have to load files.
+
+    None where this version of the library has none of that name, or the library is not here.
+    """
+    if "._" in origin.place:
+        return None
+    with suppress(ImportError):
+        found = getattr(importlib.import_module(origin.place), origin.name, None)
+        return found if getattr(found, "__module__", "") == origin.place else None
+    return None
 
 
 # ------------------------------------------------------------------ files that may be run

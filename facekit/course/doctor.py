@@ -48,7 +48,10 @@ def _installed(name: str) -> Choice:
         return Choice("none", "not installed")
     least = _asked_for().get(name, "0")
     if _numbers(found) < _numbers(least):
-        return Choice(found, f"too old: facekit asks for {least} or later; pip install -U {name}")
+        install = "pip install -U"
+        if found.endswith("+cpu"):  # pip would bring CUDA, and 4 GB
+            install = "uv pip install -U --torch-backend cpu"
+        return Choice(found, f"too old: facekit asks for {least} or later; {install} {name}")
     return Choice(found, "installed")
 
 

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from facekit.common.errors import RecipeError
 from facekit.common.keyed_random import random_numbers
 
+MOST_PIXELS = 1024  # of a side: more are no faces, and fill the memory
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 GREY_LEVEL = 128  # of the corners that a rotation uncovers
@@ -35,6 +37,10 @@ class Preprocess:
     size: int
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= MOST_PIXELS:
+            raise RecipeError(f"images become 1 to {MOST_PIXELS} pixels wide, not {self.size}")
 
     def transform(self) -> v2.Transform:
         """PIL image -> float32 (3, size, size), the same every time."""

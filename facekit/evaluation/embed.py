@@ -20,6 +20,7 @@ from facekit.models.fold import fold_batch_norm
 from facekit.models.net import FaceNet
 from facekit.models.own_net import OwnNet
 from facekit.models.registered import own_parts
+from facekit.models.summary import MOST_PARAMETERS, check_size
 
 BATCH = 128
 # What a file raises that is sound and holds something else than a network of this kit.
@@ -87,9 +88,10 @@ def load_run(
     folder, where = Path(folder), machine.device(device).value
     saved = weights.load_run(folder / "best.pt")
     given = [own.get(thing) if isinstance(thing, str) else thing for thing in own_objects]
-    own.restore(folder, saved.get("own", {}), given, own_parts())
     try:
+        own.restore(folder, saved["own"], given, own_parts(), saved["spec"])
         size = saved["preprocess"]["size"]
+        check_size(saved["spec"], "", len(saved["classes"]), MOST_PARAMETERS)
         net = models.build(saved["spec"], len(saved["classes"]), size=size)
         net.load_state_dict(saved["net"])
         run = TrainedRun(
@@ -102,6 +104,8 @@ def load_run(
             device=where,
             precision=machine.precision(where, saved["recipe"]["precision"]).value,
         )
+    except RunError:
+        raise
     except STRANGE as error:
         reason = (str(error).splitlines() or [""])[0]
         raise RunError(

@@ -28,6 +28,8 @@ from facekit.models.parts import (
 from facekit.models.specs import NetworkSpec
 from facekit.models.zoo import as_spec
 
+MOST_PARAMETERS = 300_000_000  # where the course has no limit of its own
+
 
 def count_multiply_adds(net: nn.Module, size: int) -> int:
     """The multiply-adds of one image of size x size on its way to the logits.

@@ -61,11 +61,11 @@ def unpack(archive: str | Path, out: str | Path, progress: bool = False) -> list
 @contextmanager
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     """The zip, open; whatever its bytes make zipfile raise becomes a DataError."""
+    if not archive.is_file():  # a pipe or a device, too: to open it could wait for ever
+        raise DataError(f"{archive}: no such file")
     try:
         with zipfile.ZipFile(archive) as content:
             yield content
-    except FileNotFoundError as error:
-        raise DataError(f"{archive}: no such file") from error
     except FacekitError:
         raise
     except Exception as error:  # on damaged bytes zipfile raises almost anything

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from facekit.common.errors import RecipeError
-from facekit.data.transforms import Augment
+from facekit.data.transforms import MOST_PIXELS, Augment
 
 FOLDER = Path(__file__).parent / "recipes"
 MOST_BYTES = 1_000_000  # of a recipe's file
 MOST_LEVELS = 20  # of tables and lists in each other
 TOO_DEEP = f"its tables and lists are nested too deep; {MOST_LEVELS} levels are read"
 LIMITS = {  # of every number, both ends included
-    "image_size": (1, 1024),
+    "image_size": (1, MOST_PIXELS),
     "epochs": (1, 100_000),
     "batch_size": (1, 65_536),
     "micro_batches": (1, 65_536),
@@ -166,13 +166,13 @@ def _read(recipe: str | Path) -> dict:
             raise RecipeError(
                 f"no recipe {str(recipe)!r}; choose one of: {', '.join(names())}, or a .toml file"
             )
+    if not path.is_file():  # a pipe or a device, too: to read it could wait for ever
+        raise RecipeError(f"{path}: no such recipe file")
     try:
         if path.stat().st_size > MOST_BYTES:
             raise RecipeError(f"{path}: over {MOST_BYTES:,} bytes; no recipe is so long")
         read = tomllib.loads if path.suffix == ".toml" else json.loads  # a run's recipe.json
         settings = read(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path}: no such recipe file") from error
     except ValueError as error:  # both decoders' errors, and Unicode's
         raise RecipeError(f"{path}: not a {path.suffix[1:].upper()} file ({error})") from error
     except RecursionError:

@@ -29,7 +29,12 @@ from facekit.models.build import build, settings_of
 from facekit.models.net import FaceNet
 from facekit.models.own_net import OwnNet, looks_trained
 from facekit.models.registered import own_parts
-from facekit.models.summary import check_limit, check_size, count_multiply_adds
+from facekit.models.summary import (
+    MOST_PARAMETERS,
+    check_limit,
+    check_size,
+    count_multiply_adds,
+)
 from facekit.training import distributed
 from facekit.training.distributed import ALONE, World
 from facekit.training.history import HISTORY
@@ -37,7 +42,6 @@ from facekit.training.optim import EMA, build_optimizer
 from facekit.training.recipe import Recipe
 from facekit.training.schedules import lr_at
 
-MOST_PARAMETERS = 300_000_000  # where the course has no limit of its own
 MAX_BAD_FRACTION = 0.01  # of the training images may be unreadable; more are no accident
 
 
@@ -96,6 +100,7 @@ class Run:
         self.totals = self._on_device(self.progress.totals)
         limit = data.term.max_parameters or MOST_PARAMETERS
         check_size(recipe.network, recipe.head, len(data.classes), limit)
+        check_size(recipe.network, recipe.margin_head, len(data.classes), limit)
         self.build(recipe.head)
         check_limit(self.net, limit)
         # Once: a file that is edited while the run trains is not what the run was made of.

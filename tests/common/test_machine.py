@@ -275,6 +275,10 @@ def test_the_doctor_names_a_package_that_is_too_old(monkeypatch, installed, old)
     assert value == installed
     assert (reason == "installed") != old
     assert ("asks for 2.11 or later; pip install -U torch" in reason) == old
+    # A build without CUDA stays one.
+    monkeypatch.setattr(doctor, "version", lambda name: f"{installed}+cpu")
+    _, reason = doctor.examine()["torch"]
+    assert ("; uv pip install -U --torch-backend cpu torch" in reason) == old
 
 
 def test_without_an_installed_facekit_no_package_is_too_old(monkeypatch):

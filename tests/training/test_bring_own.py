@@ -23,7 +23,7 @@ from facekit.common.errors import DataError, RecipeError, RunError, refusal
 from facekit.evaluation.embed import load_run
 from facekit.models import blocks
 from facekit.models.summary import describe
-from facekit.models.weights import digest, load
+from facekit.models.weights import digest, load, save
 from facekit.submission import csvs, pipeline
 from facekit.training.checkpoint import Checkpoints
 
@@ -203,6 +203,48 @@ def test_a_file_that_was_named_is_found_again_and_no_other_is_run(course, tmp_pa
     named = submit(tmp_path / "run", course, "--network", tmp_path / "run" / "own.py:Ten",
                    home=tmp_path / "nobody")  # fmt: skip
     assert named.returncode == 0, named.stderr
+
+
+@pytest.mark.parametrize("part", ["network", "head", "block", "remembered"])
+def test_no_file_that_came_with_a_run_is_run_unasked(part, course, copy_of_run, monkeypatch):
+    """Whatever the state of a run names, and even if this user has named the file before."""
+    file = copy_of_run / "own.py"
+    file.write_text(FILE.read_text() + "\nfrom pathlib import Path\nPath(__file__).rename('ran')\n")
+    monkeypatch.chdir(copy_of_run.parent)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(copy_of_run / "home"))
+    own._trust(file)
+    saved = load(copy_of_run / "best.pt")
+    name = f"{file}:Ten"
+    if part == "head":
+        saved["spec"]["head"] = {"name": name}
+    elif part == "block":
+        saved["spec"]["stages"][0]["block"] = name
+    else:
+        saved["spec"] = {"own": name, "head": ""}
+    if part == "remembered":
+        saved["own"] = {name: {"name": "Ten", "place": str(file), "digest": ""}}
+    save(copy_of_run / "best.pt", saved)
+    assert "came from" in (said := refusal(load_run, copy_of_run)) or "not known here" in said
+    assert not Path("ran").exists()
+
+
+def test_of_a_library_only_what_is_its_own_and_public_is_taken(course, copy_of_run):
+    for place, name in (
+        ("torchvision.models.resnet", "partial"),
+        ("torchvision.models._api", "get_model"),
+    ):
+        saved = load(copy_of_run / "best.pt")
+        origin = {"name": name, "place": place, "digest": ""}
+        saved["own"] = {f"own network:{name}": origin}
+        save(copy_of_run / "best.pt", saved)
+        assert f"trained with {name} of {place}, which is not known here" in refusal(
+            load_run, copy_of_run
+        )
+
+
+def test_a_file_that_ends_the_process_is_an_error(tmp_path):
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    assert "SystemExit" in refusal(own.from_file, tmp_path / "script.py", "Net")
 
 
 def test_a_source_that_changed_is_noticed_at_the_next_session_and_after_it(course, tmp_path):
