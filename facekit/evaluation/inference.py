@@ -52,7 +52,8 @@ def evaluate(
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a device, or the processor's memory, is full."""
-    return "out of memory" in str(error) or "can't allocate" in str(error)
+    words = "out of memory", "can't allocate", "ALLOC_FAILED"  # the last: cuBLAS, cuDNN
+    return any(word in str(error) for word in words)
 
 
 def in_parts(function: Callable, images: torch.Tensor) -> torch.Tensor:

@@ -285,7 +285,12 @@ def test_a_state_without_its_parts_is_refused_in_one_sentence(course, copy_of_ru
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate")]
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
 )
 def test_too_little_memory_beside_a_step_is_an_error_with_advice(
     course, tmp_path, monkeypatch, error
