@@ -345,6 +345,6 @@ def test_a_network_too_large_for_any_memory_is_refused_before_it_is_built(
 
 @pytest.mark.parametrize("head", ["'nope'", "5", "{name='arcface', margin=99}"])
 def test_a_margin_head_that_cannot_be_is_refused_before_the_first_epoch(course, tmp_path, head):
-    with pytest.raises(RecipeError, match="no head|a head is|margin must be"):
+    with pytest.raises(RecipeError, match=r"no head|a head is|margin must be"):
         fit(course, tmp_path / "run", f"margin_head={head}", "margin_epochs=1")
     assert not (tmp_path / "run").exists()
