@@ -30,7 +30,7 @@ def evaluate(
     sums over the processes that share the batches.
     """
     net = fold_batch_norm(net)
-    device = next(net.parameters()).device
+    device = next((weights.device for weights in net.parameters()), torch.device("cpu"))
     # Losses, right answers, images: summed up where they are, for a GPU would be waited for. In
     # double precision, which Apple's GPUs lack.
     dtype = torch.float32 if device.type == "mps" else torch.float64
@@ -45,7 +45,7 @@ def evaluate(
         loss = F.cross_entropy(logits, labels, reduction="sum")
         correct = (logits.argmax(1) == labels).sum()
         count = torch.full_like(correct, len(labels))
-        totals += torch.stack([loss.to(dtype), correct, count])
+        totals += torch.stack([loss.to(dtype), correct, count]).to(device)
     loss_sum, correct_sum, count = all_reduce(totals).tolist()
     return loss_sum / count, correct_sum / count
 
