@@ -89,7 +89,7 @@ def load_run(
     saved = weights.load_run(folder / "best.pt")
     given = [own.get(thing) if isinstance(thing, str) else thing for thing in own_objects]
     try:
-        own.restore(folder, saved["own"], given, own_parts(), saved["spec"])
+        own.restore(folder, saved.get("own", {}), given, own_parts(), saved["spec"])
         size = saved["preprocess"]["size"]
         check_size(saved["spec"], "", len(saved["classes"]), MOST_PARAMETERS)
         net = models.build(saved["spec"], len(saved["classes"]), size=size)

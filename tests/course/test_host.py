@@ -362,7 +362,7 @@ def test_an_interrupted_copy_is_no_run(kaggle, monkeypatch):
         host.start()
     assert copied and not (kaggle / "working" / "runs" / "course").exists()
     host.start()
-    assert [p.name for p in (kaggle / "working" / "runs").iterdir()] == ["course"]
+    assert [p.name for p in (kaggle / "working" / "runs").glob("[!.]*")] == ["course"]
     assert len(list((kaggle / "working" / "runs" / "course").iterdir())) == 2
 
 
