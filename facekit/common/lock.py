@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,43 +16,47 @@ LOCK, HOLDER = ".lock", ".lock-holder"
 
 @contextmanager
 def only_one(folder: str | Path, wait: bool = False) -> Iterator[None]:
-    """Hold the folder, which is made where there is none; RunError if somebody else holds it.
+    """`hold` the folder, which is made where there is none; RunError if somebody else holds it.
 
-    `wait`: say who holds it, and hold it after them. The lock dies with its process, however that
-    ends; `.lock` and `.lock-holder` stay. Where a file system cannot lock, or the folder cannot be
-    written, nothing is held.
+    Where a file system cannot lock, or the folder cannot be written, nothing is held.
     """
     folder = Path(folder)
-    holder = folder / HOLDER  # beside the lock, which a second attempt empties
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
             f"{folder}: cannot be made ({error.strerror}); choose another folder"
         ) from error
-    lock = _file_lock(folder / LOCK)
-    try:
-        _acquire(lock, folder, wait)
-    except (OSError, NotImplementedError):
-        pass
-    else:
-        with suppress(OSError):  # a full disk: nobody learns who holds it
-            write_whole(holder, f"process {os.getpid()} on host {platform.node()}\n".encode())
-    try:
+    with ExitStack() as stack:
+        with suppress(OSError, NotImplementedError):
+            stack.enter_context(hold(folder, wait))
         yield
-    finally:
-        lock.release()
 
 
-def _acquire(lock: FileLock, folder: Path, wait: bool) -> None:
+@contextmanager
+def hold(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a folder that is there; RunError if somebody else holds it.
+
+    `wait`: say who holds it, and hold it after them. The lock dies with its process, however that
+    ends; `.lock` and `.lock-holder` stay. Raises OSError or NotImplementedError where nothing can
+    be locked.
+    """
+    holder = folder / HOLDER  # beside the lock, which a second attempt empties
+    lock = _file_lock(folder / LOCK)
     try:
         lock.acquire()
     except Timeout:
-        in_use = f"{folder} is in use by {_read(folder / HOLDER)}"
+        in_use = f"{folder} is in use by {_read(holder)}"
         if not wait:
             raise RunError(f"{in_use}; wait for it or stop it") from None
         say(f"{in_use}; waiting for it")
         lock.acquire(timeout=-1)
+    try:
+        with suppress(OSError):  # a full disk: nobody learns who holds it
+            write_whole(holder, f"process {os.getpid()} on host {platform.node()}\n".encode())
+        yield
+    finally:
+        lock.release()
 
 
 def _file_lock(path: Path) -> FileLock:

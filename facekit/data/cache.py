@@ -17,12 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
-from filelock import FileLock
 from numpy.lib.format import open_memmap
 from torchvision.transforms import v2
 
 from facekit.common.errors import DataError
-from facekit.common.lock import only_one
+from facekit.common.lock import hold
 from facekit.data.background import on_all_cores
 from facekit.data.fingerprint import Files, digest_of, read_files
 from facekit.data.images import MAX_BYTES, fault_of, read_rgb, refuse_faults
@@ -140,8 +139,7 @@ def _make_alone(path: Path, files: Files, side: int, most: float, progress: bool
     """Make the cache, one process at a time in a folder; the others wait and find it made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The first says whom one waits for; the second is an error where files cannot be locked.
-        with only_one(path.parent, wait=True), FileLock(path.parent / "cache.lock"):
+        with hold(path.parent, wait=True):
             found = _open_finished(path, files, side)  # made by another process meanwhile?
             return found or _make(path, files, side, most, progress)
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks

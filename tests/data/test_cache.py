@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
+from facekit.common import lock
 from facekit.common.errors import DataError
 from facekit.common.lock import only_one
 from facekit.data import cache as pixel_cache
@@ -372,10 +373,10 @@ def test_of_two_processes_the_second_waits_and_decodes_nothing(
 
 
 def test_a_file_system_without_locks_is_told(paths, cache, monkeypatch) -> None:
-    def no_lock(path: Path):
+    def no_lock(path: Path, **settings: object):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
-    monkeypatch.setattr(pixel_cache, "FileLock", no_lock)
+    monkeypatch.setattr(lock, "FileLock", no_lock)
     with pytest.raises(CacheError, match=r"cache: no room .* does not appear to support flock"):
         open_cache(paths, 20, cache, progress=False)
 
