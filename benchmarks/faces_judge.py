@@ -12,7 +12,6 @@ photograph.
 """
 
 import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from faces_report import DIFFICULTY, FRESH, Report, against, numbers, steps
 
 from facekit import faces
+from facekit.common.errors import FacekitError
 from facekit.data.images import read_rgb
 from facekit.data.layout import is_image
 from facekit.evaluation.identification import wilson_interval
@@ -48,14 +48,12 @@ class Scene:
 
 
 def cascade(name: str) -> Any:
-    """One of OpenCV's cascades. Ends the program where there are none, as in version 5."""
+    """One of OpenCV's cascades. FacekitError where there are none, as in version 5."""
     if not hasattr(cv2, "CascadeClassifier"):
-        print(
+        raise FacekitError(
             f"judge: OpenCV {cv2.__version__} has no Haar cascades; "
-            "pip install 'opencv-python-headless<5' in an environment for this",
-            file=sys.stderr,
+            "pip install 'opencv-python-headless<5' in an environment for this"
         )
-        sys.exit(2)
     return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
 
 

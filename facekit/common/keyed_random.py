@@ -113,8 +113,8 @@ class Draws:
         return scramble(self.bits(name).view(-1, 1, 1, 1) ^ index)
 
 
-def stream(*key: int) -> int:
-    """A seed for the random numbers of one thing, such as (run seed, epoch, image)."""
+def stream(*key: object) -> int:
+    """A number for one thing, the same in every process: a seed for (run seed, epoch, image)."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1  # torch takes 63 bits
 

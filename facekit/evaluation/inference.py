@@ -31,9 +31,8 @@ def evaluate(
     """
     net = fold_batch_norm(net)
     device = next((weights.device for weights in net.parameters()), torch.device("cpu"))
-    # Losses, right answers, images: summed up where they are, for a GPU would be waited for. In
-    # double precision, which Apple's GPUs lack.
-    dtype = torch.float32 if device.type == "mps" else torch.float64
+    # Losses, right answers, images: summed up where they are, for a GPU would be waited for.
+    dtype = sum_dtype(device)
     totals = torch.zeros(3, dtype=dtype, device=device)
 
     def both_sides(images: torch.Tensor) -> torch.Tensor:
@@ -48,6 +47,11 @@ def evaluate(
         totals += torch.stack([loss.to(dtype), correct, count]).to(device)
     loss_sum, correct_sum, count = all_reduce(totals).tolist()
     return loss_sum / count, correct_sum / count
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """What sums over many images are kept in: double precision, which Apple's GPUs lack."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -6,7 +6,6 @@ step. That is all that data-parallel training is, so it is spelled out here inst
 wrapped round the network: a process that ran out of memory can then say so before anybody waits.
 """
 
-import hashlib
 import os
 import signal
 import time
@@ -22,6 +21,7 @@ from torch import distributed as dist
 from torch import nn
 
 from facekit.common.errors import RunError
+from facekit.common.keyed_random import stream
 
 TIMEOUT = timedelta(minutes=10)  # until the others give up on a process that is gone
 
@@ -60,7 +60,7 @@ class World:
         """Raise RunError, in every process, where one has other facts than the first has."""
         if self.size == 1:
             return
-        mine = torch.tensor([_short_hash(value) for value in facts.values()])
+        mine = torch.tensor([stream(value) for value in facts.values()])
         found = [torch.empty_like(mine) for _ in range(self.size)]
         dist.all_gather(found, mine)
         for rank, theirs in enumerate(found):
@@ -103,12 +103,6 @@ class World:
         _sum_all(buffers)
         if buffers:
             torch._foreach_div_(buffers, self.size)
-
-
-def _short_hash(value: object) -> int:
-    """A number of 64 bits that is the same for equal values in every process."""
-    found = hashlib.sha256(repr(value).encode()).digest()
-    return int.from_bytes(found[:8], "big", signed=True)
 
 
 def _sum_all(tensors: list[torch.Tensor]) -> None:

@@ -24,6 +24,7 @@ from facekit.data.loader import Batch, Loader
 from facekit.data.own_loader import OwnLoader
 from facekit.data.pixels import CacheSettings
 from facekit.data.transforms import Preprocess
+from facekit.evaluation.inference import sum_dtype
 from facekit.models import losses
 from facekit.models.build import build, settings_of
 from facekit.models.net import FaceNet
@@ -100,7 +101,8 @@ class Run:
         self.totals = self._on_device(self.progress.totals)
         limit = data.term.max_parameters or MOST_PARAMETERS
         check_size(recipe.network, recipe.head, len(data.classes), limit)
-        check_size(recipe.network, recipe.margin_head, len(data.classes), limit)
+        if recipe.margin_head:
+            check_size(recipe.network, recipe.margin_head, len(data.classes), limit)
         self.build(recipe.head)
         check_limit(self.net, limit)
         # Once: a file that is edited while the run trains is not what the run was made of.
@@ -276,9 +278,7 @@ class Run:
 
     def _on_device(self, totals: list[float]) -> torch.Tensor:
         """Sum of losses, right answers, images (3,) of the running epoch."""
-        # In double precision, which Apple's GPUs lack.
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        return torch.tensor(totals, dtype=dtype, device=self.device)
+        return torch.tensor(totals, dtype=sum_dtype(self.device), device=self.device)
 
     # ------------------------------------------------------------------ what was chosen
 
