@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -34,13 +35,17 @@ def free_port() -> int:
         return open_socket.getsockname()[1]
 
 
+def words(course, out: Path, *changes: str) -> list[str]:
+    """What follows `facekit` in a command that trains."""
+    sets = [word for change in (*SETTINGS, *changes) for word in ("--set", change)]
+    return ["train", "smoke", f"--data={course.root}", f"--out={out}", *sets, "--device=cpu"]
+
+
 def start(course, out: Path, *options: str) -> subprocess.Popen:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     launcher += [f"--master-port={free_port()}"]
-    command = ["-m", "facekit", "train", "smoke", "--data", str(course.root), "--out", str(out)]
-    sets = [word for change in SETTINGS for word in ("--set", change)]
     return subprocess.Popen(
-        [*launcher, *command, *sets, "--device=cpu", *options],
+        [*launcher, "-m", "facekit", *words(course, out), *options],
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -50,12 +55,16 @@ def start(course, out: Path, *options: str) -> subprocess.Popen:
 
 def start_and_see_a_state(course, out: Path) -> subprocess.Popen:
     process = start(course, out, "--save-minutes=0")
+    see_a_state(process, out)
+    return process
+
+
+def see_a_state(process: subprocess.Popen, out: Path) -> None:
     deadline = time.monotonic() + 240
     while not Checkpoints(out).paths():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return process
 
 
 def last(out: Path) -> dict:
@@ -87,10 +96,9 @@ def test_two_processes_follow_the_curve_of_one_with_the_same_batches(course, pai
 def test_the_lines_for_slurm_save_and_ask_for_the_job_again(course, tmp_path):
     page = (Path(facekit.__file__).parents[1] / "docs" / "training.md").read_text()
     (lines,) = (block for block in re.findall(r"```sh\n(.*?)```", page, re.S) if "SBATCH" in block)
-    sets = " ".join(f"--set {change}" for change in SETTINGS)
-    mine = f"smoke --data {course.root} --out {tmp_path}/run {sets} --device cpu --save-minutes 0"
+    mine = shlex.join([*words(course, tmp_path / "run"), "--save-minutes=0"])
     script = lines.replace("torchrun", f"torchrun --master-port={free_port()}")
-    script = script.replace("train homework", f"train {mine}")
+    script = script.replace("train homework", mine)
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "scontrol").write_text(f"#!/bin/sh\necho $@ > {tmp_path}/asked\n")
@@ -98,9 +106,7 @@ def test_the_lines_for_slurm_save_and_ask_for_the_job_again(course, tmp_path):
     path = [programs, Path(sys.executable).parent, os.environ["PATH"]]
     there = {"PATH": ":".join(map(str, path)), "SLURM_JOB_ID": "17", "CUDA_VISIBLE_DEVICES": ""}
     job = subprocess.Popen(["bash", "-c", script], env=os.environ | there)
-    while not Checkpoints(tmp_path / "run").paths():
-        assert job.poll() is None
-        time.sleep(0.01)
+    see_a_state(job, tmp_path / "run")
     job.send_signal(signal.SIGUSR1)
     job.wait(timeout=240)
     assert (tmp_path / "asked").read_text() == "requeue 17\n"
@@ -147,11 +153,9 @@ def start_in_world(rank: int, course, out: Path, what: str, port: str) -> subpro
     """One of two processes, as on a machine of its own."""
     world = {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": port}
     there = {"MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
-    command = ["-m", "facekit", "train", "smoke", "--data", str(course.root), "--out", str(out)]
-    changes = [*SETTINGS, f"seed={rank}"] if what == "seed" else SETTINGS
-    sets = [word for change in changes for word in ("--set", change)]
+    changes = [f"seed={rank}"] if what == "seed" else []
     return subprocess.Popen(
-        [sys.executable, *command, *sets, "--device=cpu"],
+        [sys.executable, "-m", "facekit", *words(course, out, *changes)],
         env=os.environ | there | world,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -178,9 +182,7 @@ def test_a_process_that_stands_elsewhere_or_has_another_recipe_is_refused(
 def test_when_torchrun_is_killed_its_processes_save_and_end(course, tmp_path):
     out = tmp_path / "run"
     process = start(course, out, "--set", "epochs=2000")
-    deadline = time.monotonic() + 240
-    while not Checkpoints(out).paths() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    see_a_state(process, out)
     process.kill()
     process.communicate(timeout=120)  # until both have ended, which hold the other end
     assert not last(out)["progress"]["done"]
