@@ -20,18 +20,21 @@ from facekit.common.keyed_random import stream
 class EpochSampler(Sampler):
     """Batches of (epoch, index) in an order that depends on (seed, epoch) alone.
 
-    A last batch of one image is dropped: batch norm cannot train on it.
+    A last batch of less than `fewest` images is dropped: batch norm cannot train on one.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, epoch: int, skip: int = 0) -> None:
+    def __init__(
+        self, size: int, batch_size: int, seed: int, epoch: int, skip: int = 0, fewest: int = 2
+    ) -> None:
         self.size = size
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = epoch
         self.skip = skip  # batches already done
+        self.fewest = fewest
 
     def __len__(self) -> int:
-        return steps_per_epoch(self.size, self.batch_size) - self.skip
+        return steps_per_epoch(self.size, self.batch_size, self.fewest) - self.skip
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = torch.Generator().manual_seed(stream(self.seed, self.epoch))
@@ -116,7 +119,7 @@ def _parts(count: int, size: int) -> int:
     return min(math.ceil(count / size), max(1, count // 2))
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Batches in an epoch; a single left-over image is none."""
+def steps_per_epoch(images: int, batch_size: int, fewest: int = 2) -> int:
+    """Batches in an epoch; less than `fewest` left-over images are none."""
     whole, rest = divmod(images, batch_size)
-    return whole + (rest > 1)
+    return whole + (rest >= fewest)

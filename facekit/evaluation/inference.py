@@ -17,7 +17,7 @@ def alone(totals: torch.Tensor) -> torch.Tensor:
     return totals
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference mode marks tensors made inside: compiled code would differ for them
 def evaluate(
     net: nn.Module,
     batches: Iterable[Batch],
@@ -26,10 +26,12 @@ def evaluate(
 ) -> tuple[float, float]:
     """Mean cross-entropy and accuracy over all images, each counted once, seen from both sides.
 
-    The logits are the mean of an image's and its mirror image's, as in predictions. `all_reduce`
-    sums over the processes that share the batches.
+    The logits are the mean of an image's and its mirror image's, as in predictions. A network in
+    training mode is left so: a copy is judged. `all_reduce` sums over the processes that share the
+    batches.
     """
-    net = fold_batch_norm(net)
+    if net.training:
+        net = fold_batch_norm(net)
     device = next((weights.device for weights in net.parameters()), torch.device("cpu"))
     # Losses, right answers, images: summed up where they are, for a GPU would be waited for.
     dtype = sum_dtype(device)

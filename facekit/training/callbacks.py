@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from facekit.training import state
 from facekit.training.checkpoint import Checkpoints
+from facekit.training.distributed import Agreement
 from facekit.training.guards import LearningGuard, check_loss
 from facekit.training.history import History
 from facekit.training.run import Run
@@ -87,7 +88,7 @@ def look_at_loss(run: Run) -> None:
 class Saving(Callback):
     """Writes the run down: every few minutes, after each epoch, and before it is left.
 
-    Whether to stop is decided here, too: all processes must agree on both in the same step.
+    Whether to stop is decided here, too: all processes must agree on both.
     """
 
     def __init__(self, checkpoints: Checkpoints, stop: Stop, save_minutes: float) -> None:
@@ -98,11 +99,12 @@ class Saving(Callback):
 
     def before_epoch(self, run: Run) -> None:
         self.last_save = time.monotonic()
+        self.agreement = Agreement(run.world)
 
     def after_step(self, run: Run) -> None:
         due = time.monotonic() - self.last_save >= 60 * self.save_minutes
         at_the_end = run.progress.step == run.steps  # the epoch's own save comes next
-        stopping, due = run.world.all_reduce_max(self.stop.wanted, due and not at_the_end)
+        stopping, due = self.agreement.after_step(self.stop.wanted, due and not at_the_end)
         if not stopping and not due:
             return
         look_at_loss(run)

@@ -1,29 +1,33 @@
 """Several processes, one for each GPU, that train one network. Built in notebook 04.
 
 `torchrun --nproc-per-node 2 -m facekit train ...` starts them. Every process holds the whole
-network and sees its own part of each batch; then they add up their gradients and take the same
-step. That is all that data-parallel training is, so it is spelled out here instead of being
-wrapped round the network: a process that ran out of memory can then say so before anybody waits.
+network and sees its own part of each batch. torch's DistributedDataParallel adds up their
+gradients while the backward pass still runs, and all take the same step. What else they have to
+agree on is here.
 """
 
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from threading import Thread
+from typing import Any
 
 import torch
 from torch import distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
 
-from facekit.common.errors import RunError
+from facekit.common.errors import FacekitError, RunError
 from facekit.common.keyed_random import stream
 
 TIMEOUT = timedelta(minutes=10)  # until the others give up on a process that is gone
+DECODING = timedelta(days=1)  # as long as the first process may need for what it does for all
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0  # on this machine: the number of its GPU
+    store: dist.Store | None = None  # what all of them can read and write
 
     @property
     def is_main(self) -> bool:
@@ -43,10 +48,38 @@ class World:
         """This process's part of a sequence, every item in exactly one process's."""
         return items[self.rank :: self.size]
 
-    def barrier(self) -> None:
-        """Until all are here."""
-        if self.size > 1:
-            dist.barrier()
+    def part_of(self, batch: Sequence) -> Sequence:
+        """This process's run of a batch. RunError where it is too small for all to have one."""
+        if len(batch) < 2 * self.size:
+            raise RunError(
+                f"a batch of {len(batch)} images is too small for {self.size} processes, which "
+                "need two each: raise batch_size, or start fewer"
+            )
+        return batch[slices(len(batch), self.size)[self.rank]]
+
+    @contextmanager
+    def main_first(self, what: str) -> Iterator[None]:
+        """Inside, the first process is alone; the others follow, however long that takes."""
+        if self.size > 1 and not self.is_main:
+            self.store.wait([what], DECODING)
+        yield
+        if self.size > 1 and self.is_main:
+            self.store.set(what, "done")
+
+    def from_main(self, function: Callable[[], Any]) -> Any:
+        """What `function` returns or raises in the first process, in every process."""
+        if self.size == 1:
+            return function()
+        told: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                told[0] = function()
+            except FacekitError as error:
+                told[1] = error
+        dist.broadcast_object_list(told, 0)
+        if told[1]:
+            raise told[1]
+        return told[0]
 
     def all_reduce_max(self, *values: int) -> list[int]:
         """The greatest of each value over all processes."""
@@ -69,8 +102,7 @@ class World:
                 name = list(facts)[differ.index(True)]
                 raise RunError(
                     f"process {rank} has another {name} than process 0 (here it is "
-                    f"{str(facts[name])[:60]}); start all with one recipe, on the same images, in "
-                    "a folder that all machines share"
+                    f"{str(facts[name])[:60]}); start all with one recipe, on the same images"
                 )
 
     def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
@@ -79,40 +111,22 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def broadcast_state(self, module: nn.Module) -> None:
-        """Give every process the first one's weights and buffers."""
-        if self.size == 1:
-            return
-        for tensor in module.state_dict().values():
-            dist.broadcast(tensor, 0)
-
-    def all_reduce_gradients(self, module: nn.Module) -> None:
-        """Replace each gradient by its sum over the processes, each buffer by its mean.
+    def average_buffers(self, module: nn.Module) -> None:
+        """Replace each buffer by its mean over the processes, in one message for each type.
 
         A buffer is a running average (batch norm's, the class centres'), so its mean is what one
         process would have found, or near it; and all go on from the same numbers.
         """
         if self.size == 1:
             return
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        for parameter in trained:
-            if parameter.grad is None:  # this process had no image
-                parameter.grad = torch.zeros_like(parameter)
-        _sum_all([parameter.grad for parameter in trained])
         buffers = [b for b in module.buffers() if b.is_floating_point()]
-        _sum_all(buffers)
-        if buffers:
-            torch._foreach_div_(buffers, self.size)
-
-
-def _sum_all(tensors: list[torch.Tensor]) -> None:
-    """Sum each tensor over the processes, in one message for all of one type."""
-    for kind in {tensor.dtype for tensor in tensors}:
-        mine = [tensor for tensor in tensors if tensor.dtype == kind]
-        flat = torch.cat([tensor.reshape(-1) for tensor in mine])
-        dist.all_reduce(flat)
-        for tensor, summed in zip(mine, flat.split([t.numel() for t in mine]), strict=True):
-            tensor.copy_(summed.view(tensor.shape))
+        for kind in {buffer.dtype for buffer in buffers}:
+            mine = [buffer for buffer in buffers if buffer.dtype == kind]
+            flat = torch.cat([buffer.reshape(-1) for buffer in mine])
+            dist.all_reduce(flat)
+            parts = (flat / self.size).split([buffer.numel() for buffer in mine])
+            means = [part.view_as(buffer) for part, buffer in zip(parts, mine, strict=True)]
+            torch._foreach_copy_(mine, means)
 
 
 ALONE = World()
@@ -124,16 +138,31 @@ def together() -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    # gloo beside nccl: flags stay on the processor, and a step need not wait for the GPU.
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    # What lies on the processor goes through gloo, and a step need not wait for the GPU.
+    backend = f"cpu:gloo,cuda:{_between_gpus()}" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(gpu(int(os.environ["LOCAL_RANK"])))
     Thread(target=_stop_without, args=(os.getppid(),), daemon=True).start()
-    dist.init_process_group(backend, timeout=TIMEOUT)
+    store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+    # After a restart the store still has the addresses of those who are gone.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(f"attempt {attempt}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
+        yield World(rank, size, int(os.environ["LOCAL_RANK"]), store)
     finally:
         dist.destroy_process_group()
+
+
+def gpu(local_rank: int) -> int:
+    """The number of a process's GPU; where there are fewer than processes, they share."""
+    return local_rank % torch.cuda.device_count()
+
+
+def _between_gpus() -> str:
+    """What carries gradients from GPU to GPU; nccl refuses two processes on one."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return "nccl" if here <= torch.cuda.device_count() else "gloo"
 
 
 def _stop_without(parent: int) -> None:
@@ -146,11 +175,45 @@ def _stop_without(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def slices(count: int, wanted: int) -> list[slice]:
-    """`count` images in `wanted` even runs; those past the last hold none.
+class Agreement:
+    """Whether any process wants something, asked about once a second: who asks must wait."""
 
-    No run has a single image unless there is only one in all: batch norm cannot train on it.
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.steps = 0  # since all were asked
+        self.wait = 1  # steps from one time to the next, the same in all processes
+        self.asked = time.monotonic()
+
+    def after_step(self, *wishes: bool) -> list[int]:
+        """For each wish whether any process has it; 0 while nobody is asked. Alone: at once."""
+        self.steps += 1
+        if self.world.size > 1 and self.steps < self.wait:
+            return [0] * len(wishes)
+        milliseconds = 1000 * (time.monotonic() - self.asked) / self.steps
+        *wanted, slowest = self.world.all_reduce_max(*wishes, int(milliseconds))
+        self.wait = max(1, 1000 // max(1, slowest))
+        self.steps = 0
+        self.asked = time.monotonic()
+        return wanted
+
+
+def data_parallel(forward: nn.Module, some_unused: bool) -> nn.Module:
+    """`forward`, whose backward pass leaves the mean of all processes' gradients.
+
+    Makes their weights and buffers those of the first. `some_unused`: there are weights without a
+    gradient, for which the others must not wait.
     """
-    filled = max(1, min(wanted, count // 2))
-    edges = [count * part // filled for part in range(filled + 1)] + [count] * (wanted - filled)
+    return DistributedDataParallel(
+        forward,
+        broadcast_buffers=False,  # average_buffers
+        gradient_as_bucket_view=True,  # no second copy of the gradients
+        find_unused_parameters=some_unused,
+    )
+
+
+def slices(count: int, wanted: int) -> list[slice]:
+    """`count` images in at most `wanted` even runs, none of a single image unless that is all:
+    batch norm cannot train on one."""
+    runs = max(1, min(wanted, count // 2))
+    edges = [count * run // runs for run in range(runs + 1)]
     return [slice(low, high) for low, high in pairwise(edges)]

@@ -22,7 +22,7 @@ def train(run: Run, callbacks: Callbacks) -> None:
     while not run.progress.done:
         callbacks.before_epoch(run)
         train_epoch(run, callbacks)
-        loss, accuracy = evaluate(run.eval_model, run.dev_batches(), run.precision.value,
+        loss, accuracy = evaluate(run.eval_forward(), run.dev_batches(), run.precision.value,
                                   run.world.all_reduce)  # fmt: skip
         row = run.end_epoch(loss, accuracy)
         callbacks.after_epoch(run, row)
@@ -44,7 +44,7 @@ def train_step(run: Run, batch: Batch, batch_size: int) -> torch.Tensor:
     `batch` is this process's part of one of `batch_size` images over all processes.
     """
     totals = halve_until_it_fits(forward_backward, run, batch, batch_size)
-    run.world.all_reduce_gradients(run.objective)
+    run.world.average_buffers(run.objective)
     run.scaler.unscale_(run.optimizer)
     if run.recipe.grad_clip:
         nn.utils.clip_grad_norm_(run.objective.parameters(), run.recipe.grad_clip)
@@ -59,17 +59,20 @@ def forward_backward(run: Run, batch: Batch, batch_size: int) -> torch.Tensor:
     """Leave the gradient of the batch's mean loss in the weights; totals as in `train_step`.
 
     The batch goes through in micro-batches where memory is short: their gradients add up to the
-    batch's. Batch norm then sees fewer images at once.
+    batch's. Batch norm then sees fewer images at once. Of several processes, the last of these
+    backward passes leaves the mean of all processes' gradients.
     """
     run.optimizer.zero_grad(set_to_none=True)
     totals = torch.zeros_like(run.totals)
-    for number, rows in enumerate(slices(len(batch.labels), run.progress.micro_batches)):
+    parts = slices(len(batch.labels), run.progress.micro_batches)
+    for number, rows in enumerate(parts):
         images, labels, targets_b, lam = batch.rows(rows)  # (b, 3, H, W), (b,), (b,), (b,)
-        if len(labels) == 0:  # a short last batch has no part for every process
-            continue
+        forward = run.forward
+        if run.data_parallel and rows is parts[-1]:
+            forward = run.data_parallel
         with keyed_dropout(run, number):
-            loss, logits = run.forward(images, labels, targets_b, lam)  # (), (b, C)
-        run.scaler.scale(loss * (len(labels) / batch_size)).backward()
+            loss, logits = forward(images, labels, targets_b, lam)  # (), (b, C)
+        run.scaler.scale(loss * (run.world.size * len(labels) / batch_size)).backward()
         # Against the margin, where the head has one, so it climbs later than dev's accuracy.
         correct = (logits.detach().argmax(1) == labels).sum()
         count = torch.full_like(correct, len(labels))

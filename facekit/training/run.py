@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from facekit.common import machine, own
@@ -27,6 +28,7 @@ from facekit.data.transforms import Preprocess
 from facekit.evaluation.inference import sum_dtype
 from facekit.models import losses
 from facekit.models.build import build, settings_of
+from facekit.models.fold import fold_batch_norm
 from facekit.models.net import FaceNet
 from facekit.models.own_net import OwnNet, looks_trained
 from facekit.models.registered import own_parts
@@ -36,7 +38,6 @@ from facekit.models.summary import (
     check_size,
     count_multiply_adds,
 )
-from facekit.training import distributed
 from facekit.training.distributed import ALONE, World
 from facekit.training.history import HISTORY
 from facekit.training.optim import EMA, build_optimizer
@@ -124,6 +125,9 @@ class Run:
         needs_scaling = self.precision.value == torch.float16  # its smallest numbers become 0
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
         self.forward = self.objective  # images, labels -> loss, logits; compiled by `compile`
+        self.data_parallel: nn.Module | None = None  # `forward` of several processes
+        self.fitting: set[tuple[int, int]] = set()  # batches, micro-batches that fit into memory
+        self.compiled_eval: nn.Module | None = None
 
     def _warn_of_pretrained(self) -> None:
         if isinstance(self.net, OwnNet) and looks_trained(self.net.module):
@@ -141,14 +145,22 @@ class Run:
         """
         if self.compiling.value:
             self.forward = torch.compile(self.objective, dynamic=False)
+            self.compiled_eval = torch.compile(self.eval_model, dynamic=False)
 
     # ------------------------------------------------------------------ the images
 
     def prepare(self, progress: bool = False) -> None:
         """Have the images at hand, decoded; the first process does it for all."""
         self.compiling = try_compiling(self.device, self.compiling)
-        if not self.world.is_main:
-            self.world.barrier()
+        with self.world.main_first("decoding"):
+            self._decode(progress)
+        self.depthwise = machine.depthwise(self.device)
+        torch.backends.cudnn.benchmark = True  # batches have few shapes: each is timed once
+        if not self.depthwise.value:
+            torch.backends.cudnn.enabled = False
+        self.compile()
+
+    def _decode(self, progress: bool) -> None:
         train = self.data.train
         dev = self.data.dev
         cache = machine.cache().value
@@ -171,13 +183,6 @@ class Run:
             workers=self.workers,
             cache=CacheSettings(cache, progress=progress),
         )
-        if self.world.is_main:
-            self.world.barrier()
-        self.depthwise = machine.depthwise(self.device)
-        torch.backends.cudnn.benchmark = True  # batches have few shapes: each is timed once
-        if not self.depthwise.value:
-            torch.backends.cudnn.enabled = False
-        self.compile()
 
     def _check_labels(self) -> None:
         """Raise DataError for a label of the reader's own images that is no class of the data."""
@@ -219,7 +224,10 @@ class Run:
         if each:
             classes = recipe.batch_size // each
             return samplers.PKSampler(self.labels, classes, each, recipe.seed, epoch, skip)
-        return samplers.EpochSampler(len(self.labels), recipe.batch_size, recipe.seed, epoch, skip)
+        fewest = 2 * self.world.size
+        return samplers.EpochSampler(
+            len(self.labels), recipe.batch_size, recipe.seed, epoch, skip, fewest
+        )
 
     def batches(self) -> Iterator[tuple[Batch, int]]:
         """This process's part of the rest of the epoch's batches, and the size of the whole."""
@@ -228,10 +236,7 @@ class Run:
             begun = self.progress.totals
         self.totals = self._on_device(begun)
         whole = list(self.sampler(self.progress.epoch, self.progress.step))
-        mine = []
-        for keys in whole:
-            slices = distributed.slices(len(keys), self.world.size)
-            mine.append(keys[slices[self.world.rank]])
+        mine = [self.world.part_of(keys) for keys in whole]
         self.loader.augment = self.recipe.augment
         for batch, keys in zip(self.loader.batches(mine), whole, strict=True):
             yield batch, len(keys)
@@ -286,6 +291,13 @@ class Run:
     def eval_model(self) -> FaceNet | OwnNet:
         """The network that is evaluated and kept: the running average, where there is one."""
         return self.ema.module if self.ema else self.net
+
+    def eval_forward(self) -> nn.Module:
+        """That network in evaluation mode, compiled, or else with batch norm folded away."""
+        if self.compiled_eval is None:
+            return fold_batch_norm(self.eval_model)
+        self.eval_model.eval()
+        return self.compiled_eval
 
     @property
     def choices(self) -> dict[str, Choice]:

@@ -104,7 +104,7 @@ def _check_workers(workers: int | None) -> None:
 def _device(device: str | None, world: distributed.World) -> torch.device:
     """The one asked for; of several processes on GPUs, each has its own."""
     if device is None and world.size > 1 and torch.cuda.is_available():
-        device = f"cuda:{world.local_rank}"
+        device = f"cuda:{distributed.gpu(world.local_rank)}"
     where = machine.device(device).value
     if where.type == "meta":
         raise RecipeError("device 'meta' computes shapes alone; choose cuda, mps or cpu")
@@ -156,32 +156,33 @@ def _is_done(run: Run, checkpoints: Checkpoints) -> bool:
     """Whether the folder holds the finished run already; RunError when it is another."""
     if (run.out / "last.pt").exists():
         raise RunError(f"{run.out}: no run of this version of the kit; train into another folder")
-    if not run.world.is_main:
-        run.world.barrier()
-    # The first process puts damaged ones aside before the others look.
-    saved = checkpoints.load_latest(lambda found: state.check_same(run, found))
-    if run.world.is_main:
-        run.world.barrier()
-    if saved:
-        state.resume(run, saved)
     facts = run.recipe.as_dict() | {"classes": run.data.classes, "torch": torch.__version__}
-    run.world.check_alike(facts | {"step": run.step})
+    run.world.check_alike(facts)
+    saved = _take_up(run, checkpoints)
     if run.progress.done:
         state.mend_best(run, saved, checkpoints)
     return run.progress.done
 
 
-def _begin(run: Run, checkpoints: Checkpoints, show: bool) -> None:
-    """Stand where the run was, all processes alike, and say what was chosen."""
-    saved = checkpoints.load_latest(lambda found: state.check_same(run, found))
+def _take_up(run: Run, checkpoints: Checkpoints) -> dict | None:
+    """Go on from the newest state that the first process finds: others may have no such folder."""
+    saved = run.world.from_main(
+        lambda: checkpoints.load_latest(lambda found: state.check_same(run, found))
+    )
     if saved:
         state.resume(run, saved)
+    return saved
+
+
+def _begin(run: Run, checkpoints: Checkpoints, show: bool) -> None:
+    """Stand where the run was, all processes alike, and say what was chosen."""
+    saved = _take_up(run, checkpoints)
+    run.world.check_alike(state.content_of(run))
+    if saved:
         state.check_content(run, saved)
         state.mend_best(run, saved, checkpoints)
-    run.world.check_alike(state.content_of(run) | {"step": run.step})
     if run.world.is_main:
         checkpoints.claim()
-    run.world.broadcast_state(run.objective)
     state.describe(run)
     if show:
         for name, (value, reason) in run.choices.items():

@@ -133,7 +133,7 @@ def resume(run: Run, saved: dict) -> None:
 def mend_best(run: Run, saved: dict, checkpoints: Checkpoints) -> None:
     """Where best.pt is lost and the mirror has none: write it again, or let another be the best."""
     progress = run.progress
-    if progress.best_epoch == 0 or checkpoints.has_best(saved):
+    if progress.best_epoch == 0 or run.world.from_main(lambda: checkpoints.has_best(saved)):
         return
     path = run.out / BEST
     lost = f"{path}: the best network, of epoch {progress.best_epoch}, is missing or damaged"

@@ -3,12 +3,12 @@
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -41,11 +41,11 @@ def words(course, out: Path, *changes: str) -> list[str]:
     return ["train", "smoke", f"--data={course.root}", f"--out={out}", *sets, "--device=cpu"]
 
 
-def start(course, out: Path, *options: str) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    launcher += [f"--master-port={free_port()}"]
+def start(course, out: Path, *options: str, launcher: Sequence[str] = ()) -> subprocess.Popen:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    torchrun += [f"--master-port={free_port()}", *launcher]
     return subprocess.Popen(
-        [*launcher, "-m", "facekit", *words(course, out), *options],
+        [*torchrun, "-m", "facekit", *words(course, out), *options],
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -65,6 +65,10 @@ def see_a_state(process: subprocess.Popen, out: Path) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def last(out: Path) -> dict:
@@ -131,10 +135,6 @@ def test_two_processes_stopped_save_once_and_go_on_to_the_same_end(course, pair,
         assert digest(last(out)[key]) == digest(last(pair)[key])
 
 
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 @pytest.mark.long
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_one_process_killed_ends_all_and_the_same_call_goes_on(course, pair, tmp_path):
@@ -149,33 +149,99 @@ def test_one_process_killed_ends_all_and_the_same_call_goes_on(course, pair, tmp
     assert digest(last(out)["net"]) == digest(last(pair)["net"])
 
 
-def start_in_world(rank: int, course, out: Path, what: str, port: str) -> subprocess.Popen:
-    """One of two processes, as on a machine of its own."""
-    world = {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": port}
-    there = {"MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
-    changes = [f"seed={rank}"] if what == "seed" else []
+NARROW = """
+import os
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.GroupNorm(2, 8), nn.ReLU())
+        self.last = nn.Linear(8, classes)
+        self.unused = nn.Linear(8, 8)
+
+    def forward(self, x):
+        if os.environ.get("RANK") == "1" and self.training and len(x) > 9:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.last(self.layers(x).mean((2, 3)))
+"""
+
+
+def test_two_processes_are_one_though_one_has_less_memory_and_some_weights_are_not_used(
+    course, tmp_path
+):
+    """Without batch norm, an image's gradient is its own, however batches are divided."""
+    source = tmp_path / "mine.py"
+    source.write_text(NARROW)
+    changes = ["batch_size=31", "optimizer=sgd", "lr=0.1"]
+    assert len(course.train) % 31 == 5  # three for one, two for the other
+    sets = [word for change in changes for word in ("--set", change)]
+    both = start(course, tmp_path / "both", *sets, "--network", f"{source}:Net")
+    said, complaints = both.communicate(timeout=300)
+    assert both.returncode == 0, complaints
+    assert "in 2 micro-batches" in said + complaints
+    recipe = recipes.load("smoke", [*SETTINGS, *changes])
+    network = f"{source}:Net"
+    training.fit(recipe, course, tmp_path / "one", device="cpu", progress=False, network=network)
+    two, one = last(tmp_path / "both"), last(tmp_path / "one")
+    for key, weights in one["net"].items():
+        torch.testing.assert_close(two["net"][key], weights, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.long
+def test_torchrun_starts_again_what_was_killed_and_it_ends_as_if_nothing_had_been(
+    course, pair, tmp_path
+):
+    out = tmp_path / "run"
+    process = start(course, out, "--save-minutes=0", launcher=["--max-restarts=1"])
+    see_a_state(process, out)
+    os.kill(children(process.pid)[1], signal.SIGKILL)
+    _, complaints = process.communicate(timeout=300)
+    assert process.returncode == 0, complaints
+    assert digest(last(out)["net"]) == digest(last(pair)["net"])
+
+
+def start_node(rank: int, course, out: Path, port: int, *changes: str) -> subprocess.Popen:
+    """torchrun on one of two machines, which share nothing but a network."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1"]
+    launcher += ["--nnodes=2", f"--node-rank={rank}", f"--master-port={port}"]
+    command = [*launcher, "-m", "facekit", *words(course, out, *changes), "--save-minutes=0"]
+    there = {"CUDA_VISIBLE_DEVICES": "", "FACEKIT_CACHE": str(out.parent / f"cache-{rank}")}
     return subprocess.Popen(
-        [sys.executable, "-m", "facekit", *words(course, out, *changes)],
-        env=os.environ | there | world,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, env=os.environ | there, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-@pytest.mark.parametrize("what", ["step", pytest.param("seed", marks=pytest.mark.long)])
-def test_a_process_that_stands_elsewhere_or_has_another_recipe_is_refused(
-    what, course, pair, tmp_path
-):
-    folders = [tmp_path / "begun", tmp_path / "fresh"]
-    if what == "step":
-        shutil.copytree(pair, folders[0])
-    port = str(free_port())
-    both = [start_in_world(rank, course, out, what, port) for rank, out in enumerate(folders)]
-    for process in both:
-        _, complaints = process.communicate(timeout=240)
-        assert f"process 1 has another {what} than process 0" in complaints
-    assert not folders[1].exists()
+@pytest.mark.long
+@pytest.mark.parametrize("folders", [["run", "run"], ["run", "other"]])
+def test_two_machines_with_one_folder_or_two_are_stopped_and_go_on(course, pair, tmp_path, folders):
+    outs = [tmp_path / folder for folder in folders]
+
+    def both() -> list[subprocess.Popen]:
+        port = free_port()
+        return [start_node(rank, course, out, port) for rank, out in enumerate(outs)]
+
+    nodes = both()
+    see_a_state(nodes[0], outs[0])
+    nodes[1].send_signal(signal.SIGTERM)
+    for node in nodes:
+        node.communicate(timeout=240)
+    assert not last(outs[0])["progress"]["done"]
+    for node in both():
+        _, complaints = node.communicate(timeout=300)
+        assert node.returncode == 0, complaints
+    assert digest(last(outs[0])["net"]) == digest(last(pair)["net"])
+
+
+def test_a_process_with_another_recipe_is_refused(course, tmp_path):
+    port = free_port()
+    nodes = [start_node(r, course, tmp_path / "run", port, f"seed={r}") for r in range(2)]
+    for node in nodes:
+        _, complaints = node.communicate(timeout=240)
+        assert "process 1 has another seed than process 0" in complaints
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a process there does not learn of its parent's end")
@@ -195,10 +261,10 @@ def test_when_torchrun_is_killed_its_processes_save_and_end(course, tmp_path):
 @settings(deadline=None, derandomize=True)
 def test_parts_are_even_runs_that_hold_everything_once(count, wanted):
     found = slices(count, wanted)
-    assert len(found) == wanted
+    assert len(found) == max(1, min(wanted, count // 2))
     indices = [list(range(count))[part] for part in found]
     assert list(chain(*indices)) == list(range(count))
-    sizes = [len(each) for each in indices if each]
+    sizes = [len(each) for each in indices]
     assert max(sizes) - min(sizes) <= 1
     assert min(sizes) >= 2 or count == 1  # batch norm cannot train on one
 

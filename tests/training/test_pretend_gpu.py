@@ -164,7 +164,7 @@ def check_log(log: Log, waits: dict[str, int], copies: dict[str, int]) -> None:
 
 def judge(run: Run) -> tuple[float, float]:
     dtype = run.precision.value
-    return inference.evaluate(run.eval_model, run.dev_batches(), dtype, run.world.all_reduce)
+    return inference.evaluate(run.eval_forward(), run.dev_batches(), dtype, run.world.all_reduce)
 
 
 # ------------------------------------------------------------------ training and judging
@@ -347,7 +347,8 @@ def test_judging_waits_once_however_many_batches(gpu, course):
 def test_the_sums_of_a_process_without_dev_images_are_on_its_device(gpu, course):
     run = prepared(small(), course)
     others = torch.tensor([6.0, 1.0, 4.0], dtype=torch.float64).to(GPU)
-    loss, accuracy = inference.evaluate(run.net, [], all_reduce=lambda mine: mine + others)
+    judge = run.eval_forward()
+    loss, accuracy = inference.evaluate(judge, [], all_reduce=lambda mine: mine + others)
     assert (loss, accuracy) == (1.5, 0.25)
 
 

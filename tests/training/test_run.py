@@ -23,7 +23,6 @@ from facekit.models.weights import digest
 from facekit.training import loop, margin_stage
 from facekit.training import recipe as recipes
 from facekit.training.checkpoint import Checkpoints
-from facekit.training.distributed import World
 from facekit.training.lr_finder import plain_batches
 from facekit.training.recipe import Recipe
 from facekit.training.run import Run
@@ -151,22 +150,6 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_batch(course):
     assert (pictures, loss > 0) == (8, True)
 
 
-def test_when_another_process_is_out_of_memory_this_one_takes_the_step_again(course):
-    answers = [[True], [False]]  # what all processes together say after each attempt
-
-    class BesideAnother(World):
-        def all_reduce_max(self, *values):
-            return answers.pop(0)
-
-    run = prepared(small(), course)
-    run.world = BesideAnother()
-    run.forward = memory = SmallMemory(run.forward, room=8)
-    before = digest(run.net.state_dict())
-    loop.train_step(run, *next(run.batches()))
-    assert (memory.seen, run.progress.micro_batches, answers) == ([8, 4, 4], 2, [])
-    assert digest(run.net.state_dict()) != before
-
-
 def test_the_gradient_of_parts_is_that_of_the_batch_where_pictures_do_not_meet(course):
     """Without batch norm, that is: with layer norm a picture's gradient is its own."""
     network = "network={stem={channels=8}, stages=[{block='convnext', channels=8}], embedding=8}"
@@ -196,7 +179,7 @@ def test_where_judging_alone_runs_out_of_memory_it_goes_on_in_parts(course, refe
     """Batch norm is folded away there, so a picture's answer does not depend on its company."""
     run = prepared(small(), course)
     run.net.load_state_dict(last(reference)["net"])
-    expected = inference.evaluate(run.net, run.dev_batches())
+    expected = inference.evaluate(run.eval_forward(), run.dev_batches())
 
     class Narrow(torch.nn.Module):
         training = False
@@ -299,7 +282,7 @@ def test_the_running_average_is_what_is_judged_and_kept(course, tmp_path):
     assert digest(best["net"]) != digest(state["net"])
     run = prepared(small(), course)
     run.net.load_state_dict(best["net"])
-    _, accuracy = inference.evaluate(run.net, run.dev_batches())
+    _, accuracy = inference.evaluate(run.eval_forward(), run.dev_batches())
     assert accuracy == state["progress"]["rows"][0]["dev_accuracy"]
 
 
