@@ -125,8 +125,6 @@ class Loader:
     def _prepare(self, keys: Keys, augment: Augment | None) -> _Prepared:
         indices = [index for _, index in keys]
         labels = self.labels[indices]
-        if not keys:  # of several processes, this one has no part of a short batch
-            return _Prepared([], labels, None)
         params = None
         if augment is not None:
             params = sample_params(augment, self.preprocess, self.side, self.seed, keys)
@@ -158,9 +156,6 @@ class Loader:
     def _finish(self, prepared: _Prepared) -> Batch:
         stored, params = prepared.stored, prepared.params
         labels = self._to_device(prepared.labels)
-        size = self.preprocess.size
-        if not len(labels):
-            return Batch(torch.empty(0, 3, size, size, device=self.device), labels)
         if isinstance(stored, torch.Tensor):
             stored = self._to_device(stored)
         if isinstance(self.pixels.source, OnGpu):

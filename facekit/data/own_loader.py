@@ -202,14 +202,10 @@ class OwnLoader:
         quick = self.device.type == "cuda"
         images = images.to(self.device, non_blocking=quick)
         labels = labels.to(self.device, non_blocking=quick)
-        if not len(labels):
-            size = self.preprocess.size
-            return Batch(torch.empty(0, 3, size, size, device=self.device), labels)
-        mean = list(self.preprocess.mean)
-        std = list(self.preprocess.std)
+        mean, std = (part.view(3, 1, 1) for part in self.preprocess.scale(self.device))
         with torch.autocast(self.device.type, enabled=False):  # it would round the colours
             images = functional.to_dtype(images, torch.float32, scale=True)
-            images = functional.normalize(images, mean, std)
+            images = (images - mean) / std
         return Batch(images.contiguous(memory_format=torch.channels_last), labels)
 
 
@@ -244,8 +240,6 @@ class _KeyedBatches(Dataset):
 
     def __getitem__(self, keys: Keys) -> tuple[torch.Tensor, torch.Tensor] | FacekitError:
         labels = self.labels[[index for _, index in keys]]
-        if not keys:  # of several processes, this one has no part of a short batch
-            return torch.empty(0, 3, 1, 1), labels
         try:
             names = [self._name(index) for _, index in keys]
             images = self._images(keys, labels, names)

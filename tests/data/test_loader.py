@@ -140,15 +140,6 @@ def test_an_image_does_not_depend_on_the_cut_of_the_batches(
         assert torch.equal(batch.labels, whole.labels[rows])
 
 
-@pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("augment", [None, EVERYTHING], ids=["plain", "augmented"])
-def test_a_process_without_a_part_of_a_batch_gets_an_empty_one(course, cache, storage, augment):
-    loader = make(course, cache, augment, storage=storage)
-    nothing, some = loader.batches([[], [(0, 1), (0, 2)]])
-    assert (nothing.images.shape, len(nothing.labels)) == ((0, 3, 24, 24), 0)
-    assert len(some.labels) == 2
-
-
 def test_epochs_and_seeds_differ(course: CourseData, cache: Path) -> None:
     first, later = make(course, cache).batches([[(0, 1), (0, 2)], [(1, 1), (1, 2)]])
     (other,) = make(course, cache, seed=4).batches([[(0, 1), (0, 2)]])

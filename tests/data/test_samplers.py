@@ -75,6 +75,17 @@ def test_skip_leaves_exactly_the_tail(
     assert len(tail) == len(whole) - skip
 
 
+@given(**SAMPLERS, fewest=st.integers(2, 40))
+@settings(deadline=None, derandomize=True)
+def test_only_a_last_batch_too_small_for_all_processes_is_left_out(
+    size: int, batch_size: int, seed: int, epoch: int, fewest: int
+) -> None:
+    whole = list(EpochSampler(size, batch_size, seed, epoch))
+    found = list(EpochSampler(size, batch_size, seed, epoch, fewest=fewest))
+    short = bool(whole) and len(whole[-1]) < min(fewest, batch_size)
+    assert found == whole[: len(whole) - short]
+
+
 def test_the_order_depends_on_seed_and_epoch() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         return [i for _, i in chain(*EpochSampler(100, 10, seed, epoch))]

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import facekit
 from facekit import training
+from facekit.common.errors import RunError
 from facekit.models.weights import digest
 from facekit.training import recipe as recipes
 from facekit.training.checkpoint import Checkpoints
@@ -274,6 +275,19 @@ def test_parts_are_even_runs_that_hold_everything_once(count, wanted):
 def test_every_item_is_in_exactly_one_share(count, size):
     shares = [list(World(rank, size).share(range(count))) for rank in range(size)]
     assert sorted(chain(*shares)) == list(range(count))
+
+
+@given(st.integers(1, 40), st.integers(1, 8))
+@settings(deadline=None, derandomize=True)
+def test_a_batch_too_small_for_all_processes_is_refused(count, size):
+    batch = list(range(count))
+    worlds = [World(rank, size) for rank in range(size)]
+    if count >= 2 * size:
+        assert list(chain(*(world.part_of(batch) for world in worlds))) == batch
+        return
+    for world in worlds:
+        with pytest.raises(RunError, match=f"{count} images is too small for {size} processes"):
+            world.part_of(batch)
 
 
 def test_alone_there_is_nothing_to_agree_on():
