@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 import facekit
 from facekit import training
 from facekit.common.errors import RunError
+from facekit.evaluation import inference
 from facekit.models.weights import digest
 from facekit.training import recipe as recipes
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.distributed import ALONE, World, slices
+from facekit.training.run import Run
 
 SETTINGS = [
     "epochs=10", "batch_size=8", "image_size=32", "precision=float32", "watch=false",
@@ -95,6 +97,18 @@ def test_two_processes_follow_the_curve_of_one_with_the_same_batches(course, pai
     for mine, theirs in zip(rows, last(pair)["progress"]["rows"], strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-5)
         assert mine["train_accuracy"] == theirs["train_accuracy"]
+
+
+def test_all_processes_judge_with_the_network_that_is_saved(course, pair, tmp_path):
+    """Each judges some of the dev images: batch norm's averages must be the same in all."""
+    state = last(pair)
+    run = Run(recipes.load("smoke", SETTINGS), course, tmp_path, torch.device("cpu"))
+    run.prepare()
+    run.net.load_state_dict(state["net"])
+    loss, accuracy = inference.evaluate(run.eval_forward(), run.dev_batches())
+    row = state["progress"]["rows"][-1]
+    assert row["dev_loss"] == pytest.approx(loss, rel=1e-5)
+    assert row["dev_accuracy"] == accuracy
 
 
 @pytest.mark.long

@@ -1,0 +1,139 @@
+"""How long a recipe takes to an accuracy, and what the finished run scores.
+
+    python benchmarks/speedrun.py [--recipe laptop] [--recipe FILE.toml] [--target 0.7]
+
+Recipes take turns, seed after seed, on one course (of `--profile`, rendered unless `--data` has
+it). Seconds count from the first step to the end of the epoch whose dev accuracy first reaches the
+target, judging and saving included. A finished run is scored as a student's is: both submissions
+against the answers, and how much the threshold gains over refusing nobody.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from machine import Report, Row, one_line_for_errors, progress
+
+from facekit import training
+from facekit.common import files
+from facekit.data.layout import CourseData
+from facekit.evaluation import identification, verification
+from facekit.evaluation.embed import embed, load_run
+from facekit.sources import set_up
+from facekit.sources.profiles import get_profile
+from facekit.submission import csvs, pipeline
+from facekit.training import recipe as recipes
+from facekit.training.callbacks import Callback
+from facekit.training.run import Run
+
+REFUSE_NOBODY = -2.0  # below every cosine
+FPIR = 0.1
+
+
+class Clock(Callback):
+    """Seconds from the first step to the end of each epoch."""
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+        self.began: tuple[float, float] | None = None
+        self.reached: Row = {"seconds": None, "CPU seconds": None, "epochs": None}
+
+    def before_epoch(self, run: Run) -> None:
+        self.began = self.began or (time.perf_counter(), time.process_time())
+
+    def after_epoch(self, run: Run, row: dict) -> None:
+        wall, cpu = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
+        if row["dev_accuracy"] >= self.target and self.reached["seconds"] is None:
+            self.reached = {"seconds": wall, "CPU seconds": cpu, "epochs": row["epoch"]}
+        self.whole: Row = {"seconds in all": wall, "epochs in all": row["epoch"]}
+
+
+def one_run(recipe: str, seed: int, data: CourseData, target: float, out: Path) -> Row:
+    """Train to the end, and score."""
+    clock = Clock(target)
+    settings = recipes.load(recipe, [f"seed={seed}"])
+    history = training.fit(settings, data, out, "cpu", progress=False, callbacks=[clock])
+    best = max(row["dev_accuracy"] for row in history.rows)
+    row = {"recipe": recipe, "seed": seed} | clock.reached | clock.whole | {"dev": best}
+    return row | scores(out, data)
+
+
+def scores(out: Path, data: CourseData) -> Row:
+    """Accuracy of both submissions; what the threshold gains; errors over all people."""
+    run = load_run(out)
+    found = pipeline.scores(pipeline.write_submissions(run, data), data)
+    dev = pipeline.verify_dev(run, data)
+    everybody = pipeline.identify_test(run, data, dev, REFUSE_NOBODY)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "everybody.csv")
+        csvs.write_verification(path, everybody)
+        accepted = csvs.score(path, data.answers.verification)
+    # Over the probes of dev and test together: dev alone has too few strangers.
+    answers = files.read_table(data.answers.verification, ["label"])["label"]
+    truth = identification.truth_indices(answers, dev.identities)
+    together = dev.evidence.with_probes(embed(run, data.unknown_test.paths))
+    similar = np.concatenate([dev.scores, dev.judge(together)])
+    truth = np.concatenate([dev.truth, truth])
+    rates = identification.dir_at_fpir(similar, truth, FPIR)
+    return found | {
+        "gain of the threshold": found["verification"] - accepted,
+        f"DIR at FPIR {FPIR:.0%}": rates.dir,
+        "EER": verification.eer(*verification.all_pairs(similar, truth))[0],
+    }
+
+
+def summary(rows: list[Row]) -> list[Row]:
+    """Of each recipe: medians over the seeds, and the least and most of the seconds."""
+    found = []
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        mine = [row for row in rows if row["recipe"] == recipe]
+        seconds = [row["seconds"] for row in mine if row["seconds"] is not None]
+        told: Row = {"recipe": recipe, "seeds": len(mine), "reached": len(seconds)}
+        if seconds:
+            told |= {"seconds": median(seconds), "from": min(seconds), "to": max(seconds)}
+        for key in list(mine[0])[5:]:  # what every run has, whether it got there or not
+            told[key] = median(row[key] for row in mine)
+        found.append(told)
+    return found
+
+
+def main(
+    recipe: Annotated[list[str], typer.Option()] = ["laptop"],  # noqa: B006
+    profile: str = "laptop",
+    target: float = 0.7,
+    seeds: int = 5,
+    threads: int = 1,
+    data: Path | None = None,
+    work: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Seconds to a dev accuracy, and scores, of recipes side by side."""
+    torch.set_num_threads(threads)
+    arguments = {"recipes": recipe, "profile": profile, "target": target, "seeds": seeds}
+    report = Report("speedrun", out, **arguments, threads=threads)
+    with tempfile.TemporaryDirectory() as scratch, one_line_for_errors():
+        place = work or Path(scratch)
+        os.environ.setdefault("FACEKIT_CACHE", str(place / "cache"))
+        course = (
+            CourseData(data)
+            if data
+            else set_up("synthetic", get_profile(profile), place / "course")
+        )
+        rows: list[Row] = []
+        for seed in range(seeds):
+            for name in recipe:
+                progress(f"{name}, seed {seed}")
+                folder = place / "runs" / f"{Path(name).stem}-{seed}"
+                rows.append(one_run(name, seed, course, target, folder))
+                report.table("runs", rows)
+        report.table("summary", summary(rows))
+
+
+if __name__ == "__main__":
+    typer.run(main)
