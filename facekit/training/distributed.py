@@ -6,6 +6,7 @@ gradients while the backward pass still runs, and all take the same step. What e
 agree on is here.
 """
 
+import inspect
 import os
 import signal
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 from threading import Thread
 from typing import Any
 
@@ -27,6 +28,7 @@ from facekit.common.errors import FacekitError, RunError
 from facekit.common.keyed_random import stream
 
 TIMEOUT = timedelta(minutes=10)  # until the others give up on a process that is gone
+RUNS = count()  # of this process
 DECODING = timedelta(days=1)  # as long as the first process may need for what it does for all
 
 
@@ -144,9 +146,9 @@ def together() -> Iterator[World]:
         torch.cuda.set_device(gpu(int(os.environ["LOCAL_RANK"])))
     Thread(target=_stop_without, args=(os.getppid(),), daemon=True).start()
     store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
-    # After a restart the store still has the addresses of those who are gone.
+    # The store still has the addresses of an earlier run of this script, or of those who are gone.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = dist.PrefixStore(f"attempt {attempt}", store)
+    store = dist.PrefixStore(f"attempt {attempt}, run {next(RUNS)}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         yield World(rank, size, int(os.environ["LOCAL_RANK"]), store)
@@ -203,17 +205,19 @@ def data_parallel(forward: nn.Module, some_unused: bool) -> nn.Module:
     Makes their weights and buffers those of the first. `some_unused`: there are weights without a
     gradient, for which the others must not wait.
     """
+    known = inspect.signature(DistributedDataParallel).parameters
+    of_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     return DistributedDataParallel(
         forward,
-        broadcast_buffers=False,  # average_buffers
         gradient_as_bucket_view=True,  # no second copy of the gradients
         find_unused_parameters=some_unused,
+        **{of_buffers: False},  # average_buffers does it
     )
 
 
-def slices(count: int, wanted: int) -> list[slice]:
-    """`count` images in at most `wanted` even runs, none of a single image unless that is all:
+def slices(images: int, wanted: int) -> list[slice]:
+    """So many images in at most `wanted` even runs, none of a single image unless that is all:
     batch norm cannot train on one."""
-    runs = max(1, min(wanted, count // 2))
-    edges = [count * run // runs for run in range(runs + 1)]
+    runs = max(1, min(wanted, images // 2))
+    edges = [images * run // runs for run in range(runs + 1)]
     return [slice(low, high) for low, high in pairwise(edges)]

@@ -218,6 +218,30 @@ def test_torchrun_starts_again_what_was_killed_and_it_ends_as_if_nothing_had_bee
     assert digest(last(out)["net"]) == digest(last(pair)["net"])
 
 
+TWO_RUNS = """
+import sys
+from facekit import training
+from facekit.training import recipe as recipes
+
+settings = ["epochs=1", "batch_size=8", "image_size=32", "precision=float32"]
+for out in sys.argv[2:]:
+    training.fit(recipes.load("smoke", settings), sys.argv[1], out, "cpu", progress=False)
+"""
+
+
+@pytest.mark.long
+def test_a_script_of_the_readers_own_may_train_more_than_one_run(course, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(TWO_RUNS)
+    outs = [tmp_path / "first", tmp_path / "second"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    torchrun += [f"--master-port={free_port()}"]
+    command = [*torchrun, script, course.root, *outs]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert digest(last(outs[0])["net"]) == digest(last(outs[1])["net"])
+
+
 def start_node(rank: int, course, out: Path, port: int, *changes: str) -> subprocess.Popen:
     """torchrun on one of two machines, which share nothing but a network."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1"]
