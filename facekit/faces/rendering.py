@@ -19,7 +19,8 @@ from facekit.faces.shot import DIFFICULTIES
 from facekit.faces.surface import facts
 
 SIZES = (16, 1024)  # pixels
-PIXELS_AT_ONCE = {"cpu": 3 << 16, "cuda": 1 << 23}  # what stays in cache; what fits in memory
+PIXELS_AT_ONCE = {"cpu": 3 << 16, "cuda": 1 << 23}  # what stays in cache; what keeps a GPU busy
+BYTES_A_PIXEL = 735  # at the peak; half of a GPU's memory at most is taken
 COLOURS = set(
     "skin hair brow eye rim_colour lipstick key_colour sky_colour ground_colour cast hat_colour "
     "object_colour back_1 back_2 back_3 cloth cloth_2".split()
@@ -128,9 +129,19 @@ def single(traits: Traits) -> Traits:
     return {k: v.float() if v.is_floating_point() else v for k, v in traits.items()}
 
 
+def images_at_once(size: int, device: str) -> int:
+    """How many images of so many pixels fit the processor's cache, or the GPU's memory."""
+    kind = torch.device(device).type
+    pixels = PIXELS_AT_ONCE.get(kind, 1 << 20)
+    if kind == "cuda":
+        _, memory = torch.cuda.mem_get_info(device)
+        pixels = min(pixels, memory // (2 * BYTES_A_PIXEL))
+    return max(pixels // max(size, 112) ** 2, 1)
+
+
 def batches(traits: Traits, person: Tensor, size: int) -> Iterator[tuple[slice, Traits]]:
     """Cut the work into pieces that fit the processor's cache or the GPU's memory."""
-    many = max(PIXELS_AT_ONCE.get(person.device.type, 1 << 20) // max(size, 112) ** 2, 1)
+    many = images_at_once(size, str(person.device))
     for start in range(0, len(person), many):
         batch = slice(start, start + many)
         yield batch, {name: value[batch] for name, value in traits.items()}

@@ -17,7 +17,7 @@ from pretend_gpu import BLOCKING, COPY, GPU, LAUNCH, OTHER_LAYOUT, UNPINNED, WAI
 
 import facekit
 from facekit import faces
-from facekit.data import transforms, transforms_gpu
+from facekit.data import transforms_gpu
 from facekit.data.layout import CourseData
 from facekit.data.loader import Loader
 from facekit.data.mixing import mix
@@ -109,7 +109,6 @@ STRENGTHS = {
 def gpu() -> Iterator[Log]:
     with pretending() as log:
         yield log
-    transforms._constant.cache_clear()  # a real GPU would get pretended ones
 
 
 def small(*changes: str) -> Recipe:
