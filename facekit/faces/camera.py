@@ -244,9 +244,9 @@ def write(
     x, y = points[:2].floor_().clamp_(-1, side - 2)
     place = torch.add(x, y, alpha=side).long()  # exact: a film has fewer than 2^24 samples
     place += first[:, None]
+    depth.masked_fill_(keep <= 0, NOTHING >> NUMBER_BITS)  # what was cut away
     key = torch.add(number[:, None] + code * FINEST, depth.long(), alpha=1 << NUMBER_BITS)
     key += torch.arange(key.shape[1], device=key.device)
-    key.masked_fill_(keep <= 0, NOTHING)
     nearest.view(-1).scatter_reduce_(0, place.flatten(), key.flatten(), "amin")
 
 

@@ -129,14 +129,17 @@ def single(traits: Traits) -> Traits:
     return {k: v.float() if v.is_floating_point() else v for k, v in traits.items()}
 
 
+def pixels_at_once(kind: str, memory: int) -> int:
+    """How many pixels a device of this kind renders at once, with so many bytes of its own."""
+    pixels = PIXELS_AT_ONCE.get(kind, 1 << 20)
+    return min(pixels, memory // (2 * BYTES_A_PIXEL)) if kind == "cuda" else pixels
+
+
 def images_at_once(size: int, device: str) -> int:
     """How many images of so many pixels fit the processor's cache, or the GPU's memory."""
     kind = torch.device(device).type
-    pixels = PIXELS_AT_ONCE.get(kind, 1 << 20)
-    if kind == "cuda":
-        _, memory = torch.cuda.mem_get_info(device)
-        pixels = min(pixels, memory // (2 * BYTES_A_PIXEL))
-    return max(pixels // max(size, 112) ** 2, 1)
+    memory = torch.cuda.mem_get_info(device)[1] if kind == "cuda" else 0
+    return max(pixels_at_once(kind, memory) // max(size, 112) ** 2, 1)
 
 
 def batches(traits: Traits, size: int, device: str) -> Iterator[tuple[slice, Facts]]:
@@ -171,7 +174,6 @@ def parameters(
     return move(who, device), move(how, device)
 
 
-@torch.no_grad()
 def render(
     person: Numbers,
     shot: Numbers,
@@ -189,13 +191,27 @@ def render(
 
     Raises FaceError, a ValueError, for a size, number, device, difficulty or name that cannot be.
     """
+    return render_files(person, shot, size, device, seed, difficulty, changes)[0]
+
+
+@torch.no_grad()
+def render_files(
+    person: Numbers,
+    shot: Numbers,
+    size: int,
+    device: str = "cpu",
+    seed: int = 0,
+    difficulty: str = "homework",
+    changes: Changes | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What `render` returns, and beside it the quality of each image's JPEG, int32 (N,)."""
     person, shot = check(person, shot, seed, difficulty, device, size)
     who, how = draw(person, shot, seed, difficulty, changes)
-    how["grain_bits"] = Draws(seed, person, shot).bits("grain")[:, 0]
+    traits = who | how | {"grain_bits": Draws(seed, person, shot).bits("grain")[:, 0]}
     images = torch.empty(len(person), 3, size, size, dtype=torch.uint8, device=device)
-    for batch, f in batches(who | how, size, device):
+    for batch, f in batches(traits, size, device):
         images[batch] = scene.develop(f, scene.photograph(f, size))
-    return images
+    return images, how["jpeg"].round().int()
 
 
 @torch.no_grad()

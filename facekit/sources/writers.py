@@ -20,12 +20,11 @@ import torch
 from PIL import ImageOps
 from tqdm.auto import tqdm
 
-from facekit import faces
 from facekit.common import machine
 from facekit.common.files import write_whole
 from facekit.data.background import count_cores, run_ahead
 from facekit.data.images import fault_of, find_unreadable, read_rgb
-from facekit.faces.rendering import images_at_once
+from facekit.faces.rendering import images_at_once, render_files
 from facekit.sources.plans import ImageSource
 from facekit.sources.profiles import Profile
 
@@ -53,11 +52,9 @@ def render(files: Chunk, size: int, seed: int, difficulty: str, device: str) -> 
     people, shots = zip(*(shot for _, shot in files), strict=True)
     person = torch.tensor(people)
     shot = torch.tensor(shots)
-    images = faces.render(person, shot, size, device, seed, difficulty)
-    _, drawn = faces.parameters(person, shot, seed, difficulty)
+    images, qualities = render_files(person, shot, size, device, seed, difficulty)
     pixels = images.permute(0, 2, 3, 1).cpu().numpy()
-    qualities = drawn["jpeg"].round().int().tolist()
-    return list(zip([path for path, _ in files], pixels, qualities, strict=True))
+    return list(zip([path for path, _ in files], pixels, qualities.tolist(), strict=True))
 
 
 def write_rendered(rendered: Rendered) -> None:
