@@ -21,6 +21,7 @@ from PIL import ImageOps
 from tqdm.auto import tqdm
 
 from facekit.common import machine
+from facekit.common.errors import DataError
 from facekit.common.files import write_whole
 from facekit.data.background import count_cores, run_ahead
 from facekit.data.images import fault_of, find_unreadable, read_rgb
@@ -32,6 +33,7 @@ CHUNK = 32  # images made together; fixed, so that an image's neighbours never c
 MEMORY = 1 << 30  # bytes a process takes at most, torch included
 QUALITY = 92  # JPEG, of photographs; a rendered shot brings its own
 AHEAD = 512  # images of a GPU that wait to be written
+WRITERS = 4  # threads a core that write them: most of them wait for the disk
 Chunk = list[tuple[str, ImageSource]]  # where a file belongs, and what it is made from
 Rendered = tuple[str, np.ndarray, int]  # where it belongs, uint8 (size, size, 3), JPEG's quality
 
@@ -139,15 +141,25 @@ def write_from_gpu(
     seed: int,
     progress: bool,
 ) -> None:
-    """Render all files, as many at once as the GPU holds; threads write them beside the next."""
+    """Render all files, as many at once as the GPU holds; threads write them beside the next.
+
+    Raises DataError where others leave it too little memory.
+    """
     size = profile.pixels
     todo, bar = _left_to_do(files, out, images_at_once(size, "cuda"), progress)
     chunks = (render(chunk, size, seed, profile.difficulty, "cuda") for chunk in todo)
     images = (image for chunk in chunks for image in chunk)
-    with bar:
-        for _ in run_ahead(write_rendered, images, count_cores(), AHEAD):
-            bar.update()
-    torch.cuda.empty_cache()  # for others on this GPU
+    try:
+        with bar:
+            for _ in run_ahead(write_rendered, images, WRITERS * count_cores(), AHEAD):
+                bar.update()
+    except torch.OutOfMemoryError as error:
+        raise DataError(
+            f"{out}: the GPU has too little memory left; end what else runs on it, or go on with "
+            "facekit data --device cpu"
+        ) from error
+    finally:
+        torch.cuda.empty_cache()  # for others on this GPU
 
 
 def _left_to_do(

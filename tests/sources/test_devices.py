@@ -19,7 +19,8 @@ from facekit.common import machine
 from facekit.common.errors import DataError
 from facekit.common.machine import Choice
 from facekit.data.layout import CourseData
-from facekit.sources import devices, manifest
+from facekit.faces import rendering
+from facekit.sources import devices, manifest, writers
 from facekit.sources.profiles import Profile
 
 CPU = torch.device("cpu")
@@ -140,6 +141,24 @@ def test_it_goes_on_on_the_gpu_and_makes_nothing_twice(
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert read(tmp_path)["sha256"] == content
     assert read(tmp_path)[devices.KEY] == "cuda"
+
+
+def test_a_gpu_without_memory_is_told_and_the_processor_may_go_on(
+    gpu: Log, tiny_profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def render(person: torch.Tensor, *arguments: object) -> tuple[torch.Tensor, torch.Tensor]:
+        if next(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return rendering.render_files(person, *arguments)
+
+    calls = iter(range(9))
+    monkeypatch.setattr(writers, "render_files", render)
+    monkeypatch.setattr(writers, "images_at_once", lambda *_: 10)
+    with pytest.raises(DataError, match=r"too little memory left; .* --device cpu"):
+        finish_with("cuda", tmp_path, tiny_profile)
+    assert len(list(tmp_path.rglob("*.jpg"))) <= 20
+    finish_with("cpu", tmp_path, tiny_profile)
+    assert read(tmp_path)[devices.KEY] == "cuda, cpu"
 
 
 @pytest.mark.parametrize("kind", ["cpu", None])
