@@ -185,9 +185,10 @@ def render(
 ) -> Tensor:
     """Photograph people: `person` and `shot`, N integers each, give uint8 (N, 3, size, size).
 
-    Equal arguments give equal parameters, and images equal within one grey level, whatever the
-    batch, the number of threads or the device. `difficulty` says how far photographs of one person
-    differ, a name of DIFFICULTIES; `changes` sets parameters by name, see `parameters`.
+    Equal arguments give equal parameters, and images equal within one grey level, but for a fold
+    of cloth or a hair that a last digit moves, whatever the batch, the threads or the device.
+    `difficulty` says how far photographs of one person differ, a name of DIFFICULTIES; `changes`
+    sets parameters by name, see `parameters`.
 
     Raises FaceError, a ValueError, for a size, number, device, difficulty or name that cannot be.
     """
