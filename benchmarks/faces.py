@@ -4,6 +4,7 @@
     python benchmarks/faces.py learn [--people 400]            how hard are they to learn?
     python benchmarks/faces.py mask                            is there a shortcut beside the head?
     python benchmarks/faces.py speed                           images a second, memory, stages
+    python benchmarks/faces.py model                           what bounds a GPU's speed, counted
     python benchmarks/faces.py same                            same arguments, same image?
     python benchmarks/faces.py variety                         how near are the two most alike?
 
@@ -92,6 +93,19 @@ def speed(
 
     report = Report("speed", out, sizes=size, rounds=rounds)
     faces_speed.measure(report, size, rounds)
+    report.close()
+
+
+@app.command()
+def model(
+    size: Annotated[list[int], typer.Option()] = [112, 224],  # noqa: B006
+    out: Out = None,
+) -> None:
+    """Operations and bytes of memory an image, and what they allow on two GPUs."""
+    import faces_model
+
+    report = Report("model", out, sizes=size)
+    faces_model.measure(report, size)
     report.close()
 
 

@@ -87,13 +87,17 @@ def data(
         str | None, typer.Option(help="How far shots differ: easy, homework or hard.")
     ] = None,
     people: Annotated[int | None, typer.Option(help="For --source held-out: how many.")] = None,
+    device: Annotated[
+        str, typer.Option(help="What renders: cpu, cuda or auto, the faster of them.")
+    ] = "auto",
 ) -> None:
     """Fill a folder with the course's data; run it again to go on after an interruption."""
     chosen = profiles.get_profile(profile) if profile else profiles.profile().value
     if difficulty is not None:
         chosen = replace(chosen, difficulty=difficulty)
     target = out or machine.data().value
-    course = set_up(source, chosen, target, folder, seed, term, progress=_watched(), people=people)
+    watched = _watched()
+    course = set_up(source, chosen, target, folder, seed, term, None, watched, people, device)
     say(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 
 

@@ -280,6 +280,7 @@ def pretending(free: int = 60 << 30) -> Iterator[Log]:
     """Inside, torch has one GPU with `free` bytes of memory; the log of what is asked of it."""
     log.clear()
     log.pinned = {}
+    forget_copies()
     lifted = torch._C._only_lift_cpu_tensors()
     old = torch.__future__.get_overwrite_module_params_on_conversion()
     with pytest.MonkeyPatch.context() as patch, PretendMode():
@@ -295,6 +296,16 @@ def pretending(free: int = 60 << 30) -> Iterator[Log]:
         finally:
             torch._C._set_only_lift_cpu_tensors(lifted)
             torch.__future__.set_overwrite_module_params_on_conversion(old)
+            forget_copies()
+
+
+def forget_copies() -> None:
+    """Empty the kit's caches: what was copied to one kind of GPU is not for the other."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("facekit."):
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
 
 
 def patch_cuda(patch: pytest.MonkeyPatch, free: int) -> None:

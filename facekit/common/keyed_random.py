@@ -107,10 +107,11 @@ class Draws:
         """A colour with independent channels, float64 (N, 3)."""
         return torch.stack(list(self.uniforms({name + c: (low, high) for c in "rgb"}).values()), 1)
 
-    def cells(self, name: str, height: int, width: int) -> Tensor:
-        """A grid of random bits per key, int64 (N, 1, height, width)."""
-        index = torch.arange(height * width, device=self.state.device).view(1, 1, height, width)
-        return scramble(self.bits(name).view(-1, 1, 1, 1) ^ index)
+
+def cells(bits: Tensor, height: int, width: int) -> Tensor:
+    """A grid of random bits for each of `bits` (N,), int64 (N, 1, height, width)."""
+    index = torch.arange(height * width, device=bits.device).view(1, 1, height, width)
+    return scramble(bits.view(-1, 1, 1, 1) ^ index)
 
 
 def stream(*key: object) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from facekit.faces import textures
-from facekit.faces.surface import Facts, Surface
+from facekit.faces.surface import Facts, Surface, constant
 
 PIVOT = (0.0, -9.0, -1.0)  # where the head turns on the neck
 CENTRE = (0.0, -0.6, 4.0)  # what the camera looks at
@@ -26,7 +26,7 @@ PAIRS = len(CUTS) ** 2  # of cuts down and across
 SPACING = 0.95  # samples from point to point, at most
 NOTHING = 1 << 62
 NUMBER_BITS = 40  # for the number of a point; the depth stands above them
-DEPTH_STEPS = 4096.0  # per cm
+DEPTH_STEPS = 4096.0  # per cm; a power of two, so that nothing is rounded
 
 
 def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
@@ -49,21 +49,24 @@ def matrices(entries: list[Tensor]) -> Tensor:
 
 def column(point: Sequence[float], like: Tensor) -> Tensor:
     """A point as (1, 3, 1), on the device of `like`."""
-    return torch.tensor(point, device=like.device)[None, :, None]
+    return constant(tuple(point), like.device)[None, :, None]
+
+
+def pose(f: Facts) -> None:
+    """Add to the facts how head and body are turned, (N, 3, 3), and where that puts the CENTRE."""
+    f.turn_head = rotation(f.yaw, f.pitch, f.roll)
+    f.turn_body = rotation(f.body_yaw, 0 * f.yaw, f.body_roll)
+    f.middle = f.turn_head @ (column(CENTRE, f.yaw) - column(PIVOT, f.yaw))  # (N, 3, 1)
 
 
 def turn(f: Facts, vectors: Tensor, follow: Tensor) -> Tensor:
     """Rotate vectors (N, 3, M) with the head where `follow` (N, M) is 1, with the body where 0."""
-    head = rotation(f.yaw, f.pitch, f.roll) @ vectors
-    body = rotation(f.body_yaw, 0 * f.yaw, f.body_roll) @ vectors
-    return torch.lerp(body, head, follow[:, None])
+    return torch.lerp(f.turn_body @ vectors, f.turn_head @ vectors, follow[:, None])
 
 
 def place(f: Facts, points: Tensor, follow: Tensor) -> Tensor:
     """Move points (N, 3, M) of the head's frame into the room, whose origin the camera faces."""
-    pivot = column(PIVOT, points)
-    middle = rotation(f.yaw, f.pitch, f.roll) @ (column(CENTRE, points) - pivot)
-    return turn(f, points - pivot, follow) - middle
+    return turn(f, points - column(PIVOT, points), follow) - f.middle
 
 
 def project(f: Facts, room: Tensor, size: int) -> Tensor:
@@ -77,7 +80,7 @@ def project(f: Facts, room: Tensor, size: int) -> Tensor:
 
 @cache
 def facets(shapes: tuple[tuple[int, int], ...], device: str) -> tuple[Tensor, Tensor]:
-    """The four corners (F, 4) of every facet of these grids laid end to end, and its grid (F,)."""
+    """Of every facet of these grids laid end to end its corners, int32 (F, 4), and its grid."""
     corners = []
     owner = []
     start = 0
@@ -87,7 +90,7 @@ def facets(shapes: tuple[tuple[int, int], ...], device: str) -> tuple[Tensor, Te
         corners.append(torch.stack([c.reshape(-1) for c in square], 1))
         owner.append(torch.full((len(corners[-1]),), number))
         start += rows * columns
-    return torch.cat(corners).to(device), torch.cat(owner).to(device)
+    return torch.cat(corners).int().to(device), torch.cat(owner).to(device)
 
 
 @cache
@@ -103,28 +106,31 @@ def shares(device: str) -> Tensor:
     return table.to(device)
 
 
-def cutting(x: Tensor, y: Tensor, keep: Tensor, back: Tensor, size: int) -> Tensor:
+def cutting(x: Tensor, y: Tensor, hidden: Tensor) -> Tensor:
     """Which pair of CUTS each facet of a grid needs, or -1 where it cannot be seen: int8 (N, F).
 
-    Of each corner (N, rows, columns): where it is on the film, in samples, how far inside its
-    surface's edge it is, and whether its back can be seen.
+    Of each corner (N, rows, columns): where it is on the film, in samples, and why it is `hidden`.
     """
     # Steps across and down together: points on a slanted line would leave gaps otherwise.
     across = (x[..., 1:] - x[..., :-1]).abs_().add_((y[..., 1:] - y[..., :-1]).abs_())
     down = (x[:, 1:] - x[:, :-1]).abs_().add_((y[:, 1:] - y[:, :-1]).abs_())
     code = fineness(torch.maximum(down[..., 1:], down[..., :-1])) * len(CUTS)
     code += fineness(torch.maximum(across[:, 1:], across[:, :-1]))
-    return code.masked_fill_(unseen(x, y, keep, back, size), -1).flatten(1)
+    return code.masked_fill_(unseen(x, y, hidden), -1).flatten(1)
 
 
-def unseen(x: Tensor, y: Tensor, keep: Tensor, back: Tensor, size: int) -> Tensor:
+def why_hidden(x: Tensor, y: Tensor, keep: Tensor, back: Tensor, size: int) -> Tensor:
+    """A bit for each reason why a corner cannot be seen: beside the film, cut away, a back."""
+    reasons = (x <= 0, x >= size, y <= 0, y >= size, keep <= 0, back <= 0)
+    return sum(reason.to(torch.int8) * (1 << bit) for bit, reason in enumerate(reasons))
+
+
+def unseen(x: Tensor, y: Tensor, hidden: Tensor) -> Tensor:
     """Which facets of a grid are out of sight: bool (N, rows - 1, columns - 1).
 
     As Cohen and Sutherland clip lines: when all corners are, for one same reason.
     """
-    reasons = (x <= 0, x >= size, y <= 0, y >= size, keep <= 0, back <= 0)
-    why = sum(reason.to(torch.int8) * (1 << bit) for bit, reason in enumerate(reasons))
-    why = why[:, 1:] & why[:, :-1]
+    why = hidden[:, 1:] & hidden[:, :-1]
     why = why[..., 1:] & why[..., :-1]
     area = (x[:, 1:, 1:] - x[:, :-1, :-1]) * (y[:, 1:, :-1] - y[:, :-1, 1:])
     area -= (y[:, 1:, 1:] - y[:, :-1, :-1]) * (x[:, 1:, :-1] - x[:, :-1, 1:])
@@ -140,8 +146,9 @@ def fineness(length: Tensor) -> Tensor:
 def full(surface: Surface, value: Tensor | float) -> Tensor:
     """One value per corner of a grid: (N, rows, columns)."""
     like = surface.points[:, 0]
-    value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
-    return value.expand(len(like), *surface.shape)
+    if not isinstance(value, Tensor):
+        value = like.new_full((), value)
+    return value.to(like.dtype).expand(len(like), *surface.shape)
 
 
 def flat(surfaces: Sequence[Surface], values: Sequence[Tensor | float]) -> Tensor:
@@ -163,27 +170,29 @@ def pattern_places(surfaces: Sequence[Surface]) -> tuple[Tensor, Tensor]:
     return u, v
 
 
-def cut_all(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
+def cut_all(
+    surfaces: Sequence[Surface], film: Tensor, keep: Tensor, fray: Tensor, size: int
+) -> Tensor:
     """`cutting` of all grids laid end to end, PAIRS more where the edge is frayed: int8 (N, F)."""
+    inside = flat(surfaces, [surface.inside for surface in surfaces])
+    hidden = why_hidden(film[:, 0], film[:, 1], keep + 2.5 * fray, inside, size)
     codes = []
-    for surface, part in zip(surfaces, grids(surfaces, film), strict=True):
-        keep = full(surface, surface.keep)
-        if surface.fray is not None:
-            keep = keep + 2.5 * surface.fray
-        code = cutting(part[:, 0], part[:, 1], keep, full(surface, surface.inside), size)
+    pieces = zip(surfaces, grids(surfaces, film), grids(surfaces, hidden), strict=True)
+    for surface, on_film, why in pieces:
+        code = cutting(on_film[:, 0], on_film[:, 1], why)
         if surface.fray is not None:
             code = torch.where(code >= 0, code + PAIRS, code)
         codes.append(code)
     return torch.cat(codes, 1)
 
 
-def points_of(rows: Tensor, index: Tensor, code: int) -> tuple[Tensor, ...]:
-    """Cut facets, whose corners are rows[index (M, 4)], into points: a tensor (M, K) per column."""
+def points_of(rows: Tensor, index: Tensor, code: int) -> Tensor:
+    """Cut facets, whose corners are rows[index (M, 4)], into points: (columns, M, K)."""
     many = CUTS[code // len(CUTS)] * CUTS[code % len(CUTS)]
     corner = rows.index_select(0, index.flatten()).view(*index.shape, -1)
     corner = corner.permute(2, 0, 1).reshape(-1, 4)  # one product for all columns
     points = corner @ shares(str(rows.device))[code, :many].T
-    return points.view(rows.shape[1], len(index), many).unbind(0)
+    return points.view(rows.shape[1], len(index), many)
 
 
 def splat(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
@@ -196,49 +205,48 @@ def splat(surfaces: Sequence[Surface], film: Tensor, size: int) -> Tensor:
     keep = flat(surfaces, [s.keep for s in surfaces])
     fray = flat(surfaces, [0.0 if s.fray is None else s.fray for s in surfaces])
     places = pattern_places(surfaces)
-    rows = torch.stack([*film.unbind(1), keep, *places, fray], -1).flatten(0, 1)  # (N * M, 7)
+    x, y, depth = film.unbind(1)
+    rows = torch.stack([x, y, depth * DEPTH_STEPS, keep, *places, fray], -1)
+    rows = rows.flatten(0, 1)  # (N * M, 7)
     plain = rows[:, :4].contiguous()
     # With a border of one sample, where points fall that are not on the film.
     nearest = torch.full((images, size + 2, size + 2), NOTHING, device=film.device)
-    codes = cut_all(surfaces, film, size).flatten()
-    order = torch.argsort(codes, stable=True)
-    counts = torch.bincount(codes.int() + 1, minlength=2 * PAIRS + 1).tolist()
-    for code, found in enumerate(order.split(counts), start=-1):
-        if code >= 0 and len(found):
-            frayed = code >= PAIRS
-            whose = (found // len(corners), found % len(corners))
-            write(nearest, whose, rows if frayed else plain, corners, code % PAIRS, many)
+    codes = cut_all(surfaces, film, keep, fray, size).flatten()
+    hidden, *counts = torch.bincount(codes.int() + 1, minlength=2 * PAIRS + 1).tolist()
+    order = torch.argsort(codes, stable=True)[hidden:]
+    image = order // len(corners)
+    facet = order % len(corners)
+    index = (image * many).int()[:, None] + corners.index_select(0, facet)  # (F, 4)
+    first = image * (size + 2) ** 2 + size + 3
+    number = facet * (FINEST * PAIRS)
+    alike = zip(*(column.split(counts) for column in (index, first, number)), strict=True)
+    for code, found in enumerate(alike):
+        if counts[code]:
+            write(nearest, *found, plain if code < PAIRS else rows, code % PAIRS)
     return nearest[:, 1:-1, 1:-1].reshape(images, size * size)
 
 
 def write(
-    nearest: Tensor,
-    found: tuple[Tensor, Tensor],
-    rows: Tensor,
-    corners: Tensor,
-    code: int,
-    many: int,
+    nearest: Tensor, index: Tensor, first: Tensor, number: Tensor, rows: Tensor, code: int
 ) -> None:
-    """Cut some facets and keep those of their points that are nearer than what is there.
+    """Cut some facets alike and keep those of their points that are nearer than what is there.
 
-    `nearest` (N, side, side): the film with its border. `found`: which image and which facet,
-    (M,) each. `rows`: x, y, depth and keep of all corners, `many` an image; for frayed edges
-    also where the pattern of strands is to be read, and how much it matters.
+    `nearest` (N, side, side): the film with its border. Of each facet: its corners' `index` (F, 4),
+    in `nearest` its image's `first` sample, its first point's `number`. `rows`: x, y, depth and
+    keep of all corners; for frayed edges also where the pattern of strands is to be read, and how
+    much it matters.
     """
-    image, facet = found
     side = nearest.shape[1]
-    index = image[:, None] * many + corners.index_select(0, facet)
-    x, y, depth, keep, *more = points_of(rows, index, code)
+    points = points_of(rows, index, code)
+    _, _, depth, keep, *more = points
     if more:
         keep = keep + more[2] * textures.texture(textures.STRANDS, more[0], more[1])
-    x = x.floor_().clamp_(-1, side - 2)
-    y = y.floor_().clamp_(-1, side - 2)
-    place = y.mul_(side).add_(x).long()  # exact: a film has fewer than 2^24 samples
-    place += (image * (side * side) + side + 1)[:, None]
-    number = facet * (FINEST * PAIRS) + code * FINEST
-    key = depth.mul_(DEPTH_STEPS).long().mul_(1 << NUMBER_BITS).add_(number[:, None])
-    key += torch.arange(x.shape[1], device=x.device)
-    key.masked_fill_(keep <= 0, NOTHING)
+    x, y = points[:2].floor_().clamp_(-1, side - 2)
+    place = torch.add(x, y, alpha=side).long()  # exact: a film has fewer than 2^24 samples
+    place += first[:, None]
+    depth.masked_fill_(keep <= 0, NOTHING >> NUMBER_BITS)  # what was cut away
+    key = torch.add(number[:, None] + code * FINEST, depth.long(), alpha=1 << NUMBER_BITS)
+    key += torch.arange(key.shape[1], device=key.device)
     nearest.view(-1).scatter_reduce_(0, place.flatten(), key.flatten(), "amin")
 
 
@@ -258,10 +266,11 @@ def resolve(
     strength = flat(surfaces, [s.pattern_strength for s in surfaces])
     places = pattern_places(surfaces)
     rows = torch.stack([*colour.unbind(1), strength, *places], -1).flatten(0, 1)  # (N * M, 6)
-    index = (hit // (size * size) * colour.shape[2])[:, None] + corners.index_select(0, facet)
+    first = (hit // (size * size) * colour.shape[2]).int()
+    index = first[:, None] + corners.index_select(0, facet)
     seen = functional.embedding_bag(index, rows, per_sample_weights=weights, mode="sum")  # (H, 6)
     owner = owner.index_select(0, facet)
-    pattern = torch.tensor([s.pattern for s in surfaces], device=device)[owner]
+    pattern = constant(tuple(s.pattern for s in surfaces), nearest.device)[owner].long()
     grain = textures.texture(pattern, seen[:, 4], seen[:, 5])
     light = seen[:, :3] * (1 + seen[:, 3] * grain).clamp(min=0.1)[:, None]
     image = torch.zeros(nearest.numel(), 3, device=device)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from facekit.common.keyed_random import Draws, shift_right
+from facekit.common.keyed_random import cells, shift_right
 from facekit.faces import textures
-from facekit.faces.surface import Facts, mix
+from facekit.faces.surface import Facts, mix, triple
 
 LUMA = (0.299, 0.587, 0.114)
 MARGIN = 8  # pixels added round an image before it is blurred
@@ -32,9 +32,9 @@ def background(f: Facts, size: int) -> Tensor:
     first = torch.where(kind < 0.35, wall, torch.where(kind < 0.6, window, leaves))
     first = torch.where((kind > 0.6) & (kind < 0.75), torch.sigmoid(shelves * 0.5 * sharp), first)
     second = torch.where(kind > 0.75, torch.sigmoid((spots - 1.0) * 3), 0.25 * leaves)
-    colour = mix(f.back_1.expand(-1, -1, size, size), f.back_2, first.clamp(0, 1))
-    colour = mix(colour, f.back_3, 0.7 * second)
-    return colour * (0.4 + 0.6 * (f.sky + 0.5 * f.key).clamp(0.2, 1.4))[:, None]
+    behind = mix(f.back_1.expand(-1, -1, size, size), f.back_2, first.clamp(0, 1))
+    behind = mix(behind, f.back_3, 0.7 * second)
+    return behind * (0.4 + 0.6 * (f.sky + 0.5 * f.key).clamp(0.2, 1.4))[:, None]
 
 
 def automatic_exposure(f: Facts) -> Tensor:
@@ -51,8 +51,7 @@ def tone(light: Tensor, f: Facts) -> Tensor:
     light = light * (1 + 0.1 * light) / (1 + 0.62 * light)
     value = (1.36 * light).clamp(0, 1.2) ** (1 / 2.2)
     value = (value - 0.5) * f.contrast[:, None] + 0.5 + 0.6 * f.haze[:, None]
-    luma = torch.tensor(LUMA, device=value.device)[None, :, None, None]
-    grey = (value * luma).sum(1, keepdim=True)
+    grey = (value * triple(*LUMA, value)).sum(1, keepdim=True)
     return grey + (value - grey) * (f.saturation * (1 - f.mono))[:, None]
 
 
@@ -86,20 +85,21 @@ def blur(images: Tensor, f: Facts) -> Tensor:
     return images.index_copy(0, some, inner)
 
 
-def grain(draws: Draws, size: int) -> Tensor:
+def grain(bits: Tensor, size: int) -> Tensor:
     """Film grain (N, 3, size, size), mean 0, deviation 1, partly shared by neighbouring channels.
 
-    One hash a pixel is enough: its 64 bits make four small numbers, two for each channel.
+    `bits`: 64 random ones for each image, (N, 1, 1). One hash of them a pixel is enough: it makes
+    four small numbers, two for each channel.
     """
-    bits = draws.cells("grain", size, size)
+    bits = cells(bits, size, size)
     parts = [(shift_right(bits, shift) & 0xFFFF).float() for shift in (0, 16, 32, 48)]
     pairs = torch.cat([parts[i] + parts[i + 1] for i in range(3)], dim=1)
     return (pairs - 65535.0) * (6.0**0.5 / 65536.0)
 
 
-def expose(f: Facts, light: Tensor, draws: Draws) -> Tensor:
+def expose(f: Facts, light: Tensor) -> Tensor:
     """Turn light, float (N, 3, size, size), into a photograph, uint8."""
     size = light.shape[-1]
     images = blur(tone(light * vignette(f, size), f).clamp(0, 1), f)
-    images = images + f.grain[:, None] * grain(draws, size)
+    images = images + f.grain[:, None] * grain(f.grain_bits, size)
     return images.mul_(255.0).round_().clamp_(0.0, 255.0).to(torch.uint8)

@@ -20,12 +20,16 @@ from facekit.faces.surface import (
     Facts,
     Surface,
     bell,
+    constant,
     hollowness,
+    keep_outline,
     knots,
     normals,
+    outline,
     slices,
     spline,
     step,
+    triple,
     unit,
 )
 
@@ -44,30 +48,35 @@ def comb(f: Facts) -> None:
     f.part_at = torch.where(f.part_at.abs() < 0.15, 0.5 * f.part_at, f.part_at)
     f.curly = (f.hair_curl + 0.5 * f.curl * (f.hair_down + 0.5 * f.hair_part > 0)).clamp(0, 1)
     f.covered = (f.hat > 0).float()
+    f.hairline_height = hairline_knots(f)
 
 
 def hairline_weights(angle: Tensor) -> Tensor:
     """Weights (U, 10) that turn the heights at HAIRLINE into heights at `angle` (U,)."""
     degrees = torch.rad2deg(angle.abs()).double()
-    places = torch.tensor(HAIRLINE, dtype=torch.float64, device=angle.device)
+    places = constant(HAIRLINE, angle.device).double()
     right = torch.searchsorted(places, degrees).clamp(1, len(places) - 1)
     share = (degrees - places[right - 1]) / (places[right] - places[right - 1])
     return spline(len(places), right - 1 + share).float()
 
 
-def hairline(f: Facts, angle: Tensor) -> Tensor:
-    """The height at which hair begins to grow, for each angle round the head: (N, 1, U)."""
+def hairline_knots(f: Facts) -> Tensor:
+    """The height at which hair begins to grow, at each angle of HAIRLINE: (N, 10)."""
     line = f.hairline
     back = f.recede
     bald = f.bald
-    heights = knots([
+    return knots([
         line + 0.3 - 0.8 * f.widow_peak.clamp(min=0) + 3.6 * bald,
         line + 0.25 + 0.75 * back + 3.2 * bald,
         line - 0.1 + 1.15 * back + 2.0 * bald,
         line - 2.1 + 0.9 * back + bald,
         1.9 + 0.35 * back, -1.6, 0.9, -2.2, -5.0, -5.6,
     ])  # fmt: skip
-    return (heights @ hairline_weights(angle).T)[:, None, :]
+
+
+def hairline(f: Facts, angle: Tensor) -> Tensor:
+    """The height at which hair begins to grow, for each angle round the head: (N, 1, U)."""
+    return (f.hairline_height @ hairline_weights(angle).T)[:, None, :]
 
 
 @cache
@@ -84,8 +93,8 @@ def shell_angles(columns: int, device: str) -> Tensor:
     return (math.pi * (0.8 * u + 0.2 * u**3)).float().to(device)
 
 
-def shell_base(f: Facts, rows: int, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The skull above the ears, and below them a curtain that hangs from it: x, y, z."""
+def shape_shell(f: Facts) -> None:
+    """Add to the facts the skull's outline above the ears, and below them of a hanging curtain."""
     wide = f.head_width
     slope = f.forehead_slope
     tall = f.head_height / 11.4
@@ -100,9 +109,13 @@ def shell_base(f: Facts, rows: int, angle: Tensor) -> tuple[Tensor, Tensor, Tens
     front = [0 * wide, 3.7, 6.0 - slope, 7.75 - slope, 8.75 - 0.6 * slope, 9.3 - 0.2 * slope, 9.6,
              9.6, 9.5, 9.3, 9.1, 9.0, 9.0, 9.0, 9.0, 9.0]  # fmt: skip
     back = [0 * wide, 4.0, 6.4, 8.6, 9.7, 10.1, 10.1, 9.9, 9.2, 8.3, 7.6, 7.3, 7.8, 8.2, 8.2, 8.2]
+    keep_outline(f, "shell", (height, width, front, back))
+
+
+def shell_base(f: Facts, rows: int, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The shell before there is hair on it: x, y, z (N, V, U)."""
     _, weights = shell_rows(rows, str(angle.device))
-    shape = [knots(row) for row in (height, width, front, back)]
-    return slices(weights, angle, shape, f.forehead_round)
+    return slices(weights, angle, outline(f, "shell"), f.forehead_round)
 
 
 def lower_edge(f: Facts, angle: Tensor, line: Tensor) -> Tensor:
@@ -187,7 +200,7 @@ def strands(
     sideways = f.hair_part[:, None] > 0.5
     down = functional.pad(points, (0, 0, 1, 1), mode="replicate")
     down = unit(down[:, :, 2:] - down[:, :, :-2])
-    front = torch.tensor([0.0, 0.0, 1.0], device=x.device)[None, :, None, None]
+    front = triple(0.0, 0.0, 1.0, x)
     across = unit(torch.cross(normal, front.expand_as(normal), dim=1))
     shift = 3 * f.tousle + 7 * f.strands
     curl = f.curly > 0.5

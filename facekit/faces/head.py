@@ -17,8 +17,9 @@ from facekit.faces.surface import (
     bell,
     bump,
     hollowness,
-    knots,
+    keep_outline,
     normals,
+    outline,
     places,
     slices,
     spline,
@@ -96,8 +97,8 @@ def window(name: str, rows: int, columns: int) -> tuple[slice, slice]:
     return slice(int(down[0]), int(down[-1]) + 1), slice(int(across[0]), int(across[-1]) + 1)
 
 
-def skull_knots(f: Facts) -> list[Tensor]:
-    """Height, half width, front and back depth of the head at 16 levels, each (N, 16)."""
+def shape_skull(f: Facts) -> None:
+    """Add the head's outline at LEVELS levels to the facts."""
     tall = f.head_height / 11.4
     wide = f.head_width
     slope = f.forehead_slope
@@ -117,7 +118,7 @@ def skull_knots(f: Facts) -> list[Tensor]:
              9.1 + 0.2 * mouth + 0.3 * chin, 9.0 + 0.5 * chin, 8.4 + 0.6 * chin, 6.9 + 0.5 * chin,
              4.6]  # fmt: skip
     back = [0.0, 4.0, 6.4, 8.6, 9.7, 10.1, 10.1, 9.7, 8.9, 7.8, 6.8, 6.3, 5.9, 5.5, 5.2, 5.0]
-    return [knots(row) for row in (height, width, front, [wide * 0 + b for b in back])]
+    keep_outline(f, "skull", (height, width, front, [wide * 0 + b for b in back]))
 
 
 def skull(f: Facts, rows: int, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +126,7 @@ def skull(f: Facts, rows: int, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     level, weights = head_rows(rows, str(angle.device))
     low = step(6.5, 10.0, level)[:, None]  # from a round skull to a narrower jaw
     power = torch.lerp(f.forehead_round, f.jaw_round, low)
-    x, y, z = slices(weights, angle, skull_knots(f), power)
+    x, y, z = slices(weights, angle, outline(f, "skull"), power)
     under = step(-1.0, -13.0, y + 0.7 * f.drop)
     side = torch.sin(angle).abs()
     y = y + f.jaw_lift * under * side**f.jaw_square
@@ -296,10 +297,8 @@ def body_rows(rows: int, device: str) -> Tensor:
     return spline(9, torch.linspace(0, 8, rows, dtype=torch.float64)).float().to(device)
 
 
-def body(f: Facts, rows: int, columns: int) -> Surface:
-    """Neck, shoulders and chest as far as a portrait shows them."""
-    device = str(f.tone.device)
-    angle = torch.linspace(-0.75 * math.pi, 0.75 * math.pi, columns, device=device)
+def shape_body(f: Facts) -> None:
+    """Add the outline of neck and shoulders at 9 levels to the facts."""
     thick = 0.88 + 0.13 * f.sex + 0.03 * f.build + 0.02 * f.weight
     broad = 0.88 + 0.15 * f.sex + 0.02 * f.build
     height = [-4.5 + 0 * thick, -8.0, -11.0, -13.0, -14.6, -16.0, -18.0, -21.0, -27.0]
@@ -307,9 +306,15 @@ def body(f: Facts, rows: int, columns: int) -> Surface:
              18.0 * broad, 19.5 * broad, 20.0 * broad]  # fmt: skip
     front = [4.2 * thick, 4.2 * thick, 4.4 * thick, 4.9, 5.8, 6.9, 8.2, 9.8, 11.0]
     back = [7.0 + 0 * thick, 7.0, 7.2, 7.6, 8.0, 8.5, 9.0, 9.0, 9.0]
-    shape = [knots(row) for row in (height, width, front, back)]
+    keep_outline(f, "body", (height, width, front, back))
+
+
+def body(f: Facts, rows: int, columns: int) -> Surface:
+    """Neck, shoulders and chest as far as a portrait shows them."""
+    device = str(f.tone.device)
+    angle = torch.linspace(-0.75 * math.pi, 0.75 * math.pi, columns, device=device)
     power = torch.full((1, rows, 1), 2.1, device=device)
-    x, y, z = slices(body_rows(rows, device), angle, shape, power)
+    x, y, z = slices(body_rows(rows, device), angle, outline(f, "body"), power)
     cords = 0.35 * bell(x.abs() - 1.4 - 0.2 * (y + 14), 0.8) * step(-14.6, -11, y) * (z > 0)
     points = torch.stack([x, y, z + cords], 1)
     light = 0.25 + 0.75 * step(-10.2, -15.5, y)  # the head shades the neck

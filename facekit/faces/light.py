@@ -10,11 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from facekit.faces.surface import Facts, step, unit
+from facekit.faces.surface import Facts, constant, step, unit
 
 MAP_SIDE = 80  # cells of the shadow map
 MAP_REACH = 17.0  # cm it sees to each side
 TAPS = ((0.0, 0.0), (0.9, 0.3), (-0.3, 0.9), (-0.9, -0.3), (0.3, -0.9))
+
+
+def aim(f: Facts) -> None:
+    """Add to the facts where the lights are: unit vectors (N, 3, 1), and the key light's frame."""
+    towards = direction(f, "key")
+    f.to_key = towards[:, :, None]
+    f.to_fill = direction(f, "fill")[:, :, None]
+    f.half_way = unit(towards + constant((0.0, 0.0, 1.0), towards.device))[:, :, None]
+    f.key_frame = from_light(towards)
 
 
 def direction(f: Facts, name: str) -> Tensor:
@@ -25,7 +34,7 @@ def direction(f: Facts, name: str) -> Tensor:
 
 def from_light(towards: Tensor) -> Tensor:
     """Rotations (N, 3, 3) into a frame whose last axis points to the light."""
-    up = torch.tensor([0.0, 1.0, 0.0], device=towards.device).expand_as(towards)
+    up = constant((0.0, 1.0, 0.0), towards.device).expand_as(towards)
     side = unit(torch.cross(up, towards, dim=1))
     return torch.stack([side, torch.cross(towards, side, dim=1), towards], 1)
 
@@ -44,14 +53,13 @@ def shadow_map(seen: Tensor, solid: Tensor) -> Tensor:
 
 def key_visibility(f: Facts, room: Tensor, normal: Tensor, solid: Tensor) -> Tensor:
     """1 where the key light reaches a point, 0 in shadow, soft between: (N, M)."""
-    frame = from_light(direction(f, "key"))
-    depth = shadow_map(frame @ room, solid)
-    seen = frame @ (room + 0.4 * normal)
+    depth = shadow_map(f.key_frame @ room, solid)
+    seen = f.key_frame @ (room + 0.4 * normal)
     grid = seen[:, :2].permute(0, 2, 1)[:, :, None] / MAP_REACH  # (N, M, 1, 2)
     soft = f.softness.view(-1, 1, 1, 1)
     total = torch.zeros_like(seen[:, 2])
     for tap in TAPS:
-        offset = torch.tensor(tap, device=room.device) * soft * (0.45 / MAP_REACH)
+        offset = constant(tap, room.device) * soft * (0.45 / MAP_REACH)
         blocker = functional.grid_sample(
             depth, grid + offset, align_corners=False, padding_mode="border"
         )[:, 0, :, 0]
@@ -68,9 +76,7 @@ def irradiance(
     `shadow` (N, M): from `key_visibility`. `ambient` (N, M): how much of the light from all around
     reaches a point. `wrap` (3, M): how far round the key light creeps, per channel.
     """
-    key = direction(f, "key")[:, :, None]
-    fill = direction(f, "fill")[:, :, None]
-    facing = (normal * key).sum(1, keepdim=True)  # (N, 1, M)
+    facing = (normal * f.to_key).sum(1, keepdim=True)  # (N, 1, M)
     shade = shadow[:, None]
     round_ = ((facing + wrap) / (1 + wrap)).clamp(min=0)
     round_ = round_ * (shade + (1 - shade) * wrap * 0.25)
@@ -78,26 +84,19 @@ def irradiance(
     sky = (f.sky_colour * f.sky[:, None])[..., 0] * (0.62 + 0.38 * normal[:, 1:2])
     floor = (f.ground_colour * (f.ground * f.sky)[:, None])[..., 0]
     floor = floor * (0.5 - 0.5 * normal[:, 1:2])
-    opposite = ((normal * fill).sum(1, keepdim=True) * 0.75 + 0.25).clamp(min=0)
+    opposite = ((normal * f.to_fill).sum(1, keepdim=True) * 0.75 + 0.25).clamp(min=0)
     opposite = (f.sky_colour * f.fill[:, None])[..., 0] * opposite
     edge = (1 - normal[:, 2:3].clamp(0, 1)) ** 3 * f.rim_light
     light = colour * (round_ + 0.3 * edge) + (sky + floor + opposite) * ambient[:, None]
     return light, shadow * step(-0.05, 0.2, facing[:, 0])
 
 
-def half_way(f: Facts) -> Tensor:
-    """Unit vectors (N, 3, 1) half-way between the key light and the camera."""
-    towards = direction(f, "key")
-    half = towards + torch.tensor([0.0, 0.0, 1.0], device=towards.device)
-    return unit(half)[:, :, None]
-
-
 def highlight(f: Facts, normal: Tensor) -> Tensor:
     """The cosine between the normal and the half-way vector (Blinn 1977), (N, M) in 0..1."""
-    return (normal * half_way(f)).sum(1).clamp(0, 1)
+    return (normal * f.half_way).sum(1).clamp(0, 1)
 
 
 def strand_light(f: Facts, tangent: Tensor) -> Tensor:
     """The sine between a hair and the half-way vector (Kajiya and Kay 1989), (N, M)."""
-    along = (tangent * half_way(f)).sum(1)
+    along = (tangent * f.half_way).sum(1)
     return (1 - along * along).clamp(0, 1).sqrt()

@@ -16,10 +16,11 @@ from facekit.faces import person as people
 from facekit.faces import shot as shots
 from facekit.faces.person import Traits
 from facekit.faces.shot import DIFFICULTIES
-from facekit.faces.surface import facts
+from facekit.faces.surface import Facts, move
 
 SIZES = (16, 1024)  # pixels
-PIXELS_AT_ONCE = {"cpu": 3 << 16, "cuda": 1 << 23}  # what stays in cache; what fits in memory
+PIXELS_AT_ONCE = {"cpu": 3 << 16, "cuda": 1 << 24}  # what stays in cache; what keeps a GPU busy
+BYTES_A_PIXEL = 735  # at the peak; half of a GPU's memory at most is taken
 COLOURS = set(
     "skin hair brow eye rim_colour lipstick key_colour sky_colour ground_colour cast hat_colour "
     "object_colour back_1 back_2 back_3 cloth cloth_2".split()
@@ -35,10 +36,10 @@ Numbers = Tensor | Sequence[int]
 Changes = Mapping[str, Tensor | float]
 
 
-def as_numbers(name: str, values: Numbers, device: str) -> Tensor:
-    """Return `values` as int64 (N,), or say which argument is wrong."""
+def as_numbers(name: str, values: Numbers) -> Tensor:
+    """Return `values` as int64 (N,) on the processor, or say which argument is wrong."""
     try:
-        numbers = torch.as_tensor(values)
+        numbers = torch.as_tensor(values).cpu()
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise FaceError(f"{name} must hold integers below 2**63, not {values!r:.60}") from None
     if numbers.numel() == 0:
@@ -49,13 +50,13 @@ def as_numbers(name: str, values: Numbers, device: str) -> Tensor:
         raise FaceError(f"{name} must have one dimension, not shape {tuple(numbers.shape)}")
     if (numbers < 0).any():
         raise FaceError(f"{name} must not be negative, but holds {int(numbers.min())}")
-    return numbers.to(device=device, dtype=torch.int64)
+    return numbers.long()
 
 
 def check_device(device: str) -> None:
     """Raise FaceError where the device is not there or cannot calculate in double."""
     try:
-        torch.ones(1, device=device, dtype=torch.float64).item()  # what draws need
+        torch.ones(1, device=device, dtype=torch.float64).item()  # Apple's has none: never tried
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise FaceError(
@@ -74,8 +75,8 @@ def check(
     if difficulty not in DIFFICULTIES:
         raise FaceError(f"no difficulty {difficulty!r}; choose one of: {', '.join(DIFFICULTIES)}")
     check_device(device)
-    person = as_numbers("person", person, device)
-    shot = as_numbers("shot", shot, device)
+    person = as_numbers("person", person)
+    shot = as_numbers("shot", shot)
     if len(person) != len(shot):
         raise FaceError(f"person and shot differ in length: {len(person)} and {len(shot)}")
     return person, shot
@@ -92,7 +93,7 @@ def as_trait(name: str, value: Tensor | float, person: Tensor) -> Tensor:
         shape = [len(person), 3]
         wanted = "one number, or three, or three for each image"
     try:
-        tensor = torch.as_tensor(value, dtype=torch.float64, device=person.device).expand(shape)
+        tensor = torch.as_tensor(value, dtype=torch.float64, device="cpu").expand(shape)
     except (TypeError, ValueError, RuntimeError):
         found = value
         if hasattr(value, "shape"):
@@ -128,12 +129,31 @@ def single(traits: Traits) -> Traits:
     return {k: v.float() if v.is_floating_point() else v for k, v in traits.items()}
 
 
-def batches(traits: Traits, person: Tensor, size: int) -> Iterator[tuple[slice, Traits]]:
-    """Cut the work into pieces that fit the processor's cache or the GPU's memory."""
-    many = max(PIXELS_AT_ONCE.get(person.device.type, 1 << 20) // max(size, 112) ** 2, 1)
-    for start in range(0, len(person), many):
+def pixels_at_once(kind: str, memory: int) -> int:
+    """How many pixels a device of this kind renders at once, with so many bytes of its own."""
+    pixels = PIXELS_AT_ONCE.get(kind, 1 << 20)
+    return min(pixels, memory // (2 * BYTES_A_PIXEL)) if kind == "cuda" else pixels
+
+
+def images_at_once(size: int, device: str) -> int:
+    """How many images of so many pixels fit the processor's cache, or the GPU's memory."""
+    kind = torch.device(device).type
+    memory = torch.cuda.mem_get_info(device)[1] if kind == "cuda" else 0
+    return max(pixels_at_once(kind, memory) // max(size, 112) ** 2, 1)
+
+
+def batches(traits: Traits, size: int, device: str) -> Iterator[tuple[slice, Facts]]:
+    """Cut the work into pieces that fit the processor's cache or the GPU's memory.
+
+    Where each piece belongs, and what is known of its images: worked out by the processor, as it
+    is the same on every device, and then moved.
+    """
+    count = len(traits["tone"])
+    many = images_at_once(size, device)
+    for start in range(0, count, many):
         batch = slice(start, start + many)
-        yield batch, {name: value[batch] for name, value in traits.items()}
+        f = scene.prepare({name: value[batch] for name, value in traits.items()})
+        yield batch, Facts(**move(vars(f), device))
 
 
 def parameters(
@@ -150,10 +170,10 @@ def parameters(
     Raises FaceError as `render` does.
     """
     person, shot = check(person, shot, seed, difficulty, device)
-    return draw(person, shot, seed, difficulty, changes)
+    who, how = draw(person, shot, seed, difficulty, changes)
+    return move(who, device), move(how, device)
 
 
-@torch.no_grad()
 def render(
     person: Numbers,
     shot: Numbers,
@@ -165,19 +185,34 @@ def render(
 ) -> Tensor:
     """Photograph people: `person` and `shot`, N integers each, give uint8 (N, 3, size, size).
 
-    Equal arguments give equal parameters, and images equal within one grey level, whatever the
-    batch, the number of threads or the device. `difficulty` says how far photographs of one person
-    differ, a name of DIFFICULTIES; `changes` sets parameters by name, see `parameters`.
+    Equal arguments give equal parameters, and images equal within one grey level, but for a fold
+    of cloth or a hair that a last digit moves, whatever the batch, the threads or the device.
+    `difficulty` says how far photographs of one person differ, a name of DIFFICULTIES; `changes`
+    sets parameters by name, see `parameters`.
 
     Raises FaceError, a ValueError, for a size, number, device, difficulty or name that cannot be.
     """
+    return render_files(person, shot, size, device, seed, difficulty, changes)[0]
+
+
+@torch.no_grad()
+def render_files(
+    person: Numbers,
+    shot: Numbers,
+    size: int,
+    device: str = "cpu",
+    seed: int = 0,
+    difficulty: str = "homework",
+    changes: Changes | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What `render` returns, and beside it the quality of each image's JPEG, int32 (N,)."""
     person, shot = check(person, shot, seed, difficulty, device, size)
     who, how = draw(person, shot, seed, difficulty, changes)
+    traits = who | how | {"grain_bits": Draws(seed, person, shot).bits("grain")[:, 0]}
     images = torch.empty(len(person), 3, size, size, dtype=torch.uint8, device=device)
-    for batch, traits in batches(who | how, person, size):
-        f, exposure = scene.photograph(traits, size)
-        images[batch] = scene.develop(f, exposure, Draws(seed, person[batch], shot[batch]))
-    return images
+    for batch, f in batches(traits, size, device):
+        images[batch] = scene.develop(f, scene.photograph(f, size))
+    return images, how["jpeg"].round().int()
 
 
 @torch.no_grad()
@@ -197,9 +232,8 @@ def parts(
     person, shot = check(person, shot, seed, difficulty, device, size)
     who, how = draw(person, shot, seed, difficulty, changes)
     shown = torch.empty(len(person), size, size, dtype=torch.uint8, device=device)
-    for batch, traits in batches(who | how, person, size):
-        _, exposure = scene.photograph(traits, size)
-        shown[batch] = exposure.part
+    for batch, f in batches(who | how, size, device):
+        shown[batch] = scene.photograph(f, size).part
     return shown
 
 
@@ -219,8 +253,7 @@ def landmarks(
     """
     person, shot = check(person, shot, seed, difficulty, device, size)
     who, how = draw(person, shot, seed, difficulty, changes)
-    f = facts(who | how)
-    head.express(f)
+    f = scene.prepare(who | how)
     points = head.landmarks(f).flatten(2)
     room = camera.place(f, points, torch.ones_like(points[:, 0]))
-    return camera.project(f, room, size)[:, :2].transpose(1, 2)
+    return camera.project(f, room, size)[:, :2].transpose(1, 2).to(device)

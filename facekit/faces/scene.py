@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from facekit.common.keyed_random import Draws
 from facekit.faces import camera, hair, head, light, skin, textures, worn
 from facekit.faces.film import background, expose
 from facekit.faces.person import Traits
-from facekit.faces.surface import Facts, Surface, bell, facts, mix, step
+from facekit.faces.surface import Facts, Surface, bell, constant, facts, mix, step
 
 PARTS = ("background", "clothes", "neck", "face", "ear", "hair", "hat", "glasses", "held")
 
@@ -31,10 +30,22 @@ def detail(size: int) -> float:
     return min(max(size / 224, 0.5), 4.0)
 
 
+def prepare(traits: Traits) -> Facts:
+    """All that can be worked out for each image before there is a grid or a pixel."""
+    f = facts(traits)
+    head.express(f)
+    head.shape_skull(f)
+    head.shape_body(f)
+    hair.comb(f)
+    hair.shape_shell(f)
+    camera.pose(f)
+    light.aim(f)
+    worn.note_kinds(f)
+    return f
+
+
 def build(f: Facts, size: int) -> list[Surface]:
     """Every surface of a portrait, in the head's frame."""
-    head.express(f)
-    hair.comb(f)
     fine = detail(size)
     return build_person(f, fine) + build_worn(f, fine)
 
@@ -62,15 +73,15 @@ def build_person(f: Facts, fine: float) -> list[Surface]:
 def build_worn(f: Facts, fine: float) -> list[Surface]:
     """Hats, glasses and things held: only the kinds that anybody in the batch has."""
     surfaces = []
-    if (f.hat > 0).any():
+    if f.any_hat:
         surfaces.append(worn.hat_crown(f, count(60, fine), count(140, fine)))
         surfaces.append(worn.hat_brim(f, count(30, fine), count(200, fine)))
-    if ((f.glasses > 0) | (f.sunglasses > 0)).any():
+    if f.any_rims:
         surfaces.append(worn.glasses(f, count(60, fine)))
-    if (f.sunglasses > 0).any():
+    if f.any_sunglasses:
         for side in (-1, 1):
             surfaces.append(worn.dark_lens(f, side, count(12, fine), count(40, fine)))
-    if (f.object > 0).any():
+    if f.any_object:
         surfaces.append(worn.held(f, count(40, fine), count(80, fine)))
     return surfaces
 
@@ -86,7 +97,7 @@ def illuminate(f: Facts, surfaces: list[Surface]) -> tuple[Tensor, list[Lighting
     shadow = light.key_visibility(f, room, normal, solid)
     ambient = camera.flat(surfaces, [s.ambient for s in surfaces])
     wrap = torch.cat([
-        torch.tensor(s.wrap, device=room.device)[:, None].expand(3, s.points[0, 0].numel())
+        constant(s.wrap, room.device)[:, None].expand(3, s.points[0, 0].numel())
         for s in surfaces
     ], 1)  # fmt: skip
     arrives, glint = light.irradiance(f, normal, shadow, ambient, wrap)
@@ -241,9 +252,8 @@ def paint(f: Facts, surfaces: list[Surface], lit: list[Lighting], size: int) -> 
     return torch.cat(colours, 2)
 
 
-def photograph(traits: Traits, size: int) -> tuple[Facts, Exposure]:
+def photograph(f: Facts, size: int) -> Exposure:
     """Everything up to the film, for one batch of people and shots that fits in memory."""
-    f = facts(traits)
     with record_function("faces.geometry"):
         surfaces = build(f, size)
     with record_function("faces.light"):
@@ -257,14 +267,14 @@ def photograph(traits: Traits, size: int) -> tuple[Facts, Exposure]:
     with record_function("faces.resolve"):
         seen, owner = camera.resolve(surfaces, nearest, colour, samples)
         # The last name is that of owner -1: the background.
-        names = torch.tensor([PARTS.index(s.part) for s in surfaces] + [0], device=owner.device)
+        names = constant((*(PARTS.index(s.part) for s in surfaces), 0), owner.device)
         part = names[owner[:, :: camera.SAMPLES, :: camera.SAMPLES].long()]
         cover = camera.shrink((owner >= 0).float()[:, None])
-        return f, Exposure(camera.shrink(seen), cover, part.to(torch.uint8))
+        return Exposure(camera.shrink(seen), cover, part.to(torch.uint8))
 
 
-def develop(f: Facts, exposure: Exposure, draws: Draws) -> Tensor:
+def develop(f: Facts, exposure: Exposure) -> Tensor:
     """Put the background behind, and make a photograph of it: uint8 (N, 3, size, size)."""
     with record_function("faces.film"):
         behind = background(f, exposure.light.shape[-1])
-        return expose(f, exposure.light + behind * (1 - exposure.cover), draws)
+        return expose(f, exposure.light + behind * (1 - exposure.cover))

@@ -15,7 +15,7 @@ from torch import Tensor
 from facekit.faces import textures
 from facekit.faces.head import fold_line, lip_lines, window
 from facekit.faces.person import MOLES
-from facekit.faces.surface import Facts, Surface, bell, bump, mix, step
+from facekit.faces.surface import Facts, Surface, bell, bump, mix, step, triple
 
 BLOOD = (0.10, 0.45, 0.38)
 MELANIN = (0.35, 0.75, 1.00)
@@ -47,8 +47,7 @@ class Paint:
 
     def stain(self, amount: Tensor, absorption: tuple[float, float, float]) -> None:
         """Darken by so much (N, V, U) of a pigment with this absorption per channel."""
-        table = torch.tensor(absorption, device=amount.device)[None, :, None, None]
-        self.albedo *= torch.exp(-amount[:, None] * table)
+        self.albedo *= torch.exp(-amount[:, None] * triple(*absorption, amount))
 
     def lay(self, colour: Tensor, cover: Tensor) -> None:
         """Paint over what is there, where `cover` (N, V, U) is 1."""
@@ -68,11 +67,10 @@ def bare(f: Facts, surface: Surface, edge: float) -> Paint:
     """Skin with its own colour, blood and clouds."""
     x, y, _ = surface.points.unbind(1)
     angle = surface.marks.get("angle", x * 0.12)
-    tan = torch.tensor([0.5, 1.0, 1.4], device=x.device)[None, :, None, None]
     clouds = textures.texture(
         textures.CLOUDS, angle * 1.25 + 3 * f.strands, y * 0.15 + 5 * f.strands
     )
-    albedo = f.skin * torch.exp(-6 * f.tan[:, None] * tan)
+    albedo = f.skin * torch.exp(-6 * f.tan[:, None] * triple(0.5, 1.0, 1.4, x))
     albedo = albedo * (1 - 0.02 * f.mottle * clouds.clamp(-2, 2))[:, None]
     paint = Paint(x, y, edge, albedo, torch.ones_like(x), torch.full_like(x, 0.6))
     paint.stain(0.25 * f.flush + 0.10 * f.mottle * clouds, BLOOD)
@@ -188,10 +186,12 @@ def eyeball(
     height = up - 0.04 - f.gaze_y
     radius = torch.sqrt(across**2 + height**2 + 1e-6)
     under = torch.exp(-(upper - up).clamp(min=0) / 0.18)  # the lid's shadow
-    white = torch.tensor([0.54, 0.50, 0.48], device=up.device)[None, :, None, None]
-    ball = white * (1 - 0.4 * f.tone)[:, None] * (1 - 0.28 * along**2 - 0.4 * under)[:, None]
-    pink = torch.tensor([0.15, 0.8, 0.75], device=up.device)[None, :, None, None]
-    ball = ball * torch.exp(-bell(along + 1.0, 0.2)[:, None] * pink)
+    ball = (
+        triple(0.54, 0.50, 0.48, up)
+        * (1 - 0.4 * f.tone)[:, None]
+        * (1 - 0.28 * along**2 - 0.4 * under)[:, None]
+    )
+    ball = ball * torch.exp(-bell(along + 1.0, 0.2)[:, None] * triple(0.15, 0.8, 0.75, up))
     share = (radius / f.iris_size).clamp(0, 1)
     rays = 0.75 + 0.5 * (1 - share)
     rays = rays * (1 - 0.65 * step(0.72, 1.0, share)) * (1 - 0.4 * under)
@@ -266,11 +266,10 @@ def mouth_inside(f: Facts, paint: Paint) -> Tensor:
     teeth = paint.inside(paint.y - upper + 0.95, 0.06) * step(1.0, 0.8, 1.1 * place.abs())
     slits = 1 - 0.4 * bell(torch.sin(paint.x * math.pi / 0.8), max(0.12, paint.edge))
     depth = slits * (1 - 0.5 * place**2) * (0.45 + 0.55 * step(0.0, 0.35, upper - paint.y))
-    white = torch.tensor([0.74, 0.70, 0.61], device=place.device)[None, :, None, None]
     tongue = bump(place / 0.55, paint.y - lower, 1.0, 0.5)[:, None]
-    red = torch.tensor([0.25, 0.06, 0.05], device=place.device)[None, :, None, None]
-    colour = 0.035 + tongue * red
-    return mix(colour.expand_as(paint.albedo), white * depth[:, None], teeth)
+    behind = 0.035 + tongue * triple(0.25, 0.06, 0.05, place)
+    white = triple(0.74, 0.70, 0.61, place)
+    return mix(behind.expand_as(paint.albedo), white * depth[:, None], teeth)
 
 
 def nostrils(f: Facts, paint: Paint) -> None:

@@ -1,13 +1,16 @@
 """Curved surfaces as grids of points, and the few tools that shape them.
 
 Every part of a portrait is one grid: points (N, 3, V, U) in centimetres, row v running down and
-column u across. Facts about a person or a shot are (N, 1, 1) so that they meet a grid (N, V, U).
+column u across. Facts about a person or a shot are (N, 1, 1) so that they meet a grid (N, V, U);
+the processor works them out, and then moves them to where the grids are.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from math import prod
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +18,7 @@ from torch.nn import functional
 
 from facekit.faces.person import Traits
 
-Facts = SimpleNamespace  # traits as attributes: (N, 1, 1), colours (N, 3, 1, 1)
+Facts = SimpleNamespace  # traits as attributes: (N, 1, 1), colours (N, 3, 1, 1); scene.prepare
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Surface:
         return self.points.shape[2], self.points.shape[3]
 
 
+SIDES = ("height", "width", "front", "back")  # knots of superellipses; width and depths are halves
 LINEAR = {"key_colour", "sky_colour", "ground_colour", "cast"}  # light already, not sRGB
 
 
@@ -55,10 +59,38 @@ def facts(traits: Traits) -> Facts:
     return shaped
 
 
+def move(values: dict[str, Any], device: str) -> dict[str, Any]:
+    """The same values, tensors (N, ...) among them on a device: one copy for each type of number.
+
+    Each copy to a GPU makes the processor wait until all that was asked of it is done.
+    """
+    if torch.device(device).type == "cpu":
+        return values
+    moved = dict(values)
+    for dtype in (torch.float32, torch.int64):
+        kind = {k: v for k, v in values.items() if isinstance(v, Tensor) and v.dtype == dtype}
+        rows = [v.reshape(len(v), prod(v.shape[1:])) for v in kind.values()]
+        columns = torch.cat(rows, 1).to(device).split([row.shape[1] for row in rows], 1)
+        for (name, value), column in zip(kind.items(), columns, strict=True):
+            moved[name] = column.view(value.shape)
+    return moved
+
+
+@cache
+def constant(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    """Some numbers, float32, copied to a device once. Not to be changed."""
+    return torch.tensor(numbers, dtype=torch.float32, device=device)
+
+
+def triple(one: float, two: float, three: float, like: Tensor) -> Tensor:
+    """A number for each channel or axis of grids (N, 3, V, U): (1, 3, 1, 1), where `like` is."""
+    return constant((one, two, three), like.device)[None, :, None, None]
+
+
 def step(low: Tensor | float, high: Tensor | float, x: Tensor) -> Tensor:
     """The smoothstep: 0 below `low`, 1 above `high`, smooth between; reversed where low > high."""
     t = ((x - low) / (high - low)).clamp(0, 1)
-    return t * t * (3 - 2 * t)
+    return t * t * torch.rsub(t, 3, alpha=2)  # 3 - 2 t at once
 
 
 def bell(x: Tensor, width: Tensor | float) -> Tensor:
@@ -86,6 +118,17 @@ def knots(values: Sequence[Tensor | float]) -> Tensor:
         else:
             columns.append(torch.full_like(like, value))
     return torch.stack(columns, dim=1)
+
+
+def keep_outline(f: Facts, name: str, rows: Sequence[Sequence[Tensor | float]]) -> None:
+    """Add stacked superellipses to the facts: a row of knots for each of SIDES."""
+    for side, row in zip(SIDES, rows, strict=True):
+        setattr(f, f"{name}_{side}", knots(row))  # (N, K)
+
+
+def outline(f: Facts, name: str) -> list[Tensor]:
+    """What `keep_outline` added, as `slices` wants it."""
+    return [getattr(f, f"{name}_{side}") for side in SIDES]
 
 
 def spline(count: int, places: Tensor) -> Tensor:

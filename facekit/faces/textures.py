@@ -45,9 +45,8 @@ def take(pattern: Tensor, place: Tensor) -> Tensor:
 
 def texture(row: int | Tensor, u: Tensor, v: Tensor) -> Tensor:
     """Read the nearest point of a pattern at (u across, v down), one unit a repetition."""
-    x = wrapped(u * SIDE)
-    y = wrapped(v * SIDE)
-    return take(bank(str(u.device)).flatten(), (row * SIDE + y) * SIDE + x)
+    place = torch.add(wrapped(u * SIDE), wrapped(v * SIDE), alpha=SIDE)
+    return take(bank(str(u.device)).flatten(), place + row * SIDE**2)
 
 
 def smooth(row: int, u: Tensor, v: Tensor) -> Tensor:
@@ -66,4 +65,4 @@ def smooth(row: int, u: Tensor, v: Tensor) -> Tensor:
 
 def wrapped(place: Tensor) -> Tensor:
     """Places as integers 0..SIDE - 1: patterns repeat."""
-    return place.long() & (SIDE - 1)
+    return place.int().bitwise_and_(SIDE - 1)

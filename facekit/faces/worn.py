@@ -2,17 +2,36 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from facekit.faces import textures
-from facekit.faces.head import LEVELS, skull_knots
-from facekit.faces.surface import Facts, Surface, bell, normals, places, slices, spline, step
+from facekit.faces.head import LEVELS
+from facekit.faces.surface import (
+    Facts,
+    Surface,
+    bell,
+    normals,
+    outline,
+    places,
+    slices,
+    spline,
+    step,
+)
 
 BEANIE = 1  # kinds of `hat`; 0 is none
 CAP = 2
 BRIM = 3
+
+
+def note_kinds(f: Facts) -> None:
+    """Add to the facts what anybody in the batch wears or holds."""
+    f.any_hat = bool((f.hat > 0).any())
+    f.any_rims = bool(((f.glasses > 0) | (f.sunglasses > 0)).any())
+    f.any_sunglasses = bool((f.sunglasses > 0).any())
+    f.any_object = bool((f.object > 0).any())
 
 
 def neckline(f: Facts, x: Tensor, z: Tensor) -> Tensor:
@@ -105,13 +124,18 @@ def dark_lens(f: Facts, side: int, rows: int, columns: int) -> Surface:
     return Surface("glasses", grid, normal, keep=keep, inside=1.0, marks={"lens": grid[:, 1]})
 
 
+@cache
+def crown_rows(rows: int, device: str) -> tuple[Tensor, Tensor]:
+    """Where a hat's rows lie among the head's knots, (rows, 1), and the spline's weights."""
+    level = torch.linspace(0, 6.6, rows, dtype=torch.float64)
+    return level.float().to(device)[:, None], spline(LEVELS, level).float().to(device)
+
+
 def hat_crown(f: Facts, rows: int, columns: int) -> Surface:
     """The part of a hat that holds the head."""
     angle = torch.linspace(-math.pi, math.pi, columns, device=f.tone.device)
-    level = torch.linspace(0, 6.6, rows, dtype=torch.float64)
-    weights = spline(LEVELS, level).float().to(angle.device)
-    x, y, z = slices(weights, angle, skull_knots(f), f.forehead_round)
-    level = level.float().to(angle.device)[:, None]
+    level, weights = crown_rows(rows, str(angle.device))
+    x, y, z = slices(weights, angle, outline(f, "skull"), f.forehead_round)
     high = step(4.5, 0.0, level)
     loose = 0.75 + 0.35 * (f.hat == BEANIE) * high + 0.5 * f.hair_top.clamp(max=1.2) * high
     folds = textures.texture(textures.CLOUDS, angle * 0.3 + f.tousle, level * 0.1 + f.tousle)

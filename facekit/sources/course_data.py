@@ -30,9 +30,9 @@ from facekit.data.layout import (
     image_files,
     is_stray,
 )
-from facekit.sources import foreign, kaggle, lfw, manifest, profiles, writers
+from facekit.sources import devices, foreign, kaggle, lfw, manifest, profiles, writers
 from facekit.sources.manifest import MANIFEST, is_course, read_manifest
-from facekit.sources.plans import Plan, folder_plan, held_out_plan, synthetic_plan
+from facekit.sources.plans import ImageSource, Plan, folder_plan, held_out_plan, synthetic_plan
 from facekit.sources.profiles import Profile
 
 PUBLISHED = 7393118245901182213  # in docs/instructors.md up to 0.4
@@ -49,6 +49,7 @@ class Request:
     seed: int
     term: Term
     people: int | None
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -63,6 +64,13 @@ class Request:
                 f"no difficulty {self.profile.difficulty!r}; choose one of: "
                 f"{', '.join(faces.DIFFICULTIES)}"
             )
+        if self.device not in devices.DEVICES:
+            raise DataError(
+                f"no device {self.device!r} to render on; choose one of: "
+                f"{', '.join(devices.DEVICES)}"
+            )
+        if self.device == "cuda":
+            machine.device(self.device)  # RecipeError where it cannot be used
         if self.source == "folder" and not (self.folder and self.folder.is_dir()):
             raise DataError(f"source folder needs a folder of identities; {self.folder} is none")
         if self.source == "held-out" and not (self.takes_a_course() and self.people):
@@ -141,10 +149,12 @@ def set_up(
     processes: int | None = None,
     progress: bool = True,
     people: int | None = None,
+    device: str = "auto",
 ) -> CourseData:
     """Fill `out` with a course and return it; a finished course is returned as it is.
 
-    `people`: of source "held-out", how many of the course in `folder` to hold out.
+    `people`: of source "held-out", how many of the course in `folder` to hold out. `device`: what
+    renders source "synthetic": "cpu", "cuda" or, with "auto", what is faster here.
     Goes on where an interrupted set-up stopped, and waits while another process fills `out`.
     Raises DataError, touching nothing, when it holds anything else than the course asked for.
     """
@@ -152,9 +162,9 @@ def set_up(
     spec = get_term(term)
     if source == "lfw":
         folder = lfw.fetch()
-    request = Request(source, profile, Path(folder) if folder else None, seed, spec, people)
+    request = Request(source, profile, Path(folder) if folder else None, seed, spec, people, device)
     settings = request.settings(progress)
-    if manifest.is_finished(out, settings):
+    if _is_finished(out, settings, request):
         return CourseData(out, term)
     plan = request.plan()
     if plan and source == "folder":
@@ -163,15 +173,45 @@ def set_up(
     if plan and source in ("folder", "lfw"):
         check_readable([photograph for _, photograph in files], progress)
     with only_one(out, wait=True):
-        if manifest.is_finished(out, settings):  # by another process, in the meantime
+        if _is_finished(out, settings, request):  # by another process, in the meantime
             return CourseData(out, term)
-        manifest.start(out, settings)
-        writers.write_files(files, out, request.writer(), processes, progress)
+        settings = _make_files(files, out, request, settings, processes, progress)
         if plan:
             plan.write_tables(out, spec)
         course = CourseData(out, term)
         manifest.finish(out, settings, _counts(course), progress)
     return course
+
+
+def _is_finished(out: Path, settings: dict[str, Any], request: Request) -> bool:
+    """Whether `out` is the finished course that is asked for; DataError if it is another one."""
+    finished = manifest.is_finished(out, settings)
+    if finished and request.source == "synthetic":
+        devices.check_finished(out, request.device)
+    return finished
+
+
+def _make_files(
+    files: list[tuple[str, ImageSource]],
+    out: Path,
+    request: Request,
+    settings: dict[str, Any],
+    processes: int | None,
+    progress: bool,
+) -> dict[str, Any]:
+    """Note what is begun, and make all files; the note, which names the device that rendered."""
+    device = "cpu"
+    if request.source == "synthetic":
+        device, reason = devices.choose(out, request.device, len(files), request.profile.pixels)
+        settings = settings | {devices.KEY: devices.kind_with(out, device)}
+        if progress and machine.device().value.type == "cuda":
+            say(f"rendered on {device} ({reason})", file=sys.stderr)
+    manifest.start(out, settings)
+    if device == "cuda":
+        writers.write_from_gpu(files, out, request.profile, request.seed, progress)
+    else:
+        writers.write_files(files, out, request.writer(), processes, progress)
+    return settings
 
 
 def _tell_left_out(folder: Path) -> None:

@@ -32,6 +32,14 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
     return _read(path, "set the data up anew in another folder") if os.access(path, os.R_OK) else {}
 
 
+def read_note(out: Path) -> dict[str, Any]:
+    """What a begun or finished course is made of; {} where none is begun. DataError if damaged."""
+    for note in (out / MANIFEST, out / STARTED):
+        if note.is_file():
+            return _read(note, f"delete {out} to make it anew")
+    return {}
+
+
 def _read(path: Path, advice: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -54,15 +62,14 @@ def is_course(folder: Path) -> bool:
 def is_finished(out: Path, settings: dict) -> bool:
     """Whether `out` is the finished course of these settings; DataError if it is another one."""
     finished = (out / MANIFEST).is_file()
-    note = out / (MANIFEST if finished else STARTED)
-    if not note.is_file():
+    if not finished and not (out / STARTED).is_file():
         others = [path.name for path in out.glob("*") if not is_stray(path.name)]
         if others:
             raise DataError(
                 f"{out}: holds {others[0]}, which this command did not make; choose another --out"
             )
         return False
-    there = _read(note, f"delete {out} to make it anew")
+    there = read_note(out)
     for key, wanted in settings.items():
         finished_by_another_version = finished and key == "version"
         if there.get(key) != wanted and not finished_by_another_version:

@@ -143,6 +143,7 @@ def test_the_camera_looks_at_the_centre_from_its_distance() -> None:
     for turned in (0.0, 0.7):
         numbers = view | {"distance": 120.0, "zoom": 1.1, "yaw": turned, "pitch": -turned}
         f = SimpleNamespace(**{name: fact(value) for name, value in numbers.items()})
+        camera.pose(f)
         at = torch.tensor(camera.CENTRE)[None, :, None]
         x, y, depth = camera.project(f, camera.place(f, at, torch.ones(1, 1)), 200)[0, :, 0]
         assert (float(x), float(y), float(depth)) == pytest.approx((100.0, 100.0, 120.0), abs=1e-3)
@@ -274,7 +275,9 @@ def test_a_plate_shades_what_lies_behind_it(towards: tuple[float, float, float])
     normal = torch.zeros_like(room)
     normal[:, 2] = 1.0
     numbers = dict(zip(("key_x", "key_y", "key_z"), towards, strict=True)) | {"softness": 0.6}
+    numbers |= {"fill_x": 0.0, "fill_y": 0.0, "fill_z": 1.0}
     f = SimpleNamespace(**{name: fact(value) for name, value in numbers.items()})
+    light.aim(f)
     found = light.key_visibility(f, room, normal, torch.ones(room.shape[::2], dtype=torch.bool))[0]
     hits = wall[:2] + 5.0 * torch.tensor(towards)[:2, None] / towards[2]
     off = hits.abs().amax(0)
@@ -418,7 +421,8 @@ def test_blur_takes_fine_detail_and_keeps_the_mean() -> None:
 
 
 def test_grain_has_mean_0_and_deviation_1() -> None:
-    noise = film.grain(Draws(0, torch.arange(20), torch.arange(20)), SIZE)
+    bits = Draws(0, torch.arange(20), torch.arange(20)).bits("grain")
+    noise = film.grain(bits, SIZE)
     assert noise.shape == (20, 3, SIZE, SIZE)
     assert abs(noise.mean()) < 0.01
     assert abs(noise.std() - 1) < 0.01

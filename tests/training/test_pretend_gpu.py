@@ -17,7 +17,7 @@ from pretend_gpu import BLOCKING, COPY, GPU, LAUNCH, OTHER_LAYOUT, UNPINNED, WAI
 
 import facekit
 from facekit import faces
-from facekit.data import transforms, transforms_gpu
+from facekit.data import transforms_gpu
 from facekit.data.layout import CourseData
 from facekit.data.loader import Loader
 from facekit.data.mixing import mix
@@ -25,6 +25,7 @@ from facekit.data.pixels import STORAGES, CacheSettings
 from facekit.data.transform_params import sample_params
 from facekit.data.transforms import NOTHING, Augment, Preprocess
 from facekit.evaluation import inference
+from facekit.faces import rendering
 from facekit.models.blocks import BLOCKS
 from facekit.models.heads import HEADS
 from facekit.models.zoo import NETWORKS
@@ -109,7 +110,6 @@ STRENGTHS = {
 def gpu() -> Iterator[Log]:
     with pretending() as log:
         yield log
-    transforms._constant.cache_clear()  # a real GPU would get pretended ones
 
 
 def small(*changes: str) -> Recipe:
@@ -355,12 +355,48 @@ def test_the_sums_of_a_process_without_dev_images_are_on_its_device(gpu, course)
 # ------------------------------------------------------------------ rendering
 
 
+# Where a call and each of its batches stop for the GPU, and how often.
+CALL_WAITS = {"rendering.py:check_device": 1}
+BATCH_WAITS = {"camera.py:splat": 2, "camera.py:resolve": 1, "film.py:blur": 1}
+BATCH_COPIES = {"surface.py:move": 2}  # all that is known of the images: numbers and choices
+MOST_OF_A_RENDERING = {3: 5_350, 24: 6_350}  # operations, by images; with 24 every kind is worn
+
+
 def test_rendered_faces_are_those_of_the_processor(gpu):
     person = [0, 1, 5]
     shot = [2, 0, 7]
-    expected = faces.render(person, shot, size=64)
-    found = faces.render(person, shot, size=64, device="cuda:0").cpu()
-    assert (found.int() - expected.int()).abs().max() <= 1
+    for function in (faces.render, faces.parts, faces.landmarks):
+        expected = function(person, shot, size=64)
+        found = function(person, shot, size=64, device="cuda:0")
+        assert found.device == GPU
+        assert (found.cpu() - expected.float()).abs().max() <= 1
+    drawn = faces.parameters(person, shot, device="cuda:0")
+    for found, expected in zip(drawn, faces.parameters(person, shot), strict=True):
+        assert found.keys() == expected.keys()
+        for name, value in found.items():
+            assert value.device == GPU
+            assert torch.equal(value.cpu(), expected[name])
+
+
+@pytest.mark.parametrize("count", MOST_OF_A_RENDERING)
+def test_rendering_takes_as_many_operations_however_many_images(count, gpu):
+    faces.render(range(count), range(count), 64, "cuda:0")  # constants are there
+    gpu.clear()
+    faces.render(range(count), range(count), 64, "cuda:0")
+    assert gpu.places(WAIT) == CALL_WAITS | BATCH_WAITS
+    assert gpu.places(BLOCKING) == BATCH_COPIES
+    assert gpu.count(UNPINNED) == 0
+    assert gpu.count(LAUNCH) <= MOST_OF_A_RENDERING[count]
+
+
+def test_each_batch_of_a_rendering_stops_as_often(gpu, monkeypatch):
+    monkeypatch.setitem(rendering.PIXELS_AT_ONCE, "cuda", 2 * 112**2)
+    faces.render(range(6), range(6), 64, "cuda:0")
+    gpu.clear()
+    faces.render(range(6), range(6), 64, "cuda:0")
+    three = {place: 3 * times for place, times in BATCH_WAITS.items()}
+    assert Counter(gpu.places(WAIT)) <= Counter(CALL_WAITS | three)
+    assert gpu.places(BLOCKING) == {"surface.py:move": 6}
 
 
 # ------------------------------------------------------------------ the source
