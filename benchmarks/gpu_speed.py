@@ -29,7 +29,6 @@ from facekit.data import transforms_gpu
 from facekit.data.layout import ImageSet
 from facekit.data.loader import Batch, Loader
 from facekit.data.pixels import OnGpu, Pixels
-from facekit.data.samplers import EpochSampler
 from facekit.data.transform_params import sample_params
 from facekit.data.transforms import Augment, Preprocess
 from facekit.evaluation import inference, search
@@ -353,9 +352,8 @@ class ShortRun(Run):
 
     length = 0
 
-    def order(self, epoch: int, skip: int = 0) -> list:
-        keys = EpochSampler(len(self.data.train), self.recipe.batch_size, self.recipe.seed, epoch)
-        return list(itertools.islice(keys, skip, self.length))
+    def sampler(self, epoch: int, skip: int = 0) -> list:
+        return list(itertools.islice(super().sampler(epoch), skip, self.length))
 
 
 def epochs(job: Job) -> list[Row]:

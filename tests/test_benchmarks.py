@@ -162,6 +162,12 @@ def test_a_network_that_fails_does_not_take_the_others_along(job):
     assert len(job.report.content["notes"]) == 3  # with 8, 4 and 2 pictures
 
 
+def test_a_short_epoch_is_as_short_as_it_says(job):
+    run = gpu_speed.short_run(job, "face-s", 32, batch=4, length=3)
+    assert run.steps == 3
+    assert len(list(run.batches())) == 3
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict:
     """What all parts find with toy sizes on the processor, without what a bare machine lacks."""
