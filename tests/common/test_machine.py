@@ -333,3 +333,23 @@ def test_free_memory_is_the_machines_or_less_where_a_container_has_a_limit(tmp_p
     assert machine.free_memory() == 4096
     limit.write_text("1000\n")
     assert machine.free_memory() == 1000
+
+
+def test_other_programs_are_told_where_they_are_as_many_as_the_cores(tmp_path, monkeypatch):
+    load = tmp_path / "loadavg"
+    monkeypatch.setattr(machine, "LOAD", load)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
+    assert machine.other_programs() == (0, "")  # no Linux
+    for running, told in ((1, ""), (4, ""), (5, "2.0 times"), (13, "4.0 times")):
+        load.write_text(f"9.99 9.99 9.99 {running}/300 4711\n")
+        others, reason = machine.other_programs()
+        assert others == running - 1
+        assert told in reason
+        assert bool(told) == bool(reason)
+
+
+def test_what_only_ran_for_a_moment_is_no_busy_machine(monkeypatch):
+    seen = iter([9, 9, 2, 9, 9])
+    monkeypatch.setattr(machine, "_running", lambda: next(seen))
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
+    assert machine.other_programs() == (1, "")
