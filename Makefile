@@ -12,6 +12,9 @@ BIN := $(VENV)/bin
 RESULTS := benchmarks/results
 READY := $(VENV)/ready
 
+# A thread of torch that waits for others sleeps: spinning, it keeps a core from another program.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 # Which build of PyTorch: `default` is the one that pip finds, on Linux with CUDA. The environment
 # notes its own before the first package comes, so that a later call goes on with the same.
 NOTE := $(VENV)/torch
@@ -65,6 +68,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/data.py --out $(RESULTS)/data.json
 	$(BIN)/python benchmarks/step.py --compiled --out $(RESULTS)/step.json
 	$(BIN)/python benchmarks/loop.py --out $(RESULTS)/loop.json
+	$(BIN)/python benchmarks/busy.py --out $(RESULTS)/busy.json
 	$(BIN)/python benchmarks/bring_own.py --out $(RESULTS)/bring_own.json
 	-$(BIN)/python benchmarks/timm_race.py --out $(RESULTS)/timm_race.json
 	$(BIN)/python benchmarks/panel.py --out $(RESULTS)/panel.json

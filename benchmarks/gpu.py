@@ -3,11 +3,13 @@
     python benchmarks/gpu.py [--minutes 9] [--out FILE] [--only checks ...]
     python benchmarks/gpu.py --tiny --device cpu
 
-Whether the GPU computes what the processor does, how fast faces are rendered, pictures augmented
-and networks trained, per cent of what the memory's bandwidth allows, against timm, and how long an
-epoch of the full homework takes. Needs torch, torchvision, numpy, pandas, matplotlib, pillow and
-tqdm, no network; timm for the comparison. A part that fails is noted, and the next begins; what no
-longer fits into the minutes is skipped and named. Without a GPU it says so and ends with status 2.
+Whether the GPU is never waited for and computes what the processor does, whether training goes on
+out of memory, compiled and in two processes; how fast faces are rendered, images augmented and
+networks trained, per cent of what the memory's bandwidth allows, beside timm; a real run with its
+curve, and how long an epoch of the full homework takes. It writes one JSON and, beside it, a page
+(.md). Needs torch, torchvision, numpy, pandas, matplotlib, pillow and tqdm, no network; timm for
+the comparison. A part that fails is noted, and the next begins; what no longer fits into the
+minutes is skipped and named. Without a GPU it says so and ends with status 2.
 """
 
 import argparse
@@ -26,30 +28,36 @@ sys.path.insert(1, str(Path(__file__).parents[1]))  # facekit need not be instal
 
 import gpu_checks
 import gpu_faces
+import gpu_page
 import gpu_speed
+import gpu_timm
+import gpu_training
 import torch
-from gpu_job import Job
+from gpu_job import Job, give_back
 from machine import Report, progress
 
-# title, what to do, and about how many seconds it takes
+# Title, what to do, and about how many seconds it takes: what tells most comes first.
 PARTS: dict[str, tuple[Callable, int]] = {
     "ceilings": (gpu_speed.ceilings, 10),
+    "checks: no waits": (gpu_training.no_waits, 10),
+    "checks: out of memory": (gpu_training.out_of_memory, 10),
     "checks: pictures": (gpu_checks.pictures, 10),
-    "checks: storages": (gpu_checks.storages, 10),
     "checks: precisions": (gpu_checks.precisions, 15),
-    "checks: evaluation": (gpu_checks.evaluation, 10),
-    "checks: resumed": (gpu_checks.resumed, 30),
-    "checks: search": (gpu_checks.searched, 10),
+    "checks: two processes": (gpu_training.two_processes, 40),
+    "checks: compiled epochs": (gpu_training.compiled_epochs, 40),
     "checks: faces": (gpu_checks.rendered, 20),
-    "steps at 112": (lambda job: gpu_speed.steps(job, 112), 40),
-    "steps at 224": (lambda job: gpu_speed.steps(job, 224), 50),
-    "augmentation": (gpu_speed.augmentation, 30),
-    "epochs": (gpu_speed.epochs, 80),
-    "faces": (gpu_faces.speed, 30),
+    "steps at 112": (lambda job: gpu_speed.steps(job, 112), 35),
+    "faces": (gpu_faces.speed, 25),
+    "a real run": (gpu_training.real_run, 125),
+    "timm's loop beside ours": (gpu_timm.loops, 40),
+    "epochs": (gpu_speed.epochs, 30),
+    "augmentation": (gpu_speed.augmentation, 20),
+    "checks: resumed": (gpu_checks.resumed, 20),
+    "checks: evaluation": (gpu_checks.evaluation, 5),
+    "checks: storages": (gpu_checks.storages, 5),
+    "checks: search": (gpu_checks.searched, 5),
+    "compiled at 112": (lambda job: gpu_speed.compiled(job, 112), 35),
     "gallery of a million": (gpu_speed.gallery, 20),
-    "checks: compiled": (gpu_checks.compiled, 40),
-    "compiled at 112": (lambda job: gpu_speed.compiled(job, 112), 90),
-    "compiled at 224": (lambda job: gpu_speed.compiled(job, 224), 90),
 }
 PATIENCE = 3  # times the seconds that a part should take: then it is stopped
 GRACE = 15  # seconds after the end until the process is stopped by force
@@ -87,7 +95,7 @@ def attempt(job: Job, title: str, part: Callable, needed: float) -> str:
         lines = str(error).splitlines() or [""]
         return f"failed: {type(error).__name__}: {lines[0]}"[:500]
     finally:
-        gpu_speed.give_back(job)
+        give_back(job)
     return f"done in {time.monotonic() - began:.0f} s"
 
 
@@ -100,6 +108,8 @@ def run(job: Job, chosen: list[str]) -> None:
         ended.append({"part": title, "ended": attempt(job, title, part, seconds)})
         job.report.content["parts"] = ended
         job.report.write()
+        page = gpu_page.page(job.report.content)
+        job.report.path.with_suffix(".md").write_text(page, encoding="utf-8")
     job.report.table("parts", ended)
 
 
@@ -137,6 +147,7 @@ def main() -> None:
         ends = time.monotonic() + 60 * chosen.minutes - GRACE
         job = Job(torch.device(chosen.device), report, chosen.tiny, ends, Path(folder))
         watch(job)
+        torch.backends.cudnn.benchmark = True  # as the kit has it
         run(job, chosen.only)
 
 

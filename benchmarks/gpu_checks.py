@@ -12,7 +12,7 @@ from faces_report import DIFFICULTY, numbers
 from gpu_job import Job
 from machine import Row
 
-from facekit import faces, models, training
+from facekit import faces, training
 from facekit.common import machine
 from facekit.data import transforms_gpu
 from facekit.data.loader import Batch, Loader
@@ -20,7 +20,6 @@ from facekit.data.pixels import STORAGES, CacheSettings
 from facekit.data.transform_params import sample_params
 from facekit.data.transforms import Augment, Preprocess
 from facekit.evaluation import inference, search
-from facekit.models.losses import Objective
 from facekit.models.weights import digest
 from facekit.training import loop
 from facekit.training import recipe as recipes
@@ -170,36 +169,6 @@ def some_losses(run: Run) -> list[float]:
         totals = loop.train_step(run, batch, whole)
         found.append(float(totals[0] / totals[2]))
     return found
-
-
-def compiled(job: Job) -> list[Row]:
-    """Loss and gradient of a compiled network against the plain one's."""
-    rows = []
-    backend = "eager" if job.tiny else "inductor"
-    for precision in dict.fromkeys([torch.float32, machine.precision(job.device).value]):
-        torch.manual_seed(0)
-        objective = Objective(models.build("tiny", 100), precision=precision)
-        objective.to(job.device, memory_format=torch.channels_last)
-        images = torch.randn(32, 3, 64, 64, device=job.device)
-        labels = torch.arange(32, device=job.device)
-        with exact_floats():
-            plain = loss_and_gradient(objective, objective, images, labels)
-            other = loss_and_gradient(
-                torch.compile(objective, backend=backend), objective, images, labels
-            )
-        loss = abs(other[0] / plain[0] - 1)
-        gradient = float((other[1] - plain[1]).norm() / plain[1].norm())
-        row = {"check": f"compiled, {precision}", "loss differs by": loss}
-        limit = 1e-3 if precision == torch.float32 else 0.05
-        rows.append(passed(row | {"gradient by": gradient, "at most": limit}, gradient < limit))
-    return rows
-
-
-def loss_and_gradient(forward, objective, images, labels) -> tuple[float, torch.Tensor]:
-    objective.zero_grad()
-    loss, _ = forward(images, labels)
-    loss.backward()
-    return loss.item(), torch.cat([p.grad.flatten().float() for p in objective.parameters()])
 
 
 def evaluation(job: Job) -> list[Row]:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 from faces_report import DIFFICULTY, numbers
-from gpu_job import Job
-from machine import AGAIN, Row, progress, time_rounds
+from gpu_job import Job, bytes_moved, of_bandwidth
+from machine import AGAIN, Row, progress, time_rounds, verdict
 
 from facekit import faces
 
@@ -38,11 +38,14 @@ def speed(job: Job) -> list[Row]:
         last = f"{counts[-1]} at once"
         variants[last + AGAIN] = render(job, size, counts[-1])
         taken = time_rounds(variants, job.size(7, 1), job.device)
+        moved = bytes_moved(variants[last], counts[-1])
         for name, times in taken.items():
             middle = sorted(times.wall)[len(times.wall) // 2]
             count = int(name.split()[0])
             row = {"pixels": size, "images": name, "images/s": count / middle}
-            rows.append(row | {"best": count / min(times.wall), "rounds": len(times.wall)})
-    top = max((row for row in rows if row["pixels"] == size), key=lambda row: row["images/s"])
-    top |= {"bar": f">= {BAR}", "verdict": "PASS" if top["images/s"] >= BAR else "missed"}
+            row |= {"best": count / min(times.wall), "rounds": len(times.wall)}
+            rows.append(row | of_bandwidth(job, moved, row["images/s"]))
+    if not job.tiny:
+        top = max((row for row in rows if row["pixels"] == size), key=lambda row: row["images/s"])
+        top |= verdict(top["images/s"], BAR)
     return rows

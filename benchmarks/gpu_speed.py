@@ -6,18 +6,16 @@ read; the norm reads and writes; the next convolution reads; backward: 9), in 2 
 measured bandwidth / (28 bytes x outputs) bounds the images a second; fusing may go beyond.
 """
 
-import gc
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
-from gpu_job import CLASSES, DEV_IMAGES, IMAGES, Job
+from gpu_job import CLASSES, DEV_IMAGES, IMAGES, Job, bytes_moved, give_back, of_bandwidth
 from machine import AGAIN, Row, Taken, compare, progress, time_rounds, wait
 from PIL import Image
 from torch import nn
@@ -29,7 +27,6 @@ from facekit.data import transforms_gpu
 from facekit.data.layout import ImageSet
 from facekit.data.loader import Batch, Loader
 from facekit.data.pixels import OnGpu, Pixels
-from facekit.data.samplers import EpochSampler
 from facekit.data.transform_params import sample_params
 from facekit.data.transforms import Augment, Preprocess
 from facekit.evaluation import inference, search
@@ -178,34 +175,6 @@ class TimmStep(Step):
             return F.cross_entropy(self.net(self.images), self.labels, label_smoothing=0.1)
 
 
-class Searching:
-    """A step with cuDNN's search for the fastest way on, which the kit leaves off."""
-
-    def __init__(self, step: Step) -> None:
-        self.step = step
-
-    def __getattr__(self, name: str):
-        return getattr(self.step, name)
-
-    def __call__(self) -> None:
-        with searching():
-            self.step()
-
-    def settle(self, tiny: bool) -> None:
-        with searching():
-            self.step.settle(tiny)
-
-
-@contextmanager
-def searching() -> Iterator[None]:
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
-
-
 Builders = Mapping[str, Callable[[int], Step]]
 
 
@@ -235,10 +204,6 @@ def steps(job: Job, size: int) -> list[Row]:
     }
     builders |= {BASE: partial(KitStep, job, BASE, pixels)}
     builders[BASE + AGAIN] = builders[BASE]
-    for name in ("row12", "face-s"):
-        builders[f"{name}, cuDNN searches"] = lambda count, make=builders[name]: Searching(
-            make(count)
-        )
     for name in TIMMS:
         builders[f"timm's {name}"] = partial(TimmStep, job, name, pixels)
     return timed(job, dict(built(job, builders, batch)), BASE)
@@ -249,7 +214,7 @@ def compiled(job: Job, size: int) -> list[Row]:
     batch = job.size(512 if size <= 112 else 256, 2)
     pixels, rows = (size if not job.tiny else 64), []
     for name in ("row12", "face-s", "resnet18") if not job.tiny else ("tiny",):
-        if job.left < job.size(75, 1):
+        if job.left < job.size(35, 1):
             job.report.note(f"{name} at {size}: not compiled, {job.left:.0f} s left")
             continue
         progress(f"compiling {name}, {job.left:.0f} s left")
@@ -274,11 +239,8 @@ def timed(job: Job, made: Mapping[str, Step], base: str) -> list[Row]:
     rows = []
     for row in compare(taken, base, images):
         step = made[row["variant"]]
-        moved = BYTES * step.outputs * row["images/s"]
-        row |= {"batch": step.batch, "M conv outputs": step.outputs / 1e6}
-        row |= {"G multiply-adds": step.multiply_adds / 1e9}
-        if "bandwidth" in job.facts:
-            row["% of bandwidth"] = 100 * moved / job.facts["bandwidth"]
+        row |= {"batch": step.batch, "G multiply-adds": step.multiply_adds / 1e9}
+        row |= of_bandwidth(job, BYTES * step.outputs, row["images/s"])
         if step.precision in job.facts:
             work = 6 * step.multiply_adds * row["images/s"]
             row["% of products"] = 100 * work / job.facts[step.precision]
@@ -334,7 +296,9 @@ def augmentation_rows(job: Job, title: str, augment: Augment) -> list[Row]:
         ),
     }
     taken = time_rounds(variants, job.size(ROUNDS, 1), job.device)
-    return compare(taken, whole, batch * turns)
+    rows = compare(taken, whole, batch * turns)
+    moved = bytes_moved(lambda: transforms_gpu.apply(stored, params, look), batch)
+    return [row | of_bandwidth(job, moved, row["images/s"]) for row in rows]
 
 
 EVERYTHING = Augment(shift=0.1, shear=5, random_steps=2, blur=0.3, mixup=0.2, cutmix=0.2)
@@ -353,17 +317,16 @@ class ShortRun(Run):
 
     length = 0
 
-    def order(self, epoch: int, skip: int = 0) -> list:
-        keys = EpochSampler(len(self.data.train), self.recipe.batch_size, self.recipe.seed, epoch)
-        return list(itertools.islice(keys, skip, self.length))
+    def sampler(self, epoch: int, skip: int = 0) -> list:
+        return list(itertools.islice(super().sampler(epoch), skip, self.length))
 
 
 def epochs(job: Job) -> list[Row]:
     """The epoch of 140,020 pictures, from some steps of it, and the judging of 35,005."""
     rows: list[Row] = []
-    whole = [("row12", 112), ("face-s", 112), ("face-s", 224)]
+    whole = [("face-s", 112), ("row12", 224)]
     for name, size in whole if not job.tiny else [("face-s", 32)]:
-        if job.left < job.size(30, 1):
+        if job.left < job.size(15, 1):
             job.report.note(f"epoch of {name} at {size}: skipped, {job.left:.0f} s left")
             continue
         progress(f"epoch of {name} at {size}")
@@ -383,8 +346,10 @@ def epoch_rows(job: Job, name: str, size: int) -> list[Row]:
     taken = time_rounds(variants, job.size(ROUNDS, 1), job.device)
     rows = compare(taken, "bare", batch * length)
     judged = judge_speed(job, run)
+    outputs, _ = conv_outputs(run.net, run.recipe.image_size, job.device)
     for row in rows:
         row["variant"] = f"{name} at {size}: {row['variant']}"
+        row |= of_bandwidth(job, BYTES * outputs, row["images/s"])
     rows[0]["epoch of 140,020, s (extrapolated)"] = IMAGES / rows[0]["images/s"]
     rows[0] |= {"batch": batch, "judged/s": judged, "judging 35,005, s": DEV_IMAGES / judged}
     rows[0]["pictures on the device"] = len(run.loader.paths)
@@ -405,13 +370,6 @@ def short_run(job: Job, name: str, size: int, batch: int, length: int) -> ShortR
     run = ShortRun(recipes.load("homework", changes), data, job.folder / "short", job.device)
     run.loader = RandomLoader(job, count, size, run.recipe.augment)
     return run
-
-
-def give_back(job: Job) -> None:
-    """Memory of the last run, which torch keeps for the next, counts as taken."""
-    gc.collect()
-    if job.device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def loop_epoch(run: Run) -> None:
@@ -459,6 +417,8 @@ def gallery(job: Job) -> list[Row]:
     found = compare(taken, "products alone", probes)
     for row in found:
         row["TFLOP/s"] = row["images/s"] * 2 * rows * dim / 1e12
+        if torch.float32 in job.facts:
+            row["% of products"] = 1e14 * row["TFLOP/s"] / job.facts[torch.float32]
         row["probes/s"] = row.pop("images/s")
     return found
 

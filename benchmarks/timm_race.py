@@ -14,80 +14,29 @@ import importlib.util
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 import typer
 from gpu_speed import loop_epoch
+from gpu_timm import CHANGES, timm_epoch
 from loop import prepare, rendered_course
 from machine import AGAIN, ROUNDS, Report, compare, progress, time_rounds
 
 from facekit.data.layout import CourseData
-from facekit.data.transforms import MEAN, STD
 
-CHANGES = ["rotation=0", "grey=0", "erasing=0", "crop_scale=0.6", "jitter=0.3", "flip=0.5"]
-SETTINGS = ["network=resnet18", "optimizer=adamw", "lr=0.001", "label_smoothing=0.1"]
 PLAIN, BEST = "timm, float32", "timm, bfloat16, channels_last"
-
-
-def timm_loader(data: CourseData, size: int, batch: int):
-    """The loader of timm's script for the same changes."""
-    from timm.data import create_dataset, create_loader
-
-    return create_loader(
-        create_dataset("", str(data.train.folder), split=""),
-        input_size=(3, size, size),
-        batch_size=batch,
-        is_training=True,
-        use_prefetcher=False,
-        scale=(0.6, 1.0),
-        ratio=(0.85, 1.18),
-        hflip=0.5,
-        color_jitter=0.3,
-        interpolation="bilinear",
-        mean=MEAN,
-        std=STD,
-        num_workers=1,
-        persistent_workers=True,
-    )
-
-
-def timm_epoch(data: CourseData, size: int, batch: int, amp: bool, last: bool) -> Callable:
-    """An epoch as timm's train.py goes through it; the function takes one when called."""
-    import timm
-    from timm.loss import LabelSmoothingCrossEntropy
-    from timm.optim import create_optimizer_v2
-
-    order = torch.channels_last if last else torch.contiguous_format
-    net = timm.create_model("resnet18", num_classes=len(data.classes)).to(memory_format=order)
-    optimizer = create_optimizer_v2(net, opt="adamw", lr=1e-3, weight_decay=0.05)
-    loader, loss_of = timm_loader(data, size, batch), LabelSmoothingCrossEntropy(0.1)
-
-    def epoch() -> None:
-        net.train()
-        for images, labels in loader:
-            images = images.contiguous(memory_format=order)
-            with torch.autocast("cpu", torch.bfloat16) if amp else nullcontext():
-                loss = loss_of(net(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-    return epoch
 
 
 def race(data: CourseData, scratch: Path, size: int, batch: int) -> tuple[dict, float]:
     """All who take part, and how long the kit took to decode the pictures."""
-    changes = [f"augment.{change}" for change in CHANGES]
-    changes += [*SETTINGS, f"image_size={size}", f"batch_size={batch}"]
+    changes = [*CHANGES, f"image_size={size}", f"batch_size={batch}"]
     began = time.perf_counter()
     run = prepare(data, scratch, *changes)
     decoding = time.perf_counter() - began
     runners = {
-        PLAIN: timm_epoch(data, size, batch, amp=False, last=False),
-        BEST: timm_epoch(data, size, batch, amp=True, last=True),
+        PLAIN: timm_epoch(data, size, batch, torch.float32, last=False),
+        BEST: timm_epoch(data, size, batch, torch.bfloat16, last=True),
         "the kit": lambda: loop_epoch(run),
         "the kit" + AGAIN: lambda: loop_epoch(run),
     }

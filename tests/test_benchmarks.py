@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,18 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import gpu
+import gpu_page
 import gpu_speed
+import gpu_training
 import machine
+import pretend_gpu
 import timm_race
-from gpu_job import Job
+from gpu_job import Job, bytes_moved
 from machine import AGAIN, Report, Taken, compare, slope, time_rounds
 
 FOLDER = Path(gpu.__file__).parent
-COMMANDS = ["bring_own", "data", "faces", "faults", "gpu", "kills", "loop", "losses", "networks"]
-COMMANDS += ["panel", "reading", "real_faces", "rules", "search", "step", "timm_race"]
+COMMANDS = ["bring_own", "busy", "data", "faces", "faults", "gpu", "kills", "loop", "losses"]
+COMMANDS += ["networks", "panel", "reading", "real_faces", "rules", "search", "step", "timm_race"]
 # Each way to call a script that its first lines name, without what may be left out.
 CALL = re.compile(r"^    python benchmarks/(\w+\.py)([^\n\[]*?)(?: *\[.*|  .*)?$", re.M)
 CALLS = [
@@ -116,6 +120,15 @@ def test_the_outputs_of_convolutions_are_counted():
     assert net[1].num_batches_tracked == 0
 
 
+def test_bytes_are_those_that_operations_read_and_write():
+    x = torch.ones(1000)
+    row = torch.ones(1, 1000).expand(7, 1000)  # 28,000 bytes of numbers in 4,000 of memory
+    assert bytes_moved(lambda: x.view(10, 100).t() + 1, 2) == 4000
+    assert bytes_moved(lambda: x.add_(1), 1) == 8000
+    assert bytes_moved(lambda: row.sum(), 1) == 4004
+    assert bytes_moved(lambda: x.index_select(0, torch.tensor([3, 5])), 1) == 16
+
+
 # --- the GPU's parts
 
 
@@ -162,6 +175,81 @@ def test_a_network_that_fails_does_not_take_the_others_along(job):
     assert len(job.report.content["notes"]) == 3  # with 8, 4 and 2 pictures
 
 
+def test_the_parts_fit_into_nine_minutes():
+    assert sum(seconds for _, seconds in gpu.PARTS.values()) + gpu.GRACE <= 9 * 60
+
+
+def test_twenty_steps_do_not_wait_and_one_that_does_is_named(job, monkeypatch):
+    """On the pretend GPU, where under "error" to wait is an error, as torch has it."""
+    modes = ["default"]
+    note = pretend_gpu.Log.note
+
+    def raise_or_note(log, kind: str, what: str) -> None:
+        if modes[-1] == "error" and kind in (pretend_gpu.WAIT, pretend_gpu.BLOCKING):
+            raise RuntimeError("called a synchronizing CUDA operation")
+        note(log, kind, what)
+
+    monkeypatch.setattr(pretend_gpu.Log, "note", raise_or_note)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    job.course()
+    job.device = pretend_gpu.GPU
+    with pretend_gpu.pretending():
+        (row,) = gpu_training.no_waits(job)
+        assert row == {"check": "20 steps", "waits": "none", "verdict": "PASS"}
+        step = gpu_training.loop.train_step
+        monkeypatch.setattr(
+            gpu_training.loop,
+            "train_step",
+            lambda run, *rest: step(run, *rest) * run.totals.sum().item(),
+        )
+        (row,) = gpu_training.no_waits(job)
+    assert row["verdict"] == "FAIL"
+    assert row["waits"].startswith("called a synchronizing CUDA operation in loop.py:")
+    assert modes[-1] == "default"
+
+
+def test_a_step_that_fits_is_no_step_that_was_halved(job, monkeypatch):
+    assert gpu_training.out_of_memory(job)[0]["verdict"] == "PASS"
+    monkeypatch.setattr(gpu_training, "limited_memory", lambda run, share: nullcontext())
+    assert gpu_training.out_of_memory(job)[0]["verdict"] == "FAIL"
+
+
+def test_a_graph_for_every_size_of_a_batch_is_noticed(job, monkeypatch):
+    def compile_for_any(run) -> None:
+        run.forward = torch.compile(run.objective)
+
+    assert {row["verdict"] for row in gpu_training.compiled_epochs(job)} == {"PASS"}
+    monkeypatch.setattr(gpu_training.Run, "compile", compile_for_any)
+    assert gpu_training.compiled_epochs(job)[0]["verdict"] == "FAIL"
+
+
+def test_two_processes_that_learn_something_else_are_noticed(job, monkeypatch):
+    found = {"pair": [1.5, 1.2], "one": [1.5, 1.1]}
+    monkeypatch.setattr(gpu_training, "losses_of", lambda job, name, *rest: found[name])
+    rows = gpu_training.two_processes(job)
+    assert [row["verdict"] for row in rows] == ["PASS", "FAIL"]
+
+
+def test_a_short_epoch_is_as_short_as_it_says(job):
+    run = gpu_speed.short_run(job, "face-s", 32, batch=4, length=3)
+    assert run.steps == 3
+    assert len(list(run.batches())) == 3
+
+
+def test_the_page_has_the_verdict_first_and_names_what_was_missed(job):
+    job.report.table("speeds", [{"variant": "a", "images/s": 3.0, "verdict": "missed"}])
+    job.report.table("checks", [{"check": "b", "verdict": "PASS"}])
+    job.report.table(gpu_page.CURVE, [{"seconds": 1.5, "dev accuracy": 0.25}])
+    job.report.content["parts"] = [
+        {"part": "speeds", "ended": "done in 1 s"}, {"part": "late", "ended": "skipped: 0 s left"},
+    ]  # fmt: skip
+    lines = gpu_page.page(job.report.content).splitlines()
+    assert lines[2] == "**Not everything holds**: 1 of 2 bars met, 1 of 2 parts done."
+    assert "- speeds, missed: variant a, images/s 3, verdict missed" in lines
+    assert "- late, skipped: 0 s left" in lines
+    assert f"     1.5   25.0% {10 * '#'}" in lines
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict:
     """What all parts find with toy sizes on the processor, without what a bare machine lacks."""
@@ -170,7 +258,8 @@ def whole(tmp_path_factory) -> dict:
     arguments = FOLDER / "gpu.py", "--tiny", "--device", "cpu", "--out", out
     done = start(*arguments, before=block)
     assert done.returncode == 0, done.stderr
-    return json.loads(out.read_text()) | {"stdout": done.stdout}
+    page = out.with_suffix(".md").read_text()
+    return json.loads(out.read_text()) | {"stdout": done.stdout, "page": page}
 
 
 @pytest.mark.long
@@ -179,12 +268,13 @@ def test_every_part_runs_on_a_bare_machine(whole):
     assert list(ended) == list(gpu.PARTS)
     assert all(text.startswith("done") for text in ended.values()), ended
     assert all(f"## {title}" in whole["stdout"] for title in gpu.PARTS)
+    assert all(f"## {title}" in whole["page"] for title in gpu.PARTS)
 
 
 @pytest.mark.long
 def test_only_timm_may_be_missing(whole):
     missing = [note for note in whole["notes"] if "Error" in note]
-    expected = 0 if importlib.util.find_spec("timm") else 2 * len(gpu_speed.TIMMS)
+    expected = 0 if importlib.util.find_spec("timm") else len(gpu_speed.TIMMS) + 1
     assert len(missing) == expected, missing
     assert all("No module named 'timm'" in note for note in missing)
 
@@ -200,7 +290,8 @@ def test_every_check_holds_on_the_processor(whole):
 
 @pytest.mark.long
 def test_every_speed_has_its_pair_for_the_noise(whole):
-    for title in ("steps at 112", "augmentation", "epochs", "compiled at 112"):
+    titles = "steps at 112", "augmentation", "epochs", "compiled at 112", "timm's loop beside ours"
+    for title in titles:
         assert any(AGAIN in row["variant"] for row in whole["tables"][title]), title
 
 

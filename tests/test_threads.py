@@ -1,11 +1,15 @@
 """Threads that wait do not spin, where nobody has chosen otherwise."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
+
+import facekit
 
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 SHOW = "import os, sys; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
@@ -60,10 +64,32 @@ def test_torch_heeds_it_and_kernels_and_trainings_get_it_too(course, tmp_path):
     nbformat.write(notebook, tmp_path / "01.ipynb")
     (tmp_path / "sitecustomize.py").write_text(NOTE)
     paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    settings = {"PYTHONPATH": paths, "NOTES": str(tmp_path / "noted"), "OMP_DISPLAY_ENV": "true"}
+    settings = {"PYTHONPATH": paths, "NOTES": str(tmp_path / "noted"), "OMP_DISPLAY_ENV": "verbose"}
     said = run(CHILDREN, tmp_path, course.root, **settings).stderr
     if sys.platform == "linux":  # GNU's OpenMP
-        assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
+        assert "GOMP_SPINCOUNT = '0'" in said
     (cell,) = nbformat.read(tmp_path / "copy.ipynb", as_version=4).cells
     assert cell.outputs[0].text == "PASSIVE False\n"
     assert (tmp_path / "noted").read_text() == "PASSIVE"
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_whatever_make_starts_gets_it_too():
+    """Such as a kernel of `make lab` whose first line loads torch."""
+    show = ["make", "--eval", "show: ; @echo waits $$OMP_WAIT_POLICY", "show"]
+    root = Path(facekit.__file__).parents[1]
+    for chosen, expected in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
+        plain = {name: value for name, value in os.environ.items() if name not in CHOICES}
+        said = subprocess.run(show, cwd=root, env=plain | chosen, capture_output=True, text=True)
+        assert f"waits {expected}\n" in said.stdout, said.stderr
+
+
+def test_a_process_of_torchrun_chooses_it_before_torch():
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"]
+    plain = {name: value for name, value in os.environ.items() if name not in CHOICES}
+    command = [*torchrun, "-m", "facekit", "doctor"]
+    settings = {"OMP_DISPLAY_ENV": "verbose", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=plain | settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if sys.platform == "linux":
+        assert "GOMP_SPINCOUNT = '0'" in done.stderr

@@ -5,6 +5,7 @@ import importlib.util
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from facekit.common.errors import DataError, RecipeError
 
 CPU_INFO = Path("/proc/cpuinfo")
 MEMORY_INFO = Path("/proc/meminfo")
+LOAD = Path("/proc/loadavg")
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 FOLDERS = "FACEKIT_HOME", "FACEKIT_RUNS", "FACEKIT_CACHE", "FACEKIT_MIRROR"
 # FLOP a second of a training step (of a thread, on a CPU), seconds to compile, and the share of the
@@ -43,6 +45,29 @@ def free_memory() -> float:
             if line.startswith("MemAvailable:"):
                 found.append(1024 * int(line.split()[1]))
     return min(found)
+
+
+def other_programs() -> Choice:
+    """How many others compute here, and, where they are as many as the cores, what that means.
+
+    What is seen running five times within 50 ms; 0 where the system does not say.
+    The system's cores: a container with fewer of its own sees all programs.
+    """
+    seen = [1]
+    with suppress(OSError):  # not Linux
+        seen = [_running() for _ in range(5)]
+    others, cores = min(seen) - 1, os.cpu_count() or 1
+    if others < cores:
+        return Choice(others, "")
+    longer = (others + cores) / cores
+    told = f"they compute, too, on {cores} cores: training takes {longer:.1f} times as long or more"
+    return Choice(others, f"{told}; end them, or wait for them")
+
+
+def _running() -> int:
+    """Threads that compute or could, this one among them."""
+    time.sleep(0.01)
+    return int(LOAD.read_text().split()[3].partition("/")[0])
 
 
 def device(wanted: str | None = None) -> Choice:

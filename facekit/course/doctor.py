@@ -13,7 +13,10 @@ from facekit.common.errors import DataError, FacekitError
 from facekit.common.machine import Choice
 from facekit.data.layout import SPLITS, CourseData, find_term
 from facekit.data.loader import choose_workers
+from facekit.data.pixels import choose_storage, side_to_crop
 from facekit.sources import credentials, profiles
+from facekit.sources.profiles import PROFILES, Profile
+from facekit.training import load_recipe
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "pillow", "scikit-learn")
 NOTEBOOK_PACKAGES = ("jupyterlab", "ipywidgets", "ipykernel", "nbval", "kaggle")
@@ -32,6 +35,7 @@ def examine(data: Path | None = None) -> dict[str, Choice]:
         "precision": machine.precision(device),
         "threads": Choice(torch.get_num_threads(), "torch's own choice or OMP_NUM_THREADS"),
         "workers": choose_workers("memmap", device),
+        **{f"images-{p.name}": _images(p, device) for p in (profile, PROFILES["homework"])},
         "cache": machine.cache(),
         "workspace": machine.workspace(),
         "runs": machine.runs(),
@@ -39,6 +43,17 @@ def examine(data: Path | None = None) -> dict[str, Choice]:
         "profile": Choice(profile.name, why),
         "data": _data(data or machine.data().value),
     }
+
+
+def _images(profile: Profile, device: torch.device) -> Choice:
+    """Where a profile's decoded images would be kept at its recipe's size, and why."""
+    size = load_recipe(profile.name).image_size
+    side = side_to_crop(profile.pixels, size)
+    train, dev = profile.classes * profile.train, profile.classes * profile.dev
+    kept = choose_storage(train, side, device)
+    also = choose_storage(dev, size, device)
+    told = f"{train:,} to train on, {side} px: {kept.reason}; {dev:,} dev, {size} px: {also.value}"
+    return Choice(kept.value, f"{told}, {also.reason}")
 
 
 def _installed(name: str) -> Choice:

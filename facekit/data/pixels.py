@@ -156,4 +156,9 @@ def stored_side(paths: Sequence[Path], size: int, augment: Augment | None) -> in
     if augment is None:
         return size
     path = next((path for path in paths if not fault_of(path)), paths[0])
-    return min(*read_rgb(path).size, round(size * 8 / 7))
+    return side_to_crop(min(read_rgb(path).size), size)
+
+
+def side_to_crop(pixels: int, size: int) -> int:
+    """The stored side of images whose files have `pixels`, cropped at random to `size`."""
+    return min(pixels, round(size * 8 / 7))

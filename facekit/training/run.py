@@ -155,6 +155,7 @@ class Run:
         with self.world.main_first("decoding"):
             self._decode(progress)
         self.depthwise = machine.depthwise(self.device)
+        self.others = machine.other_programs()
         torch.backends.cudnn.benchmark = True  # batches have few shapes: each is timed once
         if not self.depthwise.value:
             torch.backends.cudnn.enabled = False
@@ -308,6 +309,8 @@ class Run:
             found["images"] = self.loader.storage
             if self.device.type == "cuda":
                 found["depthwise by cuDNN"] = self.depthwise
+            if self.others.reason:
+                found["other programs"] = self.others
         if self.world.size > 1:
             found["processes"] = Choice(self.world.size, "started by torchrun")
         return found

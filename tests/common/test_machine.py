@@ -241,6 +241,29 @@ def test_the_doctor_gives_a_value_and_a_reason_for_everything(course):
         assert count in findings["data"].reason
 
 
+def test_the_doctor_says_where_images_would_be_kept(monkeypatch, no_gpu):
+    monkeypatch.setattr(machine, "free_memory", lambda: 12e9)
+    findings = doctor.examine()
+    value, reason = findings["images-laptop"]
+    assert value == "memmap"
+    assert reason.startswith("2,000 to train on, 73 px: 32 MB on disk")
+    value, reason = findings["images-homework"]
+    assert value == "files"
+    assert reason.startswith("140,020 to train on, 224 px: 21.1 GB of images, 12.0 GB of memory")
+    assert "; 35,005 dev, 224 px: memmap, 5269 MB on disk" in reason
+
+
+def test_the_doctor_says_that_a_gpu_holds_the_images(monkeypatch, gpu):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *a: (9, 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *a: (79e9, 80e9))
+    findings = doctor.examine()
+    assert findings["images-gpu"].value == "gpu"
+    assert findings["images-homework"].value == "gpu"
+    assert (
+        "21.1 GB of images, at most half of the 79.0 GB free" in findings["images-homework"].reason
+    )
+
+
 def test_the_doctor_names_the_variable_that_decided(monkeypatch, tmp_path):
     monkeypatch.setenv("FACEKIT_PROFILE", "smoke")
     monkeypatch.setenv("FACEKIT_HOME", str(tmp_path))
@@ -310,3 +333,23 @@ def test_free_memory_is_the_machines_or_less_where_a_container_has_a_limit(tmp_p
     assert machine.free_memory() == 4096
     limit.write_text("1000\n")
     assert machine.free_memory() == 1000
+
+
+def test_other_programs_are_told_where_they_are_as_many_as_the_cores(tmp_path, monkeypatch):
+    load = tmp_path / "loadavg"
+    monkeypatch.setattr(machine, "LOAD", load)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
+    assert machine.other_programs() == (0, "")  # no Linux
+    for running, told in ((1, ""), (4, ""), (5, "2.0 times"), (13, "4.0 times")):
+        load.write_text(f"9.99 9.99 9.99 {running}/300 4711\n")
+        others, reason = machine.other_programs()
+        assert others == running - 1
+        assert told in reason
+        assert bool(told) == bool(reason)
+
+
+def test_what_only_ran_for_a_moment_is_no_busy_machine(monkeypatch):
+    seen = iter([9, 9, 2, 9, 9])
+    monkeypatch.setattr(machine, "_running", lambda: next(seen))
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
+    assert machine.other_programs() == (1, "")

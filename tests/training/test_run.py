@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -398,6 +402,24 @@ def test_the_newest_state_damaged_the_one_before_is_used(course, tmp_path, refer
     fit(small(), course, tmp_path / "run")
     assert newest.with_name(newest.name + ".damaged").exists()
     assert digest(last(tmp_path / "run")["net"]) == digest(last(reference)["net"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_a_run_says_that_other_programs_compute(course, tmp_path, capsys):
+    others = [
+        subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=-1)
+        for _ in range(os.cpu_count())
+    ]
+    try:
+        for other in others:
+            other.stdout.readline()
+        training.fit(small(), course, tmp_path / "run", device="cpu")
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+            other.stdout.close()
+    assert re.search(r"^other programs: \d+ \(they compute, too, on", capsys.readouterr().out, re.M)
 
 
 def test_a_run_says_what_it_was_asked_and_what_it_found(course, reference):
