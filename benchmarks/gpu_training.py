@@ -233,7 +233,6 @@ def losses_of(job: Job, name: str, launcher: list[str], *changes: str) -> list[f
     there = {
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],
-        # nccl refuses two processes on one card; gloo does not.
     }
     subprocess.run(
         [sys.executable, *launcher, *words], env=os.environ | there,

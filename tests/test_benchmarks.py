@@ -32,7 +32,8 @@ from machine import AGAIN, Report, Taken, compare, slope, time_rounds
 
 FOLDER = Path(gpu.__file__).parent
 COMMANDS = ["bring_own", "busy", "data", "faces", "faults", "gpu", "kills", "loop", "losses"]
-COMMANDS += ["networks", "panel", "reading", "real_faces", "rules", "search", "step", "timm_race"]
+COMMANDS += ["networks", "panel", "reading", "real_faces", "rules", "search", "speedrun", "step"]
+COMMANDS += ["timm_race"]
 # Each way to call a script that its first lines name, without what may be left out.
 CALL = re.compile(r"^    python benchmarks/(\w+\.py)([^\n\[]*?)(?: *\[.*|  .*)?$", re.M)
 CALLS = [
