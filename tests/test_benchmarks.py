@@ -18,9 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from facekit import training
+
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import gpu
 import gpu_speed
+import kills
 import machine
 import timm_race
 from gpu_job import Job
@@ -114,6 +117,13 @@ def test_the_outputs_of_convolutions_are_counted():
     assert found == (8 * 8 * 8 + 8 * 6 * 6, 8 * 8 * 8 * 27 + 8 * 6 * 6 * 9)
     assert net.training
     assert net[1].num_batches_tracked == 0
+
+
+def test_two_runs_that_nobody_disturbed_are_equal_to_the_kills(
+    course, trained, trained_recipe, tmp_path
+):
+    training.fit(trained_recipe, course, tmp_path / "again", device="cpu", progress=False)
+    assert kills.final(trained) == kills.final(tmp_path / "again") != "not done"
 
 
 # --- the GPU's parts
