@@ -31,7 +31,7 @@ from machine import AGAIN, Report, Taken, compare, slope, time_rounds
 
 FOLDER = Path(gpu.__file__).parent
 COMMANDS = ["bring_own", "data", "faces", "faults", "gpu", "kills", "loop", "losses", "networks"]
-COMMANDS += ["panel", "reading", "real_faces", "rules", "search", "step", "timm_race"]
+COMMANDS += ["panel", "reading", "real_faces", "rules", "saving", "search", "step", "timm_race"]
 # Each way to call a script that its first lines name, without what may be left out.
 CALL = re.compile(r"^    python benchmarks/(\w+\.py)([^\n\[]*?)(?: *\[.*|  .*)?$", re.M)
 CALLS = [
