@@ -69,6 +69,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/step.py --compiled --out $(RESULTS)/step.json
 	$(BIN)/python benchmarks/loop.py --out $(RESULTS)/loop.json
 	$(BIN)/python benchmarks/busy.py --out $(RESULTS)/busy.json
+	$(BIN)/python benchmarks/saving.py --out $(RESULTS)/saving.json
 	$(BIN)/python benchmarks/bring_own.py --out $(RESULTS)/bring_own.json
 	-$(BIN)/python benchmarks/timm_race.py --out $(RESULTS)/timm_race.json
 	$(BIN)/python benchmarks/panel.py --out $(RESULTS)/panel.json

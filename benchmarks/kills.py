@@ -75,6 +75,8 @@ def final(out: Path) -> str:
     if not (state and state["progress"]["done"]):
         return "not done"
     best = weights.load(out / "best.pt")
+    for each in (state, best):
+        del each["run"]  # the identity, which each run draws for itself
     return digest([state, best, (out / "history.csv").read_text()])
 
 

@@ -127,7 +127,7 @@ def train_(
     max_hours: Annotated[float | None, typer.Option(help="Save and stop after so long.")] = None,
     mirror: Annotated[Path | None, typer.Option(help="Folder of copies. [FACEKIT_MIRROR]")] = None,
     track: Annotated[list[str] | None, typer.Option(help="tensorboard or wandb.")] = None,
-    save_minutes: Annotated[float, typer.Option(help="Between two saves in an epoch.")] = 5.0,
+    save_minutes: Annotated[float, typer.Option(help="At most, between two saves.")] = 2.0,
     workers: Annotated[int | None, typer.Option(help="Threads that prepare batches.")] = None,
 ) -> None:
     """Train a recipe; run it again to go on after an interruption.

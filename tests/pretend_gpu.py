@@ -52,6 +52,7 @@ class Log:
     def __init__(self) -> None:
         self.events: dict[str, Counter[str]] = {}
         self.pinned: dict[int, torch.Tensor] = {}  # by address; held, so that none is used again
+        self.sent: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def note(self, kind: str, what: str) -> None:
         self.events.setdefault(kind, Counter())[what] += 1
@@ -69,6 +70,18 @@ class Log:
     def pin(self, tensor: torch.Tensor) -> torch.Tensor:
         self.pinned[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
+
+    def send(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Where the numbers will be, on the processor, once the GPU was waited for."""
+        there = torch.zeros_like(tensor)
+        self.sent.append((there, tensor))
+        return there
+
+    def synchronize(self, *_: object) -> None:
+        self.note(WAIT, place())
+        for there, tensor in self.sent:
+            there.copy_(tensor)
+        self.sent = []
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
         return tensor.untyped_storage().data_ptr() in self.pinned
@@ -132,7 +145,7 @@ class PretendTensor(torch.Tensor):
     def to(self, *args: Any, copy: bool = False, **keys: Any) -> torch.Tensor:
         if args and isinstance(args[0], torch.Tensor):
             args = (args[0].device, args[0].dtype)
-        device, dtype, _, layout = torch._C._nn._parse_to(*args, **keys)
+        device, dtype, beside, layout = torch._C._nn._parse_to(*args, **keys)
         keys = {"dtype": dtype or self.dtype, "copy": copy}
         if layout is not None:
             keys["memory_format"] = layout
@@ -140,8 +153,11 @@ class PretendTensor(torch.Tensor):
             return super().to(**keys)
         if device.type != "cpu":
             return super().to(device=device, **keys)
+        copied = self.detach().inner.clone().to(**keys)
+        if beside:
+            return log.send(copied)
         log.note(WAIT, place())
-        return self.detach().inner.clone().to(**keys)
+        return copied
 
     def cpu(self) -> torch.Tensor:
         return self.to("cpu")
@@ -322,7 +338,7 @@ def patch_cuda(patch: pytest.MonkeyPatch, free: int) -> None:
     }
     for name, answer in answers.items():
         patch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
-    patch.setattr(torch.cuda, "synchronize", lambda *_: log.note(WAIT, place()))
+    patch.setattr(torch.cuda, "synchronize", log.synchronize)
     no = "torch.cuda.amp.common.amp_definitely_not_available"
     patch.setattr(no, lambda: False)  # or the scaler would switch itself off
 

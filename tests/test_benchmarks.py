@@ -19,11 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from facekit import training
+
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import gpu
 import gpu_page
 import gpu_speed
 import gpu_training
+import kills
 import machine
 import pretend_gpu
 import timm_race
@@ -32,8 +35,8 @@ from machine import AGAIN, Report, Taken, compare, slope, time_rounds
 
 FOLDER = Path(gpu.__file__).parent
 COMMANDS = ["bring_own", "busy", "data", "faces", "faults", "gpu", "kills", "loop", "losses"]
-COMMANDS += ["networks", "panel", "reading", "real_faces", "rules", "search", "speedrun", "step"]
-COMMANDS += ["timm_race"]
+COMMANDS += ["networks", "panel", "reading", "real_faces", "rules", "saving", "search", "speedrun"]
+COMMANDS += ["step", "timm_race"]
 # Each way to call a script that its first lines name, without what may be left out.
 CALL = re.compile(r"^    python benchmarks/(\w+\.py)([^\n\[]*?)(?: *\[.*|  .*)?$", re.M)
 CALLS = [
@@ -128,6 +131,13 @@ def test_bytes_are_those_that_operations_read_and_write():
     assert bytes_moved(lambda: x.add_(1), 1) == 8000
     assert bytes_moved(lambda: row.sum(), 1) == 4004
     assert bytes_moved(lambda: x.index_select(0, torch.tensor([3, 5])), 1) == 16
+
+
+def test_two_runs_that_nobody_disturbed_are_equal_to_the_kills(
+    course, trained, trained_recipe, tmp_path
+):
+    training.fit(trained_recipe, course, tmp_path / "again", device="cpu", progress=False)
+    assert kills.final(trained) == kills.final(tmp_path / "again") != "not done"
 
 
 # --- the GPU's parts

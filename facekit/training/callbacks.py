@@ -7,6 +7,7 @@ The order in which `session.fit` lists them matters: whoever may raise comes bef
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
 from tqdm.auto import tqdm
 
@@ -17,6 +18,7 @@ from facekit.training.guards import LearningGuard, check_loss
 from facekit.training.history import History
 from facekit.training.run import Run
 from facekit.training.stopping import HoursAreUp, Interrupted, Stop
+from facekit.training.writer import Writer
 
 LOOK_EVERY = 50  # steps between two looks at the loss: to look, the GPU must be waited for
 
@@ -56,8 +58,9 @@ class Callbacks:
             callback.after_epoch(run, row)
 
     def close(self) -> None:
-        for callback in self.callbacks:
-            callback.close()
+        with ExitStack() as stack:  # all of them, whatever one raises
+            for callback in reversed(self.callbacks):
+                stack.callback(callback.close)
 
 
 class Guards(Callback):
@@ -86,36 +89,56 @@ def look_at_loss(run: Run) -> None:
 
 
 class Saving(Callback):
-    """Writes the run down: every few minutes, after each epoch, and before it is left.
+    """Writes the run down: every few minutes, after a best epoch, and before it is left.
 
+    The loop goes on meanwhile, so a kill costs the time since the last state that is whole.
     Whether to stop is decided here, too: all processes must agree on both.
     """
 
     def __init__(self, checkpoints: Checkpoints, stop: Stop, save_minutes: float) -> None:
-        self.checkpoints = checkpoints
+        self.writer = Writer(checkpoints)
         self.stop = stop
         self.save_minutes = save_minutes
         self.last_save = time.monotonic()
 
     def before_epoch(self, run: Run) -> None:
-        self.last_save = time.monotonic()
         self.agreement = Agreement(run.world)
 
     def after_step(self, run: Run) -> None:
-        due = time.monotonic() - self.last_save >= 60 * self.save_minutes
+        self.writer.check()
         at_the_end = run.progress.step == run.steps  # the epoch's own save comes next
-        stopping, due = self.agreement.after_step(self.stop.wanted, due and not at_the_end)
+        due = self._is_due(run) and not at_the_end
+        stopping, due = self.agreement.after_step(self.stop.wanted, due)
         if not stopping and not due:
             return
         look_at_loss(run)
-        state.save(run, self.checkpoints)
-        self.last_save = time.monotonic()
+        self._save(run)
         if stopping:
             self._leave(run)
 
     def after_epoch(self, run: Run, row: dict) -> None:
         is_best = run.progress.best_epoch == run.progress.epoch
-        state.save(run, self.checkpoints, is_best)
+        if is_best or self._is_due(run):
+            self._save(run, is_best)
+        elif run.world.is_main:
+            self.writer.hold(run.step, state.snapshot(run))
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def _is_due(self, run: Run) -> bool:
+        """The first process decides, as it saves for all."""
+        minutes = (time.monotonic() - self.last_save) / 60
+        return run.world.is_main and minutes >= self.save_minutes
+
+    def _save(self, run: Run, is_best: bool = False) -> None:
+        if not run.world.is_main:
+            return
+        self.writer.wait()  # before the copy: two would take up memory
+        saved = state.snapshot(run)
+        best = state.best_of(run, saved) if is_best else None
+        self.writer.write(run.step, saved, best)
+        self.last_save = time.monotonic()
 
     def _leave(self, run: Run) -> None:
         steps = run.recipe.epochs * run.steps

@@ -51,7 +51,7 @@ def fit(
     mirror: str | Path | None = None,
     track: Sequence[str] = (),
     workers: int | None = None,
-    save_minutes: float = 5.0,
+    save_minutes: float = 2.0,
     on_epoch: Callable[[History], None] | None = None,
 ) -> History:
     """Train a recipe on `data.train`, judge each epoch on `data.dev`, keep the run in `out`.
@@ -59,9 +59,10 @@ def fit(
     `out` gets the two newest states (step-00000412.pt), best.pt (the network with the best dev
     accuracy), history.csv, recipe.json and environment.json. Where `out`, or else its copy in the
     `mirror` folder [FACEKIT_MIRROR], holds a run already, it goes on from there; a finished run is
-    only read. A state is saved after each epoch and every `save_minutes`. After `max_hours` it
-    saves, says so in `stopped`, and returns. `track`: "tensorboard", "wandb". `workers`: threads
-    that prepare batches. `on_epoch` is called with the history so far.
+    only read. A state is saved while training goes on: after each epoch that is the best so far,
+    every `save_minutes` (0: after each step), and in the end. After `max_hours` it saves, says so
+    in `stopped`, and returns. `track`: "tensorboard", "wandb". `workers`: threads that prepare
+    batches. `on_epoch` is called with the history so far.
 
     `network`, `head` and `auxiliary_loss` stand in for the recipe's: a name, a table, FILE.py:NAME,
     or an object of your own. A network is a module, or what makes one of the number of classes; a

@@ -1,8 +1,10 @@
 """A run written down, and taken up again. Used by the callback that saves, and by `fit`."""
 
+import copy
 import dataclasses
 import json
 from contextlib import suppress
+from typing import Any
 
 import torch
 
@@ -24,24 +26,46 @@ CHANGEABLE = ("lr", "grad_clip", "patience", "micro_batches", "watch")  # while 
 # ------------------------------------------------------------------ to disk
 
 
-def save(run: Run, checkpoints: Checkpoints, is_best: bool = False) -> None:
-    """Write the run down; the first process does it for all. RunError for NaN in the weights."""
-    if not run.world.is_main:
-        return
+def snapshot(run: Run) -> dict:
+    """All of the run in the processor's memory, to be written while the run trains on.
+
+    RunError for NaN in the weights: such a network must not replace one that is good.
+    """
+    total = sum(p.detach().abs().max() for p in run.net.parameters())
+    saved, zero = on_processor((state_of(run), total * 0))
+    if run.device.type == "cuda":
+        torch.cuda.synchronize(run.device)  # once for all copies
+    check_loss(float(zero), run.step, run.lr_at(run.step), run.precision_name)
+    return saved
+
+
+def on_processor(value: Any) -> Any:
+    """A copy with all tensors on the processor; those of a GPU are there once it was waited for."""
+    if isinstance(value, torch.Tensor):
+        # Beside the GPU's other work, and into pinned memory, which torch keeps for the next time.
+        return value.detach().to("cpu", non_blocking=value.is_cuda, copy=True)
+    if isinstance(value, dict):
+        copied = copy.copy(value)  # what modules note about their dict (_metadata) included
+        for key, part in value.items():
+            copied[key] = on_processor(part)
+        return copied
+    if type(value) in (list, tuple):
+        return type(value)(on_processor(part) for part in value)
+    return copy.deepcopy(value)
+
+
+def save(checkpoints: Checkpoints, step: int, saved: dict, best: dict | None = None) -> None:
+    """Write the state after `step` steps, the curves, and `best`, where there is one."""
     checkpoints.check_mine()
-    _check_weights(run)
-    rows = [[row[key] for key in HISTORY] for row in run.progress.rows]
+    rows = [[row[key] for key in HISTORY] for row in saved["progress"]["rows"]]
     with suppress(OSError):  # no room; the rows are in the state, too, which says so
-        write_table(run.out / "history.csv", HISTORY, rows)
-    best = None
-    if is_best:
-        best = best_of(run)
-    checkpoints.save(run.step, state_of(run), best)  # last: a run that is done is not touched
+        write_table(checkpoints.folder / "history.csv", HISTORY, rows)
+    checkpoints.save(step, saved, best)  # last: a run that is done is not touched
 
 
-def best_of(run: Run) -> dict:
-    """The network that is judged, with what whoever uses it has to know."""
-    return outline(run) | {"net": run.eval_model.state_dict()}
+def best_of(run: Run, saved: dict) -> dict:
+    """The network that is judged, of a state, with what whoever uses it has to know."""
+    return outline(run) | {"net": saved["ema"].get("module", saved["net"])}
 
 
 def state_of(run: Run) -> dict:
@@ -91,12 +115,6 @@ def machine_of(run: Run) -> dict[str, str | int]:
     }
 
 
-def _check_weights(run: Run) -> None:
-    """A network that holds NaN must not replace one that does not."""
-    total = sum(p.detach().abs().max() for p in run.net.parameters())
-    check_loss(float(total * 0), run.step, run.lr_at(run.step), run.precision_name)
-
-
 def describe(run: Run) -> None:
     """Write down what was asked for and what was found: the run can be repeated from it."""
     if not run.world.is_main:
@@ -140,7 +158,7 @@ def mend_best(run: Run, saved: dict, checkpoints: Checkpoints) -> None:
     if progress.best_epoch == progress.epoch and progress.step == 0:
         if run.world.is_main:
             checkpoints.warn(f"{lost}; it is written again from the newest state")
-            weights.save(path, best_of(run))
+            weights.save(path, best_of(run, saved))
         return
     if run.world.is_main:
         then = "the run is done; train into another folder" if progress.done else "the next is kept"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def fit(course: CourseData, out: Path, *changes: str, epochs: int = 0, **keys) -
 def lost_after(epochs: int, course: CourseData, out: Path, *changes: str, **keys) -> None:
     with pytest.raises(Enough):
         fit(course, out, *changes, epochs=epochs, **keys)
+
+
+def let_it_write() -> None:
+    """Until the thread that saves is done: a run goes on meanwhile."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("facekit-writer"):
+            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +121,7 @@ def test_of_two_sessions_at_once_the_first_leaves_the_drive_to_the_second(
 
     def begin_second(history: training.History) -> None:
         if len(history.rows) == 1:
+            let_it_write()
             fit(course, second, mirror=drive)
             at_second.append(contents(drive / "course"))
 
@@ -146,6 +155,7 @@ def test_a_drive_that_comes_back_with_another_run_is_left_alone(course, tmp_path
 
     def bring_back(history: training.History) -> None:
         if len(history.rows) == 1:
+            let_it_write()
             away.rename(drive)
 
     fit(course, tmp_path / "mine" / "course", mirror=drive, on_epoch=bring_back)
@@ -170,6 +180,7 @@ def test_a_session_whose_folder_was_given_to_another_run_writes_nothing_there(co
 
     def exchange(history: training.History) -> None:
         if len(history.rows) == 1:
+            let_it_write()
             out.rename(tmp_path / "kept")
             fit(course, out, "seed=1")
             theirs.append(contents(out))
@@ -187,6 +198,7 @@ def test_a_folder_that_is_gone_is_told_and_nothing_more_is_lost(
 
     def rename(history: training.History) -> None:
         if len(history.rows) == 1:
+            let_it_write()
             out.rename(tmp_path / "kept")
 
     fit(course, out, on_epoch=rename)
