@@ -135,6 +135,32 @@ def test_the_lines_for_slurm_save_and_ask_for_the_job_again(course, tmp_path):
 
 
 @pytest.mark.long
+def test_the_line_for_kaggle_goes_on_in_the_next_session(course, pair, tmp_path):
+    page = (Path(facekit.__file__).parents[1] / "docs" / "training.md").read_text()
+    (line,) = re.findall(r"`!(torchrun [^`]* train gpu --max-hours 11\.5)`", page)
+    line = line.replace("torchrun", f"torchrun --master-port={free_port()}")
+    mine = line.replace("train gpu", shlex.join(words(course, tmp_path / "run")))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    there = os.environ | {"PATH": path, "CUDA_VISIBLE_DEVICES": ""}
+
+    def session(line: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", line],
+            env=there,
+            timeout=240,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    assert "hours are up" in session(mine.replace("11.5", "0.0001"))
+    assert not last(tmp_path / "run")["progress"]["done"]
+    session(mine)
+    assert digest(last(tmp_path / "run")["net"]) == digest(last(pair)["net"])
+
+
+@pytest.mark.long
 def test_two_processes_stopped_save_once_and_go_on_to_the_same_end(course, pair, tmp_path):
     out = tmp_path / "run"
     process = start_and_see_a_state(course, out)
