@@ -3,8 +3,8 @@
     python benchmarks/busy.py [--programs 1] [--size 64] [--batch 64] [--out FILE]
 
 Epochs as `facekit train` goes through them, on all cores, alone and beside programs that compute
-without end, in turns. OMP_WAIT_POLICY=ACTIVE before it shows what threads do that spin while they
-wait.
+without end, in turns; beside them with half the threads, too, as the kit advises then.
+OMP_WAIT_POLICY=ACTIVE before it shows what threads do that spin while they wait.
 """
 
 import os
@@ -18,6 +18,7 @@ from pathlib import Path
 import facekit  # noqa: F401  before torch: it chooses how torch's threads wait
 
 # isort: split
+import torch
 import typer
 from gpu_speed import loop_epoch
 from loop import prepare, rendered_course
@@ -64,14 +65,21 @@ def main(
         changes = [f"network={network}", f"image_size={size}", f"batch_size={batch}"]
         run = prepare(data, Path(scratch), *changes, workers=workers)
 
-        def crowded() -> None:
+        threads = torch.get_num_threads()
+
+        def crowded(threads_then: int) -> None:
+            torch.set_num_threads(threads_then)
             with busy(others):
                 loop_epoch(run)
+            torch.set_num_threads(threads)
 
         beside = f"beside {others} programs"
         variants = {ALONE: lambda: loop_epoch(run), ALONE + AGAIN: lambda: loop_epoch(run)}
+        variants[beside] = lambda: crowded(threads)
+        half = max(1, threads // 2)
+        variants[f"{beside}, OMP_NUM_THREADS={half}"] = lambda: crowded(half)
         progress(f"{others} programs, threads wait {policy}")
-        taken = time_rounds(variants | {beside: crowded}, rounds)
+        taken = time_rounds(variants, rounds)
         rows = compare(taken, ALONE, len(run.data.train))
         rows[-1] |= verdict(rows[-1]["ratio"], BAR)
         report.table("busy", rows)

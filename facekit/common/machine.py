@@ -61,6 +61,8 @@ def other_programs() -> Choice:
         return Choice(others, "")
     longer = (others + cores) / cores
     told = f"they compute, too, on {cores} cores: training takes {longer:.1f} times as long or more"
+    if cores > 1:  # threads of one step wait for each other, and each of them for the others' turn
+        return Choice(others, f"{told}; end them, or start with OMP_NUM_THREADS={cores // 2}")
     return Choice(others, f"{told}; end them, or wait for them")
 
 
