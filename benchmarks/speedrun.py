@@ -29,13 +29,14 @@ from facekit.evaluation import identification, verification
 from facekit.evaluation.embed import embed, load_run
 from facekit.sources import set_up
 from facekit.sources.profiles import get_profile
-from facekit.submission import csvs, pipeline
+from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 from facekit.training.callbacks import Callback
 from facekit.training.run import Run
 
 REFUSE_NOBODY = -2.0  # below every cosine
 FPIR = 0.1
+NOT_OF_ALL = ("recipe", "seed", "seconds", "CPU seconds", "epochs")  # others have a median
 
 
 class Clock(Callback):
@@ -71,17 +72,14 @@ def scores(out: Path, data: CourseData) -> Row:
     run = load_run(out)
     found = pipeline.scores(pipeline.write_submissions(run, data), data)
     dev = pipeline.verify_dev(run, data)
-    everybody = pipeline.identify_test(run, data, dev, REFUSE_NOBODY)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "everybody.csv")
-        csvs.write_verification(path, everybody)
-        accepted = csvs.score(path, data.answers.verification)
-    # Over the probes of dev and test together: dev alone has too few strangers.
     answers = files.read_table(data.answers.verification, ["label"])["label"]
-    truth = identification.truth_indices(answers, dev.identities)
-    together = dev.evidence.with_probes(embed(run, data.unknown_test.paths))
-    similar = np.concatenate([dev.scores, dev.judge(together)])
-    truth = np.concatenate([dev.truth, truth])
+    of_test = identification.truth_indices(answers, dev.identities)
+    evidence = dev.evidence.with_probes(embed(run, data.unknown_test.paths))
+    test_scores = dev.judge(evidence)
+    accepted = identification.accuracy(test_scores, of_test, REFUSE_NOBODY)
+    # Over the probes of dev and test together: dev alone has too few strangers.
+    similar = np.concatenate([dev.scores, test_scores])
+    truth = np.concatenate([dev.truth, of_test])
     rate = float("nan")
     with suppress(DataError):  # too few strangers
         rate = identification.dir_at_fpir(similar, truth, FPIR).dir
@@ -101,8 +99,9 @@ def summary(rows: list[Row]) -> list[Row]:
         told: Row = {"recipe": recipe, "seeds": len(mine), "reached": len(seconds)}
         if seconds:
             told |= {"seconds": median(seconds), "from": min(seconds), "to": max(seconds)}
-        for key in list(mine[0])[5:]:  # what every run has, whether it got there or not
-            told[key] = median(row[key] for row in mine)
+        for key in mine[0]:
+            if key not in NOT_OF_ALL:
+                told[key] = median(row[key] for row in mine)
         found.append(told)
     return found
 
