@@ -1,14 +1,18 @@
 """How long a recipe takes to an accuracy, and what the finished run scores.
 
-    python benchmarks/speedrun.py [--recipe laptop] [--recipe FILE.toml] [--target 0.7]
+    python benchmarks/speedrun.py [--recipe laptop] [--recipe "laptop lr=1e-3"] [--target 0.7]
 
 Recipes take turns, seed after seed, on one course (of `--profile`, rendered unless `--data` has
-it). Seconds count from the first step to the end of the epoch whose dev accuracy first reaches the
-target, judging and saving included. A finished run is scored as a student's is: both submissions
-against the answers, and how much the threshold gains over refusing nobody.
+it); a recipe is a name or a TOML file, and changes to it may follow. Seconds count from the first
+step to the end of the epoch whose dev accuracy first reaches the target, judging and saving
+included. A finished run is scored as a student's is: both submissions against the answers, and how
+much the threshold gains over refusing nobody. Runs that stand in the file of an earlier call are
+not made again, so a call that was stopped goes on, and rivals can be added.
 """
 
+import json
 import os
+import re
 import tempfile
 import time
 from contextlib import suppress
@@ -19,7 +23,8 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from machine import Report, Row, one_line_for_errors, progress
+from machine import RESULTS, Report, Row, one_line_for_errors, processor, progress
+from scipy import stats
 
 from facekit import training
 from facekit.common import files
@@ -36,7 +41,7 @@ from facekit.training.run import Run
 
 REFUSE_NOBODY = -2.0  # below every cosine
 FPIR = 0.1
-NOT_OF_ALL = ("recipe", "seed", "seconds", "CPU seconds", "epochs")  # others have a median
+NOT_OF_ALL = ("recipe", "seed", "seconds", "CPU seconds", "epochs", "machine")  # no median
 
 
 class Clock(Callback):
@@ -60,11 +65,17 @@ class Clock(Callback):
 def one_run(recipe: str, seed: int, data: CourseData, target: float, out: Path) -> Row:
     """Train to the end, and score."""
     clock = Clock(target)
-    settings = recipes.load(recipe, [f"seed={seed}"])
+    name, *changes = recipe.split()
+    settings = recipes.load(name, [*changes, f"seed={seed}"])
     history = training.fit(settings, data, out, "cpu", progress=False, callbacks=[clock])
     best = max(row["dev_accuracy"] for row in history.rows)
     row = {"recipe": recipe, "seed": seed} | clock.reached | clock.whole | {"dev": best}
-    return row | scores(out, data)
+    return row | scores(out, data) | {"machine": machine()}
+
+
+def machine() -> str:
+    """What seconds depend on."""
+    return f"{processor()}, {os.cpu_count()} cores, threads {torch.get_num_threads()}"
 
 
 def scores(out: Path, data: CourseData) -> Row:
@@ -90,6 +101,11 @@ def scores(out: Path, data: CourseData) -> Row:
     }
 
 
+def number(value: float | None) -> float:
+    """A figure of a row; a file has nothing for NaN."""
+    return float("nan") if value is None else value
+
+
 def summary(rows: list[Row]) -> list[Row]:
     """Of each recipe: medians over the seeds, and the least and most of the seconds."""
     found = []
@@ -101,9 +117,39 @@ def summary(rows: list[Row]) -> list[Row]:
             told |= {"seconds": median(seconds), "from": min(seconds), "to": max(seconds)}
         for key in mine[0]:
             if key not in NOT_OF_ALL:
-                told[key] = median(row[key] for row in mine)
+                told[key] = median(number(row[key]) for row in mine)
         found.append(told)
     return found
+
+
+def differences(rows: list[Row]) -> list[Row]:
+    """Of each recipe but the first: what it is better by on the same seeds, with its interval.
+
+    A mean over the seeds and Student's interval of 95 %, which supposes that seeds draw
+    differences from one normal distribution.
+    """
+    first, *others = dict.fromkeys(row["recipe"] for row in rows)
+    base = {row["seed"]: row for row in rows if row["recipe"] == first}
+    found = []
+    for recipe in others:
+        mine = [row for row in rows if row["recipe"] == recipe and row["seed"] in base]
+        for key in (key for key in rows[0] if key not in (*NOT_OF_ALL, "epochs in all")):
+            each = [number(row[key]) - number(base[row["seed"]][key]) for row in mine]
+            low, high = (
+                stats.ttest_1samp(each, 0.0).confidence_interval() if each[1:] else (None,) * 2
+            )
+            told = {"mean": float(np.mean(each)), "from": low, "to": high, "seeds": len(each)}
+            found.append({"recipe": recipe, "of": key} | told)
+    return found
+
+
+def earlier(path: Path, arguments: Row) -> list[Row]:
+    """The runs in the file of an earlier call with the same arguments."""
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    told = {key: content["arguments"].get(key) for key in arguments}
+    return content["tables"].get("runs", []) if told == arguments else []
 
 
 def main(
@@ -118,8 +164,10 @@ def main(
 ) -> None:
     """Seconds to a dev accuracy, and scores, of recipes side by side."""
     torch.set_num_threads(threads)
-    arguments = {"recipes": recipe, "profile": profile, "target": target, "seeds": seeds}
-    report = Report("speedrun", out, **arguments, threads=threads)
+    same = {"profile": str(data or profile), "target": target, "threads": threads}
+    rows = earlier(out or RESULTS / "speedrun.json", same)
+    report = Report("speedrun", out, **same, seeds=seeds)
+    report.table("runs", rows)  # a new file takes the place of the earlier one
     with tempfile.TemporaryDirectory() as scratch, one_line_for_errors():
         place = work or Path(scratch)
         os.environ.setdefault("FACEKIT_CACHE", str(place / "cache"))
@@ -128,14 +176,16 @@ def main(
             if data
             else set_up("synthetic", get_profile(profile), place / "course")
         )
-        rows: list[Row] = []
         for seed in range(seeds):
             for name in recipe:
+                if any((row["recipe"], row["seed"]) == (name, seed) for row in rows):
+                    continue
                 progress(f"{name}, seed {seed}")
-                folder = place / "runs" / f"{Path(name).stem}-{seed}"
+                folder = place / "runs" / f"{re.sub(r'[^a-z0-9]+', '-', name)}-{seed}"
                 rows.append(one_run(name, seed, course, target, folder))
                 report.table("runs", rows)
         report.table("summary", summary(rows))
+        report.table("against the first", differences(rows))
 
 
 if __name__ == "__main__":

@@ -354,6 +354,23 @@ def test_the_first_seconds_of_every_call(script, rest, copy_of_course, copy_of_r
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_speedrun_goes_on_where_an_earlier_call_stopped(tmp_path):
+    """What is there is not trained again, and a rival can be added."""
+    call = [FOLDER / "speedrun.py", "--profile", "smoke", "--target", 0.01, "--seeds", 1]
+    call += ["--work", tmp_path, "--out", tmp_path / "runs.json", "--recipe", "smoke epochs=1"]
+    tables = []
+    for more in ([], ["--recipe", "smoke epochs=1 lr=1e-9"]):
+        done = start(*call, *more)
+        assert done.returncode == 0, done.stderr
+        tables.append(json.loads((tmp_path / "runs.json").read_text())["tables"])
+    first, second = tables
+    assert second["runs"][:1] == first["runs"], "its seconds, too, are the earlier call's"
+    assert [row["recipe"] for row in second["runs"]] == ["smoke epochs=1", "smoke epochs=1 lr=1e-9"]
+    assert first["against the first"] == []
+    found = {row["of"]: row["mean"] for row in second["against the first"]}
+    assert found["dev"] == second["runs"][1]["dev"] - second["runs"][0]["dev"]
+
+
 def test_without_a_gpu_nothing_is_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "gpu.json")])
     with pytest.raises(SystemExit) as end:
