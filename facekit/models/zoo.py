@@ -4,6 +4,7 @@ Built in notebook 03.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 from facekit.common.errors import RecipeError
@@ -94,6 +95,14 @@ def _mobilenetv2() -> NetworkSpec:
     return NetworkSpec(Stem(32, activation="relu6"), tuple(stages), dropout=0.2)
 
 
+def _lean_convnext() -> NetworkSpec:
+    """A published network of F23: batch norm, depth in the early stages, no neck, 12.1 million
+    parameters with the homework's head."""
+    stages = halving_stages("convnext", (50, 175, 250, 400), (6, 5, 4, 4))
+    stages = tuple(replace(stage, options={"norm": "batch"}) for stage in stages)
+    return NetworkSpec(Stem(50, kernel=4, stride=4, activation="none"), stages)
+
+
 def _references() -> dict[str, NetworkSpec]:
     """Networks of the literature, with the parameters of their papers."""
     stem = Stem(64, kernel=7, pool=True)
@@ -110,6 +119,7 @@ def _references() -> dict[str, NetworkSpec]:
         "mobilenetv2": _mobilenetv2(),
         # Narrower than the paper's smallest, which is over the limit, and with a neck.
         "convnext": NetworkSpec(patches, convnext, embedding=512, drop_path=0.1),
+        "lean-convnext": _lean_convnext(),
     }
 
 

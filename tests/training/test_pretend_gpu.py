@@ -60,6 +60,7 @@ MOST_LAUNCHES = {
     "resnet18": (245, 310),
     "resnet34": (375, 540),
     "resnet50": (490, 760),
+    "lean-convnext": (440, 445),
     "mobilenetv2": (485, 705),
     "convnext": (490, 310),
     "row01": (335, 410),
