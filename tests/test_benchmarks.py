@@ -242,7 +242,7 @@ def test_two_processes_that_learn_something_else_are_noticed(job, monkeypatch):
 
 
 def test_a_short_epoch_is_as_short_as_it_says(job):
-    run = gpu_speed.short_run(job, "face-s", 32, batch=4, length=3)
+    run = gpu_speed.short_run(job, "small", 32, batch=4, length=3)
     assert run.steps == 3
     assert len(list(run.batches())) == 3
 
