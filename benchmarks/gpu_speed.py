@@ -144,7 +144,7 @@ class KitStep(Step):
     """As the kit trains."""
 
     def __init__(self, job: Job, name: str, size: int, batch: int, compiled=False) -> None:
-        recipe = recipes.load("homework", [f"network={name}"])
+        recipe = recipes.load("high", [f"network={name}"])
         precision = machine.precision(job.device).value
         objective = build_objective(recipe, CLASSES, precision)
         objective.to(job.device, memory_format=torch.channels_last)
@@ -367,7 +367,7 @@ def short_run(job: Job, name: str, size: int, batch: int, length: int) -> ShortR
     data.root, data.term = job.folder, SimpleNamespace(max_parameters=None, name="F23")
     changes = [f"network={name}", f"image_size={size}", f"batch_size={batch}", "compile=no"]
     ShortRun.length = length
-    run = ShortRun(recipes.load("homework", changes), data, job.folder / "short", job.device)
+    run = ShortRun(recipes.load("high", changes), data, job.folder / "short", job.device)
     run.loader = RandomLoader(job, count, size, run.recipe.augment)
     return run
 

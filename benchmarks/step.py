@@ -119,7 +119,7 @@ def main(
     changes = [f"image_size={size}", f"batch_size={batch}", f"precision={precision}"]
     for name in network:
         progress(name)
-        recipe = recipes.load("homework", [f"network={name}", *changes])
+        recipe = recipes.load("high", [f"network={name}", *changes])
         report.table(name, measure(recipe, classes, compiled, rounds))
 
 
