@@ -37,7 +37,7 @@ from facekit.training.optim import build_optimizer
 from facekit.training.run import Run, build_objective
 
 BYTES = 14 * 2  # that a training step moves for each output of a convolution
-OURS = ("row12", "face-s", "face-m", "resnet18")
+OURS = ("row12", "medium", "large", "resnet18")
 TIMMS = ("resnet18", "mobilenetv2_100")
 BASE = "resnet18"
 ROUNDS = 7
@@ -144,7 +144,7 @@ class KitStep(Step):
     """As the kit trains."""
 
     def __init__(self, job: Job, name: str, size: int, batch: int, compiled=False) -> None:
-        recipe = recipes.load("homework", [f"network={name}"])
+        recipe = recipes.load("high", [f"network={name}"])
         precision = machine.precision(job.device).value
         objective = build_objective(recipe, CLASSES, precision)
         objective.to(job.device, memory_format=torch.channels_last)
@@ -213,7 +213,7 @@ def compiled(job: Job, size: int) -> list[Row]:
     """The same network as it is and compiled, as far as the time goes."""
     batch = job.size(512 if size <= 112 else 256, 2)
     pixels, rows = (size if not job.tiny else 64), []
-    for name in ("row12", "face-s", "resnet18") if not job.tiny else ("tiny",):
+    for name in ("row12", "medium", "resnet18") if not job.tiny else ("tiny",):
         if job.left < job.size(35, 1):
             job.report.note(f"{name} at {size}: not compiled, {job.left:.0f} s left")
             continue
@@ -324,8 +324,8 @@ class ShortRun(Run):
 def epochs(job: Job) -> list[Row]:
     """The epoch of 140,020 pictures, from some steps of it, and the judging of 35,005."""
     rows: list[Row] = []
-    whole = [("face-s", 112), ("row12", 224)]
-    for name, size in whole if not job.tiny else [("face-s", 32)]:
+    whole = [("medium", 112), ("large", 224)]
+    for name, size in whole if not job.tiny else [("small", 32)]:
         if job.left < job.size(15, 1):
             job.report.note(f"epoch of {name} at {size}: skipped, {job.left:.0f} s left")
             continue
@@ -367,7 +367,7 @@ def short_run(job: Job, name: str, size: int, batch: int, length: int) -> ShortR
     data.root, data.term = job.folder, SimpleNamespace(max_parameters=None, name="F23")
     changes = [f"network={name}", f"image_size={size}", f"batch_size={batch}", "compile=no"]
     ShortRun.length = length
-    run = ShortRun(recipes.load("homework", changes), data, job.folder / "short", job.device)
+    run = ShortRun(recipes.load("high", changes), data, job.folder / "short", job.device)
     run.loader = RandomLoader(job, count, size, run.recipe.augment)
     return run
 

@@ -18,7 +18,7 @@ from torch import nn
 from facekit import models
 from facekit.models import summary, zoo
 
-NAMES = ["row01", "row02", "row03", "row04", "row12", "face-s", "face-m", *zoo.REFERENCES]
+NAMES = ["row01", "row02", "row03", "row04", "row12", *zoo.OURS, *zoo.REFERENCES]
 STANDARD = "resnet18"
 
 

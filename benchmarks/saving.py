@@ -1,6 +1,6 @@
 """How long the training stands still for a save, beside how long a save takes.
 
-    python benchmarks/saving.py [--network face-m] [--size 32] [--rounds 7] [--out FILE]
+    python benchmarks/saving.py [--network large] [--size 32] [--rounds 7] [--out FILE]
 
 The loop copies the run and goes on; a thread writes the copy, reads it back and copies it to a
 mirror. A loop that waited for the disk would stand still for the whole of it. Steps are slower as
@@ -60,7 +60,7 @@ def measure(run: Run, writer: Writer, batch: Batch, is_best: bool, rounds: int) 
 
 
 def main(
-    network: str = "face-m",
+    network: str = "large",
     size: int = 32,
     batch: int = 8,
     rounds: int = ROUNDS,

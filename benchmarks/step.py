@@ -1,6 +1,6 @@
 """The bare training step: what number format, memory format and compiling are worth.
 
-    python benchmarks/step.py [--network row12 --network face-s] [--compiled] [--out FILE]
+    python benchmarks/step.py [--network row12 --network medium] [--compiled] [--out FILE]
 
 Forward, backward, optimiser on random pictures, for the homework's 7,001 classes, on one thread:
 float32 and the usual order in memory against what the kit chooses on this machine. Compiling takes
@@ -100,7 +100,7 @@ def measure(recipe: recipes.Recipe, classes: int, compiled: bool, rounds: int) -
 
 
 def main(
-    network: Annotated[list[str], typer.Option()] = ["row12", "face-s"],  # noqa: B006
+    network: Annotated[list[str], typer.Option()] = ["row12", "medium"],  # noqa: B006
     size: int = 112,
     batch: int = 16,
     classes: int = 7001,
@@ -119,7 +119,7 @@ def main(
     changes = [f"image_size={size}", f"batch_size={batch}", f"precision={precision}"]
     for name in network:
         progress(name)
-        recipe = recipes.load("homework", [f"network={name}", *changes])
+        recipe = recipes.load("high", [f"network={name}", *changes])
         report.table(name, measure(recipe, classes, compiled, rounds))
 
 

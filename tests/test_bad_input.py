@@ -288,7 +288,7 @@ def test_probes_of_strangers_alone_can_be_judged(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("train", "huge"), "no recipe 'huge'; choose one of: gpu, homework, laptop, smoke"),
+        (("train", "huge"), "no recipe 'huge'; choose one of: gpu, high, high-18m, laptop"),
         (("data", "--profile", "big"), "no profile 'big'; choose one of: smoke, laptop, gpu"),
         (("data", "--source", "web"), "no source 'web'; choose one of: synthetic, folder"),
         (("data", "--profile", "smoke", "--term", "F99"), "no term 'F99'; choose one of: S23, F23"),

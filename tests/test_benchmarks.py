@@ -22,6 +22,7 @@ from torch import nn
 from facekit import training
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import costs
 import gpu
 import gpu_page
 import gpu_speed
@@ -34,7 +35,18 @@ from gpu_job import Job, bytes_moved
 from machine import AGAIN, Report, Taken, compare, slope, time_rounds
 
 FOLDER = Path(gpu.__file__).parent
-COMMANDS = ["bring_own", "busy", "data", "faces", "faults", "gpu", "kills", "loop", "losses"]
+COMMANDS = [
+    "bring_own",
+    "busy",
+    "costs",
+    "data",
+    "faces",
+    "faults",
+    "gpu",
+    "kills",
+    "loop",
+    "losses",
+]
 COMMANDS += ["networks", "panel", "reading", "real_faces", "rules", "saving", "search", "speedrun"]
 COMMANDS += ["step", "timm_race"]
 # Each way to call a script that its first lines name, without what may be left out.
@@ -242,7 +254,7 @@ def test_two_processes_that_learn_something_else_are_noticed(job, monkeypatch):
 
 
 def test_a_short_epoch_is_as_short_as_it_says(job):
-    run = gpu_speed.short_run(job, "face-s", 32, batch=4, length=3)
+    run = gpu_speed.short_run(job, "small", 32, batch=4, length=3)
     assert run.steps == 3
     assert len(list(run.batches())) == 3
 
@@ -304,6 +316,33 @@ def test_every_speed_has_its_pair_for_the_noise(whole):
     titles = "steps at 112", "augmentation", "epochs", "compiled at 112", "timm's loop beside ours"
     for title in titles:
         assert any(AGAIN in row["variant"] for row in whole["tables"][title]), title
+
+
+@pytest.mark.parametrize("name", costs.RECIPES)
+def test_the_costs_on_file_and_on_the_page_are_those_of_the_recipe(name):
+    now = costs.recipe_row(name, costs.RECIPES[name])
+    tables = json.loads((machine.RESULTS / "costs.json").read_text())["tables"]
+    (kept,) = [row for rows in tables.values() for row in rows if row.get("recipe") == name]
+    for row in (now, kept):
+        row.pop("operations")  # torch's own affair
+    assert kept == pytest.approx(now)
+    told = [f"`{name}`", f"{now['parameters']:,}", f"{now['G multiply-adds']:.2f}"]
+    told += [str(now["epochs"])]
+    for card in ("H100", "T4"):
+        told += [f"{now[f'{card}, images/s']:,.0f}", now[f"{card}, bound by"]]
+        told += [f"{now[f'{card}, hours']:.1f}"]
+    assert f"| {' | '.join(told)} |" in (FOLDER.parent / "docs" / "recipes.md").read_text()
+
+
+def test_what_bounds_a_step_is_the_least_of_three():
+    of = costs.Cost(parameters=1, outputs=1000, multiply_adds=10**6, operations=100)
+    allowed = costs.bounds(of, "T4", 256)
+    assert allowed["memory"] == pytest.approx(270e9 / 28_000)
+    assert allowed["products"] == pytest.approx(40e12 / 6e6)
+    assert allowed["processor"] == pytest.approx(256 / 500e-6)
+    row = costs.speeds(of, 256)
+    assert row["T4, bound by"] == "processor"
+    assert row["T4, images/s"] == pytest.approx(128 / 500e-6)
 
 
 # --- the commands

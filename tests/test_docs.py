@@ -31,7 +31,8 @@ ANCHOR = re.compile(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)")
 CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`\n]+)`", re.M | re.S)
 # In a line of code: facekit, a command, and what follows up to the next one or a comment.
 FACEKIT = re.compile(r"(?:^|&& |-m |; )facekit ([a-z]+)([^\n#&]*)", re.M)
-PAGES = ("data", "instructors", "networks", "recognition", "reliability", "results", "training")
+PAGES = ("data", "instructors", "networks", "recipes", "recognition", "reliability", "results")
+PAGES += ("training",)
 
 
 def fenced(language: str) -> list[str]:

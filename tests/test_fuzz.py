@@ -237,7 +237,7 @@ def test_a_damaged_decision_is_a_decision_or_refused(copy_of_run: Path):
 
 def test_a_damaged_recipe_is_a_recipe_or_refused(tmp_path: Path):
     path = tmp_path / "mine.toml"
-    shutil.copy(recipes.FOLDER / "homework.toml", path)
+    shutil.copy(recipes.FOLDER / "high.toml", path)
     results, _ = damaged(path, lambda: recipes.load(path), NOTES)
     assert all(isinstance(recipe, recipes.Recipe) for recipe in results)
     for recipe in results:

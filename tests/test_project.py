@@ -182,10 +182,6 @@ def test_the_page_of_changes_names_every_setting_that_was_renamed():
         assert f"| `{old}` | `{new}` |" in changes
 
 
-def test_there_is_a_recipe_for_every_profile():
-    assert set(recipe.names()) >= set(PROFILES)
-
-
 def functions(path: Path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):

@@ -16,7 +16,8 @@ from facekit.data.loader import choose_workers
 from facekit.data.pixels import choose_storage, side_to_crop
 from facekit.sources import credentials, profiles
 from facekit.sources.profiles import PROFILES, Profile
-from facekit.training import load_recipe
+from facekit.training.recipe import for_profile
+from facekit.training.recipe import load as load_recipe
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "pillow", "scikit-learn")
 NOTEBOOK_PACKAGES = ("jupyterlab", "ipywidgets", "ipykernel", "nbval", "kaggle")
@@ -47,7 +48,7 @@ def examine(data: Path | None = None) -> dict[str, Choice]:
 
 def _images(profile: Profile, device: torch.device) -> Choice:
     """Where a profile's decoded images would be kept at its recipe's size, and why."""
-    size = load_recipe(profile.name).image_size
+    size = load_recipe(for_profile(profile.name)).image_size
     side = side_to_crop(profile.pixels, size)
     train, dev = profile.classes * profile.train, profile.classes * profile.dev
     kept = choose_storage(train, side, device)

@@ -15,7 +15,7 @@ from facekit.data.layout import CourseData
 from facekit.evaluation.embed import TrainedRun, load_run
 from facekit.sources import profiles
 from facekit.submission.pipeline import made_for
-from facekit.training.recipe import Recipe
+from facekit.training.recipe import Recipe, for_profile
 from facekit.training.recipe import load as load_recipe
 from facekit.training.session import fit
 
@@ -47,7 +47,7 @@ def fresh_run(name: str) -> Path:
 
 def course_recipe(data: CourseData) -> str:
     """The recipe for this data: that of the profile it was made for, else of this machine."""
-    return made_for(data.root) or profiles.profile().value.name
+    return for_profile(made_for(data.root) or profiles.profile().value.name)
 
 
 # ------------------------------------------------------------------ the reader's own network

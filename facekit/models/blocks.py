@@ -279,18 +279,27 @@ class ConvNeXtBlock(nn.Module):
     (Liu et al. 2022, arXiv 2201.03545, figure 4).
 
     Where the shape changes, layer norm and a convolution of stride x stride patches come first:
-    the paper's separate downsampling layer.
+    the paper's separate downsampling layer. `norm`: "batch" puts batch norm in both places.
     """
 
-    def __init__(self, channels: int, out: int, stride: int = 1, *, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        stride: int = 1,
+        *,
+        norm: str = "layer",
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
+        check_choice("norm", norm, NORMS)
         self.down = nn.Sequential()
         if stride != 1 or channels != out:
             patches = nn.Conv2d(channels, out, stride, stride)
-            self.down = nn.Sequential(LayerNorm(channels), patches)
+            self.down = nn.Sequential(NORMS[norm](channels), patches)
         self.residual = nn.Sequential(
             nn.Conv2d(out, out, 7, padding=3, groups=out),
-            LayerNorm(out),
+            NORMS[norm](out),
             nn.Conv2d(out, 4 * out, 1),
             nn.GELU(),
             nn.Conv2d(4 * out, out, 1),

@@ -4,6 +4,7 @@ Built in notebook 03.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 from facekit.common.errors import RecipeError
@@ -15,7 +16,7 @@ def as_spec(network: str | Mapping | NetworkSpec) -> NetworkSpec:
     """The spec meant by a name in NETWORKS, a table (as in a TOML file) or a spec itself.
 
     A table may begin with a network and change some of its settings:
-    {"base": "face-s", "head": "arcface"}. Raises RecipeError when there is no such name or setting.
+    {"base": "small", "head": "arcface"}. Raises RecipeError when there is no such name or setting.
     """
     if isinstance(network, NetworkSpec):
         return network
@@ -94,6 +95,14 @@ def _mobilenetv2() -> NetworkSpec:
     return NetworkSpec(Stem(32, activation="relu6"), tuple(stages), dropout=0.2)
 
 
+def _lean_convnext() -> NetworkSpec:
+    """A published network of F23: batch norm, depth in the early stages, no neck, 12.1 million
+    parameters with the homework's head."""
+    stages = halving_stages("convnext", (50, 175, 250, 400), (6, 5, 4, 4))
+    stages = tuple(replace(stage, options={"norm": "batch"}) for stage in stages)
+    return NetworkSpec(Stem(50, kernel=4, stride=4, activation="none"), stages)
+
+
 def _references() -> dict[str, NetworkSpec]:
     """Networks of the literature, with the parameters of their papers."""
     stem = Stem(64, kernel=7, pool=True)
@@ -110,40 +119,50 @@ def _references() -> dict[str, NetworkSpec]:
         "mobilenetv2": _mobilenetv2(),
         # Narrower than the paper's smallest, which is over the limit, and with a neck.
         "convnext": NetworkSpec(patches, convnext, embedding=512, drop_path=0.1),
+        "lean-convnext": _lean_convnext(),
     }
 
 
-def _face(embedding: int, rows: list[tuple]) -> NetworkSpec:
-    """A network meant for the most accuracy in a second of training.
+def _ours(
+    channels: tuple,
+    depths: tuple,
+    stem: Stem | None = None,
+    se: int = 0,
+    embedding: int = 0,
+    dropout: float = 0.2,
+) -> NetworkSpec:
+    """A network of the kit's own family, meant for the most accuracy in a second of training.
 
-    `rows`: channels, depth, stride and the reduction of squeeze-excite of each stage.
+    `channels`, `depths`: of its stages, each of which but the first halves the sides; `se`: the
+    reduction of squeeze-excite in the second half of them; `embedding`: the neck's length. At 0
+    there is none.
 
     A depthwise convolution reads and writes as much as a dense one and multiplies far less, so
     that a GPU mostly waits for its memory; two dense 3x3 convolutions do the most work on every
     number that is moved, so all blocks are residual blocks. An early map is large and dear to
-    move; a late one has costly weights, and 7,001 people leave 17 million for them: most blocks
-    are in the third stage. Squeeze-excite reads its map again, so only the late, small maps have
-    it. No max pool and a stride of 16 in all, for images of 96 to 128 pixels, where the last
-    map is still 6 to 8 places wide; at 224 every step costs four times as much, unless the stem
-    gets stride 4. The neck puts embeddings around zero, to be compared by their angle: right
-    after a ReLU they have no negative entry and all lie in one corner.
+    move; a late one has costly weights: most blocks are in the third stage. Squeeze-excite reads
+    its map again, so only the late, small maps have it. Up to 128 pixels the stem halves the
+    sides, and the last map is still up to 8 places wide; at 224 every step would then cost four
+    times as much, so there the stem has a stride of 4. The neck puts embeddings around zero, to
+    be compared by their angle: right after a ReLU they have no negative entry and all lie in one
+    corner. One shorter than the last map is wide also spares the head weights.
     """
-    stages = []
-    for channels, depth, stride, se in rows:
-        stages.append(Stage("residual", channels, depth, stride, {"se": se}))
-    stem = Stem(stages[0].channels)
-    return NetworkSpec(stem, tuple(stages), embedding=embedding, dropout=0.2)
+    spec = residual(channels, depths, stem, dropout)
+    half = len(channels) // 2
+    early, late = spec.stages[:half], spec.stages[half:]
+    if se:
+        late = tuple(replace(stage, options={"se": se}) for stage in late)
+    return replace(spec, stages=early + late, embedding=embedding)
 
 
+WIDE = (64, 128, 256, 512)
 OURS = {
-    "tiny": residual((16, 32, 64, 128), (1, 1, 1, 1)),
-    "small": residual((32, 64, 128, 256), (1, 1, 1, 1), dropout=0.2),
-    "medium": residual((64, 128, 256, 512), (2, 2, 2, 2), Stem(64, kernel=5), dropout=0.2),
-    "large": residual(
-        (64, 128, 256, 512), (3, 4, 6, 2), Stem(64, kernel=7, pool=True), dropout=0.2
-    ),
-    "face-s": _face(256, [(32, 1, 1, 0), (64, 1, 2, 0), (128, 3, 2, 8), (256, 2, 2, 8)]),
-    "face-m": _face(512, [(64, 1, 1, 0), (128, 2, 2, 0), (256, 6, 2, 16), (512, 2, 2, 16)]),
+    "tiny": _ours((16, 32, 64, 128), (1, 1, 1, 1), dropout=0.0),
+    "small": _ours((32, 64, 128, 256), (1, 1, 1, 1)),
+    # For 112 pixels and 1,000 people: as many blocks as ResNet-18, fewer of them on large maps.
+    "medium": _ours(WIDE, (1, 2, 4, 1), se=16, embedding=256),
+    # For 224 pixels and 7,001 people: ResNet-34 without its last block, which is over the limit.
+    "large": _ours(WIDE, (3, 4, 6, 2), Stem(64, kernel=7, pool=True), se=16, embedding=512),
 }
 REFERENCES = _references()
 TABLE = _table()

@@ -50,8 +50,7 @@ LIMITS = {  # of every number, both ends included
     "augment.mixup": (0, 100),
     "augment.cutmix": (0, 100),
 }
-
-
+FOR_PROFILE = {"homework": "high"}  # where a profile's recipe has another name
 RENAMED = {  # settings of version 0.3
     "learning_rate": "lr",
     "parts": "micro_batches",
@@ -142,8 +141,13 @@ class Recipe:
 
 
 def names() -> list[str]:
-    """The recipes that come with the kit; those of the profiles bear their names."""
+    """The recipes that come with the kit."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def for_profile(profile: str) -> str:
+    """The name of the recipe that suits a profile's data: the profile's own, with one exception."""
+    return FOR_PROFILE.get(profile, profile)
 
 
 def load(recipe: str | Path | Recipe, changes: Iterable[str] = ()) -> Recipe:

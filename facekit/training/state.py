@@ -212,11 +212,18 @@ def check_same(run: Run, saved: dict) -> None:
             f"{len(saved['classes'])} classes, and the data has {len(run.data.classes)} of other "
             "names"
         )
+    elif _shape(saved["spec"]) != _shape(settings_of(run.net)):
+        difference = f"the network {run.recipe.network!r} of another version of the kit"
     if difference:
         raise RunError(
             f"{run.out}: this run has {difference}; choose another folder for the new one"
         )
     own.check_unchanged(run.out, saved.get("own", {}), run.own_objects)
+
+
+def _shape(spec: dict) -> dict:
+    """A network's settings but for its head, which a margin stage replaces."""
+    return {key: value for key, value in spec.items() if key != "head"}
 
 
 def _note_changes(run: Run, saved: dict) -> None:

@@ -144,7 +144,7 @@ plots.bars(cost[["multiply_adds"]] / 1e6, "Multiply-adds", "millions");
 # depthwise: more than twenty times the parameters and the work of ConvNeXt's.
 # Few multiply-adds are no promise of speed, though. A depthwise 3 x 3 multiplies
 # nine numbers for each one that it fetches from memory, and a GPU then waits
-# for its memory. The kit's own `face-s` and `face-m` are dense for that reason.
+# for its memory. The kit's own networks are dense for that reason.
 
 # %% [markdown]
 # ### Exercise: parameters of a convolution
@@ -294,7 +294,7 @@ exercises.exercise("receptive_field", receptive_field)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-names = "starter row01 row02 row03 row04 row12 face-s face-m resnet18".split()
+names = "starter row01 row02 row03 row04 row12 medium large resnet18".split()
 published = summary.compare(names, num_classes=7001, size=224)
 published.map("{:,}".format)
 
@@ -330,7 +330,7 @@ mixed = {"stem": {"channels": 32}, "embedding": 256, "stages": [
 summary.describe(models.build(mixed, 7001), 112)
 
 # %% [markdown]
-# The same lines in a recipe's TOML file train it; `network = {base = "face-s",
+# The same lines in a recipe's TOML file train it; `network = {base = "small",
 # embedding = 128}` changes one setting of a network that has a name.
 #
 # ## From a face to an answer

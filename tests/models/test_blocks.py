@@ -95,6 +95,13 @@ def test_convnext_block_is_torchvisions(training):
     assert_twins(mine, theirs, 8, training)
 
 
+def test_a_convnext_block_may_have_batch_norm_in_both_places():
+    block = ConvNeXtBlock(4, 8, 2, norm="batch")
+    assert isinstance(block.down[0], nn.BatchNorm2d) and block.down[0].num_features == 4
+    assert isinstance(block.residual[1], nn.BatchNorm2d) and block.residual[1].num_features == 8
+    assert block(torch.randn(2, 4, 6, 6)).shape == (2, 8, 3, 3)
+
+
 @MODES
 def test_squeeze_excite_is_torchvisions(training):
     theirs = SqueezeExcitation(16, 4, scale_activation=nn.Hardsigmoid)

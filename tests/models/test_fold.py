@@ -69,7 +69,8 @@ def test_every_network_gives_the_same_without_batch_norm(name):
     with torch.inference_mode():
         for mine, theirs in ((folded.embed(x), net.eval().embed(x)), (folded(x), net(x))):
             assert (mine - theirs).abs().max() < 1e-10 * theirs.abs().max()
-    assert norms_called(folded, x) == 0
+    # Three stages of it begin with a norm that no convolution stands before.
+    assert norms_called(folded, x) == (3 if name == "lean-convnext" else 0)
     for conv in convolutions_called(folded, x):
         assert conv.weight.is_contiguous(memory_format=torch.channels_last)
 

@@ -29,7 +29,7 @@ def toml(value) -> str:
 
 EXAMPLES = NETWORKS | {
     "mix": MIX,
-    "margin": as_spec({"base": "face-s", "head": {"name": "arcface", "margin": 0.3}}),
+    "margin": as_spec({"base": "medium", "head": {"name": "arcface", "margin": 0.3}}),
 }
 
 
@@ -102,7 +102,7 @@ RESIDUAL = {"block": "residual", "channels": 8}
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("resnet", "no network 'resnet'; choose one of: tiny, small, medium, large, face-s"),
+        ("resnet", "no network 'resnet'; choose one of: tiny, small, medium, large, starter"),
         (5, "a name or a table of settings, not 5"),
         ({}, "needs a setting 'stem'"),
         ({"stem": {"channels": 8}}, "needs a setting 'stages'"),

@@ -60,15 +60,28 @@ def test_a_published_stage_is_block_transition_block():
     assert [stage.options["dropout"] for stage in stages[2::3]] == [0.2, 0.0, 0.2, 0.0]
 
 
-@pytest.mark.parametrize("name", [*OURS, "resnet18", "mobilenetv2", "convnext", "starter"])
+@pytest.mark.parametrize(
+    "name", [*OURS, "resnet18", "mobilenetv2", "convnext", "lean-convnext", "starter"]
+)
 def test_networks_that_obey_the_homeworks_limit(name):
     assert count_parameters(on_paper(build, name, 7001)) < LIMIT
 
 
-def test_our_networks_have_the_size_they_promise():
-    assert 2.5e6 < count_parameters(on_paper(build, "face-s", 100)) < 3.5e6
-    assert 2.5e6 < count_parameters(on_paper(build, "face-s", 1000)) < 3.5e6
-    assert 15e6 < count_parameters(on_paper(build, "face-m", 7001)) < LIMIT
+def test_our_networks_are_one_family_of_growing_size():
+    sizes = [count_parameters(on_paper(build, name, 7001)) for name in OURS]
+    assert sizes == sorted(sizes)
+    for spec in OURS.values():
+        assert {stage.block for stage in spec.stages} == {"residual"}
+        squeezed = ["se" in stage.options for stage in spec.stages]
+        assert squeezed in ([False] * 4, [False, False, True, True])
+
+
+def test_the_lean_convnext_has_the_size_that_was_published():
+    assert count_parameters(on_paper(build, "lean-convnext", 7001)) == pytest.approx(
+        12.1e6, rel=5e-3
+    )
+    norms = [m for m in on_paper(build, "lean-convnext", 2).modules() if "Norm" in type(m).__name__]
+    assert norms and all(isinstance(norm, torch.nn.BatchNorm2d) for norm in norms)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -117,7 +117,7 @@ def test_the_lines_for_slurm_save_and_ask_for_the_job_again(course, tmp_path):
     (lines,) = (block for block in re.findall(r"```sh\n(.*?)```", page, re.S) if "SBATCH" in block)
     mine = shlex.join([*words(course, tmp_path / "run"), "--save-minutes=0"])
     script = lines.replace("torchrun", f"torchrun --master-port={free_port()}")
-    script = script.replace("train homework", mine)
+    script = script.replace("train high", mine)
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "scontrol").write_text(f"#!/bin/sh\necho $@ > {tmp_path}/asked\n")

@@ -12,7 +12,7 @@ from facekit import training
 from facekit.common.errors import RecipeError, RunError
 from facekit.data.layout import CourseData
 from facekit.evaluation import embed
-from facekit.models import weights
+from facekit.models import weights, zoo
 from facekit.models.weights import digest
 from facekit.training import claim, loop
 from facekit.training import recipe as recipes
@@ -172,6 +172,15 @@ def test_the_source_of_ones_own_objects_is_copied_too(tmp_path):
 
 
 # ------------------------------------------------------------------ the folder
+
+
+def test_a_run_of_a_network_that_has_changed_since_is_refused(course, tmp_path, monkeypatch):
+    """Names stay from one version of the kit to the next; what they stand for may not."""
+    run = tmp_path / "run"
+    lost_after(1, course, run)
+    monkeypatch.setitem(zoo.NETWORKS, "tiny", zoo.NETWORKS["small"])
+    with pytest.raises(RunError, match="this run has the network 'tiny' of another version"):
+        fit(course, run)
 
 
 def test_a_session_whose_folder_was_given_to_another_run_writes_nothing_there(course, tmp_path):

@@ -10,8 +10,11 @@ import torch
 
 from facekit import models
 from facekit.common.errors import RecipeError
+from facekit.course.ablations import differences
+from facekit.data.layout import TERMS
 from facekit.data.transforms import Augment
-from facekit.models import specs, summary, zoo
+from facekit.models import specs, zoo
+from facekit.models.summary import check_size
 from facekit.sources.profiles import PROFILES
 from facekit.training import recipe as recipes
 from facekit.training.recipe import RENAMED, Recipe
@@ -26,15 +29,27 @@ def test_a_shipped_recipe_loads_builds_and_bears_the_name_of_its_file(name):
     assert recipe.warmup_epochs < recipe.epochs
 
 
-def test_every_profile_has_its_recipe():
-    assert set(PROFILES) <= set(recipes.names())
-
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_the_recipe_of_a_profile_fits_its_pictures_and_the_limit(name):
-    recipe, profile = recipes.load(name), PROFILES[name]
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_every_profile_has_a_recipe_for_its_pictures(profile):
+    recipe = recipes.load(recipes.for_profile(profile.name))
     assert recipe.image_size <= profile.pixels
-    summary.check_limit(models.build(recipe.network, profile.classes), 21_000_000)
+    check_size(recipe.network, recipe.head, profile.classes, TERMS["F23"].max_parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "term"),
+    [("high", "F23"), ("high-18m", "S24"), ("lean-convnext", "F23"), ("lean-convnext", "S24")],
+)
+def test_a_recipe_for_the_homework_obeys_the_limit_of_its_term(name, term):
+    recipe, rules = recipes.load(name), TERMS[term]
+    assert not recipe.margin_head  # which would have a size of its own
+    check_size(recipe.network, recipe.head, rules.classes, rules.max_parameters)
+
+
+def test_the_two_recipes_for_high_differ_in_the_network_alone():
+    assert set(differences(recipes.load("high"), recipes.load("high-18m"))) == {"network"}
+    with pytest.raises(RecipeError, match="over the limit of 18,000,000"):
+        check_size(recipes.load("high").network, "", 7001, TERMS["S24"].max_parameters)
 
 
 def test_a_file_is_named_after_itself_and_the_rest_is_the_default(tmp_path):
