@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from facekit.common.errors import FacekitError
+from facekit.common.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 7  # at the least
@@ -159,7 +160,7 @@ def plain(value: Any) -> str:
 
 
 class Report:
-    """Tables printed as they come, and written as JSON after each, so that none is ever lost."""
+    """Tables printed as they come, and written as JSON after each, whole, so that none is lost."""
 
     def __init__(self, name: str, out: Path | None = None, **arguments: Any) -> None:
         self.path = Path(out or RESULTS / f"{name}.json")
@@ -182,7 +183,8 @@ class Report:
     def write(self) -> None:
         """NaN, which is no JSON, becomes null."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(_finite(self.content), indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(_finite(self.content), indent=1) + "\n"
+        write_whole(self.path, text.encode())
 
 
 def progress(text: str) -> None:

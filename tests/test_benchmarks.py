@@ -12,6 +12,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from facekit import training
+from facekit.course import ablations
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import costs
@@ -30,6 +32,7 @@ import gpu_training
 import kills
 import machine
 import pretend_gpu
+import table
 import timm_race
 from gpu_job import Job, bytes_moved
 from machine import AGAIN, Report, Taken, compare, slope, time_rounds
@@ -48,7 +51,7 @@ COMMANDS = [
     "losses",
 ]
 COMMANDS += ["networks", "panel", "reading", "real_faces", "rules", "saving", "search", "speedrun"]
-COMMANDS += ["step", "timm_race"]
+COMMANDS += ["step", "table", "timm_race"]
 # Each way to call a script that its first lines name, without what may be left out.
 CALL = re.compile(r"^    python benchmarks/(\w+\.py)([^\n\[]*?)(?: *\[.*|  .*)?$", re.M)
 CALLS = [
@@ -150,6 +153,125 @@ def test_two_runs_that_nobody_disturbed_are_equal_to_the_kills(
 ):
     training.fit(trained_recipe, course, tmp_path / "again", device="cpu", progress=False)
     assert kills.final(trained) == kills.final(tmp_path / "again") != "not done"
+
+
+# --- the published table
+
+
+def test_an_order_agrees_with_itself_and_not_with_its_reverse():
+    accuracies = [0.1, 0.5, 0.2, 0.9, 0.7]
+    same = table.agreement(accuracies, [value / 2 for value in accuracies])
+    assert [same[key] for key in ("tau-b", "from", "to", "rows")] == pytest.approx([1, 1, 1, 5])
+    turned = table.agreement(accuracies, [-value for value in accuracies])
+    assert [turned[key] for key in ("tau-b", "from", "to")] == pytest.approx([-1, -1, -1])
+
+
+def test_the_interval_of_an_agreement_is_wider_for_fewer_rows():
+    numbers = np.random.default_rng(0)
+    first = numbers.random(40)
+    second = first + numbers.random(40)
+    wide, narrow = (table.agreement(first[:rows], second[:rows]) for rows in (8, 40))
+    assert wide["to"] - wide["from"] > 1.5 * (narrow["to"] - narrow["from"])
+    assert narrow["from"] < narrow["tau-b"] < narrow["to"]
+
+
+def a_run(row: str, accuracy: float, seed: int = 0) -> dict:
+    return {"row": row, "seed": seed, "dev_accuracy": accuracy}
+
+
+def test_places_are_those_among_the_rows_that_were_trained():
+    runs = [a_run("row06", 0.25), a_run("row12", 0.5), a_run("row06", 0.75, 1)]
+    rows = table.order(
+        [*runs, a_run("row12", 0.25, 1), a_run("row01", 0.1), a_run("row01", 0.1, 1)]
+    )
+    assert [row["row"] for row in rows] == ["row01", "row06", "row12"]
+    assert [row["here"] for row in rows] == [0.1, 0.5, 0.375]
+    assert [row["published place"] for row in rows] == [2, 3, 1]
+    assert [row["place"] for row in rows] == [3, 1, 2]
+    assert [row["seed 1"] for row in rows] == [0.1, 0.75, 0.25]
+
+
+def test_row_6_collapses_where_it_gets_under_half_of_the_others():
+    runs = [a_run("row06", 0.1), a_run("row07", 0.3), a_run("row08", 0.4), a_run(table.CONTROL, 0)]
+    published, ours = table.collapse(runs, 0.01)
+    assert published["collapsed"] == ours["collapsed"] == "yes"
+    assert (ours["least of the others"], ours["chance"]) == (0.3, 0.01)
+    assert table.collapse([a_run("row06", 0.1), a_run("row07", 0.19)], 0.01)[1]["collapsed"] == "no"
+
+
+def test_a_gain_is_that_of_rows_that_differ_in_their_restarts_alone():
+    runs = [a_run(row, number / 100) for number, row in enumerate(table.NAMES, start=1)]
+    scale = table.Scale(0.1, 1, 64, 32, table.NAMES)
+    rows = table.restarts(runs, scale, table.ablations.HOMEWORK)
+    pairs = {(row["shorter"], row["longer"]): row["gain, seed 0"] for row in rows}
+    assert pairs == {
+        ("row07", "row08"): pytest.approx(0.01),
+        (table.CONTROL, "row11"): pytest.approx(-0.02),
+    }
+    control, row5 = (table.made(name, scale, table.ablations.HOMEWORK) for name in
+                     (table.CONTROL, "row05"))  # fmt: skip
+    assert control.restart_epochs == pytest.approx(row5.restart_epochs, rel=0.03)
+
+
+def test_a_run_that_ends_without_a_number_is_worth_a_guess(course, tmp_path, monkeypatch):
+    scale = table.Scale(2 / 500, 0, 32, 8, table.NAMES)
+    recipe = table.made("row12", scale, table.ablations.HOMEWORK)
+    step = training.loop.train_step
+    monkeypatch.setattr(training.loop, "train_step", lambda run, *rest: step(run, *rest) * np.nan)
+    row = table.one_run(recipe, course, tmp_path / "run")
+    assert row["dev_accuracy"] == row["last_dev_accuracy"] == 1 / 6
+    assert row["epochs"] == 0
+    assert row["ended"].startswith("the loss is NaN at step")
+
+
+@pytest.fixture
+def in_table(course, tmp_path, capsys):
+    """The script with toy sizes: how it ended, its lines of progress, the rest, and the report."""
+    out = tmp_path / "table.json"
+
+    def call(rows: list[str], seeds: int, **more: float) -> tuple[int, list[str], str, dict]:
+        small = {"epochs": 4, "narrowed": 0, "size": 32, "batch": 12} | more
+        status = 0
+        try:
+            table.main(rows=rows, seeds=seeds, data=course.root, out=out, **small)
+        except SystemExit as end:
+            status = end.code
+        told, errors = capsys.readouterr()
+        begun = [line for line in errors.splitlines() if line.startswith("...")]
+        return status, begun, told + errors, json.loads(out.read_text())
+
+    return call
+
+
+def test_a_table_that_was_cut_off_trains_what_it_lacks(in_table, tmp_path):
+    status, begun, _, report = in_table(["row06", "row12"], 1)
+    assert (status, begun) == (0, ["... row06, seed 0", "... row12, seed 0"])
+    first = report["tables"]["runs"]
+    assert [(run["row"], run["seed"]) for run in first] == [("row06", 0), ("row12", 0)]
+    _, begun, _, report = in_table(["row12", "row07"], 2)
+    assert begun == ["... row07, seed 0", "... row12, seed 1", "... row07, seed 1"]
+    second = report["tables"]["runs"]
+    assert second[:2] == first
+    assert report["tables"]["agreement"][0]["rows"] == 3
+    measured = ablations.measured(tmp_path / "table.json")
+    assert list(measured.index) == [(run["row"], run["seed"]) for run in second]
+    assert measured.loc[("row12", 1), "dev_accuracy"] == second[3]["dev_accuracy"]
+
+
+def test_a_table_of_other_settings_is_left_alone(in_table, tmp_path):
+    _, _, _, report = in_table(["row06"], 1)
+    status, begun, told, after = in_table(["row06"], 1, batch=6)
+    assert (status, begun, after) == (2, [], report)
+    wanted = f"{tmp_path / 'table.json'} is of other settings or images; choose another --out\n"
+    assert told.endswith(wanted)
+
+
+def test_after_its_minutes_a_table_begins_no_run(in_table):
+    _, _, _, report = in_table(["row06"], 1)
+    _, begun, told, after = in_table(["row06", "row07"], 1, minutes=0)
+    assert begun == []
+    assert "row07, seed 0, and what follows is left for later" in told
+    assert after["tables"]["runs"] == report["tables"]["runs"]
 
 
 # --- the GPU's parts

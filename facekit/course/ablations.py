@@ -3,6 +3,8 @@
 Built in notebook 07.
 """
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -14,6 +16,9 @@ import pandas as pd
 from facekit import models
 from facekit.common.errors import DataError, RecipeError
 from facekit.common.files import read_table
+from facekit.data import images
+from facekit.data.layout import CourseData
+from facekit.data.transforms import only
 from facekit.models import specs, zoo
 from facekit.models.specs import NetworkSpec, Stage
 from facekit.training import recipe as recipes
@@ -21,6 +26,7 @@ from facekit.training.history import HISTORY
 from facekit.training.recipe import Recipe
 
 CURVES = HISTORY[1:]
+MEASURED = Path(__file__).with_name("table.json")  # of benchmarks/table.py
 SETTINGS = ["optimizer", "lr", "schedule", "restart_epochs", "seed"]
 
 
@@ -61,23 +67,40 @@ PUBLISHED = {
 }
 
 
+class Colours(NamedTuple):
+    """Of red, green and blue, from 0 to 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+# As the published code has them. Its deviations are means over images of each one's own, which
+# `images.channel_statistics` calls "std within"; those of all pixels are a seventh larger.
+HOMEWORK = Colours(
+    mean=(130.115 / 255, 102.367 / 255, 89.468 / 255),
+    std=(69.057 / 255, 60.248 / 255, 56.763 / 255),
+)
+ENOUGH = 4000  # images to measure colours by: their mean is known to a grey level then
+
+
 class Scale(NamedTuple):
     """How much smaller than published a machine's runs are, and which of them it has time for."""
 
     epochs: float  # share of the published epochs, and of those between two restarts
-    network: bool  # the row's own; else a small one, with squeeze-excite in as many of its stages
+    narrowed: int  # the row's own network, its channels divided by so many; 0: a small one, with
+    # squeeze-excite in as many of its stages
     image_size: int
     batch_size: int
     rows: tuple[str, ...]
 
 
 ALL = tuple(PUBLISHED)
-FULL = Scale(1.0, True, 224, 128, ALL)  # as published
+FULL = Scale(1.0, 1, 224, 128, ALL)  # as published
 SCALES = {  # by profile
-    "smoke": Scale(1 / 15, False, 48, 16, ("row06", "row07", "row11")),
-    "laptop": Scale(1 / 30, False, 48, 32, ("row04", "row05", "row06", "row07", "row11")),
-    "gpu": Scale(1 / 30, False, 64, 128, ALL),
-    "homework": Scale(1 / 30, True, 112, 128, ALL),  # all rows in full: months of a T4
+    "smoke": Scale(1 / 15, 0, 48, 16, ("row06", "row07", "row11")),
+    "laptop": Scale(1 / 30, 0, 48, 32, ("row04", "row05", "row06", "row07", "row11")),
+    "gpu": Scale(1 / 30, 0, 64, 128, ALL),
+    "homework": Scale(1 / 30, 1, 112, 128, ALL),  # all rows in full: months of a T4
 }
 
 
@@ -86,32 +109,59 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(PUBLISHED.values(), index=list(PUBLISHED))
 
 
-def recipe(row: str, scale: Scale, changes: Iterable[str] = ()) -> Recipe:
+def colours_of(course: CourseData) -> Colours:
+    """Mean and deviation over all pixels of the course's training images, or of 4,000 of them."""
+    every = math.ceil(len(course.train) / ENOUGH)  # of every class: they are sorted by class
+    found = images.channel_statistics(course.train.paths[::every])
+    return Colours(tuple(found["mean"].tolist()), tuple(found["std"].tolist()))
+
+
+def recipe(
+    row: str, scale: Scale, changes: Iterable[str] = (), colours: Colours = HOMEWORK
+) -> Recipe:
     """How to train a published row at this scale; `changes` are "key=value" texts.
+
+    Images are mirrored at random, changed in no other way, and normalised by `colours`, which
+    should be those of the images that are trained on. Restarts come at the published share of the
+    run, in the middle of an epoch where it has few; so rows with other periods differ at every
+    scale. The patience stays at 30 epochs: a part of it would be luck, and end most short runs.
 
     Raises RecipeError for a row that the table does not have.
     """
     if row not in PUBLISHED:
         raise RecipeError(f"no row {row!r} in the table; there are: {', '.join(PUBLISHED)}")
     of = PUBLISHED[row]
-    spec = models.TABLE[row] if scale.network else _stand_in(models.TABLE[row])
+    epochs = max(1, round(of.epochs * scale.epochs))
     scaled = Recipe(
         name=row,
-        network=specs.spec_as_dict(spec),
+        network=specs.spec_as_dict(_network(models.TABLE[row], scale.narrowed)),
         image_size=scale.image_size,
-        epochs=max(1, round(of.epochs * scale.epochs)),
+        pixel_mean=list(colours.mean),
+        pixel_std=list(colours.std),
+        epochs=epochs,
         batch_size=scale.batch_size,
         optimizer=of.optimizer,
         momentum=0.99,  # in the published code
         lr=of.lr,
         schedule=of.schedule,
-        restart_epochs=max(1, round(of.restart_epochs * scale.epochs)),
+        restart_epochs=(of.restart_epochs or 1) * epochs / of.epochs,  # a plateau has none
         weight_decay=5e-4,
         warmup_epochs=0.0,
         label_smoothing=0.0,
+        patience=30,
         watch=False,  # a row that learns nothing is a result too
+        augment=only(flip=0.5),
     )
     return recipes.load(scaled, changes)
+
+
+def _network(spec: NetworkSpec, narrowed: int) -> NetworkSpec:
+    """The network of a row with its channels divided by `narrowed`, or for 0 a stand-in."""
+    if not narrowed:
+        return _stand_in(spec)
+    stem = replace(spec.stem, channels=spec.stem.channels // narrowed)
+    stages = [replace(stage, channels=stage.channels // narrowed) for stage in spec.stages]
+    return replace(spec, stem=stem, stages=tuple(stages))
 
 
 def _stand_in(spec: NetworkSpec) -> NetworkSpec:
@@ -125,6 +175,21 @@ def _stand_in(spec: NetworkSpec) -> NetworkSpec:
         for width, se in zip((16, 32, 64, 128), squeezed, strict=True)
     )
     return replace(zoo.OURS["tiny"], stages=stages)
+
+
+def measured(path: Path = MEASURED) -> pd.DataFrame:
+    """The table as benchmarks/table.py trained it at its scale: a run of a row and a seed each.
+
+    Accuracies from 0 to 1: `train_accuracy` and `dev_accuracy` of the best epoch, and
+    `last_dev_accuracy`. Raises DataError where there is no such file, or it is no report.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; `python benchmarks/table.py --out {path}` makes it")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["tables"]["runs"]
+        return pd.DataFrame(found).set_index(["row", "seed"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: no report of benchmarks/table.py ({error!r})") from error
 
 
 def differences(first: Recipe, second: Recipe) -> dict[str, tuple]:

@@ -14,7 +14,6 @@ from facekit.common import own
 from facekit.common.errors import RecipeError
 from facekit.data.layout import CourseData
 from facekit.data.own_loader import OwnLoader
-from facekit.data.transforms import Preprocess
 from facekit.models.specs import NetworkSpec, spec_as_dict
 from facekit.training.callbacks import Callback
 from facekit.training.recipe import Recipe
@@ -46,7 +45,7 @@ def images_of(
     workers: int | None,
 ) -> OwnLoader | None:
     """The reader's own training images, or own way to change the course's."""
-    preprocess = Preprocess(recipe.image_size)
+    preprocess = recipe.preprocess()
     if loader is not None:
         if transform is not None:
             raise RecipeError("give a transform or a loader; a loader's data set has its own")

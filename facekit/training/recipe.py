@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from facekit.common.errors import RecipeError
-from facekit.data.transforms import MOST_PIXELS, Augment
+from facekit.data.transforms import MEAN, MOST_PIXELS, STD, Augment, Preprocess
 
 FOLDER = Path(__file__).parent / "recipes"
 MOST_BYTES = 1_000_000  # of a recipe's file
+LEAST_STD = 0.001  # of pixels in 0 ... 1: a quarter of a grey level
 MOST_LEVELS = 20  # of tables and lists in each other
 TOO_DEEP = f"its tables and lists are nested too deep; {MOST_LEVELS} levels are read"
 LIMITS = {  # of every number, both ends included
@@ -78,6 +79,8 @@ class Recipe:
     auxiliary_weight: float = 1.0
     images_per_class: int = 0  # in a batch, as losses on pairs need; 0: batches at random
     image_size: int = 64  # pixels; images are resized to it
+    pixel_mean: list[float] = field(default_factory=lambda: list(MEAN))  # red, green, blue: to 0
+    pixel_std: list[float] = field(default_factory=lambda: list(STD))  # and their spread: to 1
     epochs: int = 30
     batch_size: int = 64
     micro_batches: int = 1  # a batch is sent through in so many parts where memory is short
@@ -85,7 +88,7 @@ class Recipe:
     momentum: float = 0.9  # of sgd
     lr: float = 2e-3
     schedule: str = "cosine"  # or "restarts", "plateau", "onecycle", "constant"
-    restart_epochs: int = 20  # of "restarts": epochs of one cosine
+    restart_epochs: float = 20.0  # of "restarts": epochs of one cosine, or a part of one
     plateau_epochs: int = 5  # of "plateau": epochs without a better dev accuracy before a cut
     weight_decay: float = 0.05
     warmup_epochs: float = 2.0
@@ -104,7 +107,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]*\w", self.name):
             raise RecipeError(f"recipe {self.name!r}: a name is letters, digits, and . _ - between")
-        for key in ("image_size", "epochs", "batch_size", "lr"):
+        for key in ("image_size", "epochs", "batch_size", "lr", "restart_epochs"):
             if getattr(self, key) <= 0:
                 raise RecipeError(f"recipe {self.name}: {key} must be over 0")
         for key, (low, high) in LIMITS.items():
@@ -123,7 +126,19 @@ class Recipe:
         for key, known in CHOICES.items():
             if getattr(self, key) not in known:
                 raise RecipeError(f"recipe {self.name}: {key} is one of: {', '.join(known)}")
+        self._check_pixels()
         self._check_stages()
+
+    def _check_pixels(self) -> None:
+        """Raise RecipeError unless mean and deviation are three numbers of 0 ... 1 each."""
+        for key, low in (("pixel_mean", 0), ("pixel_std", LEAST_STD)):
+            value = getattr(self, key)
+            numbers = isinstance(value, list) and all(type(x) in (int, float) for x in value)
+            if not numbers or len(value) != 3 or not all(low <= x <= 1 for x in value):
+                raise RecipeError(
+                    f"recipe {self.name}: {key} is a list of three numbers from {low} to 1, for "
+                    f"red, green and blue, not {value!r}"
+                )
 
     def _check_stages(self) -> None:
         """Raise RecipeError unless the special epochs fit into the run and do not contradict."""
@@ -134,6 +149,11 @@ class Recipe:
             raise RecipeError(f"{where}: margin_head and margin_epochs go together")
         if self.auxiliary_loss and (self.augment.mixup or self.augment.cutmix):
             raise RecipeError(f"{where}: a mixed image has two labels; auxiliary_loss needs one")
+
+    def preprocess(self) -> Preprocess:
+        """How this run's images become tensors, in training and ever after."""
+        mean, std = (tuple(map(float, part)) for part in (self.pixel_mean, self.pixel_std))
+        return Preprocess(self.image_size, mean, std)
 
     def as_dict(self) -> dict:
         """Plain types, for a checkpoint and for comparison."""

@@ -24,7 +24,6 @@ from facekit.data.layout import CourseData
 from facekit.data.loader import Batch, Loader
 from facekit.data.own_loader import OwnLoader
 from facekit.data.pixels import CacheSettings
-from facekit.data.transforms import Preprocess
 from facekit.evaluation.inference import sum_dtype
 from facekit.models import losses
 from facekit.models.build import build, settings_of
@@ -89,7 +88,7 @@ class Run:
         self.world = world
         self.workers = workers  # threads that prepare batches; None: by the machine
         self.own_images = images  # the reader's own DataLoader or transform, in place of the kit's
-        self.preprocess = Preprocess(recipe.image_size)
+        self.preprocess = recipe.preprocess()
         self.precision = machine.precision(device, recipe.precision)
         self.labels = list(data.train.labels)  # of the images that are trained on
         if images is not None:

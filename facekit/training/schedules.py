@@ -25,7 +25,7 @@ def lr_at(
     if recipe.schedule == "cosine" or step < warmup:
         return warmup_cosine(step, steps, warmup, peak)
     if recipe.schedule == "restarts":
-        length = max(1, recipe.restart_epochs) * steps_per_epoch
+        length = max(1, round(recipe.restart_epochs * steps_per_epoch))
         return warmup_cosine((step - warmup) % length, length, 0, peak)
     if recipe.schedule == "plateau":
         return peak * 0.5 ** plateaus(dev_accuracies, recipe.plateau_epochs)

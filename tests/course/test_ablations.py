@@ -3,17 +3,21 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from facekit import models
 from facekit.common.errors import DataError, FacekitError, RecipeError
 from facekit.course import ablations
-from facekit.course.ablations import FULL, PUBLISHED, SCALES
+from facekit.course.ablations import FULL, PUBLISHED, SCALES, Colours
+from facekit.data.transforms import only
 from facekit.models import zoo
 from facekit.models.blocks import SqueezeExcite
 from facekit.sources.profiles import PROFILES
-from facekit.training import recipe
+from facekit.training import recipe, schedules
 from facekit.training.history import HISTORY
 
 
@@ -32,8 +36,79 @@ def test_in_full_a_row_is_trained_as_published(row):
     assert (made.epochs, made.schedule, made.optimizer) == (of.epochs, of.schedule, of.optimizer)
     assert (made.lr, made.momentum, made.weight_decay) == (of.lr, 0.99, 5e-4)
     assert (made.image_size, made.batch_size, made.warmup_epochs) == (224, 128, 0)
+    assert (made.augment, made.patience) == (only(flip=0.5), 30)
     if of.schedule == "restarts":
         assert made.restart_epochs == of.restart_epochs
+
+
+def test_a_row_sees_the_whole_image_or_its_mirror_normalised_by_its_colours():
+    colours = Colours((0.25, 0.5, 0.75), (0.5, 0.25, 0.125))
+    made = ablations.recipe("row01", FULL._replace(image_size=24), colours=colours)
+    pixels = np.random.default_rng(0).integers(256, size=(24, 24, 3), dtype=np.uint8)
+    wanted = torch.tensor((pixels / 255 - colours.mean) / colours.std).permute(2, 0, 1)
+    both = {wanted.flip(-1).sign().numpy().tobytes(), wanted.sign().numpy().tobytes()}
+    transform = made.preprocess().training(made.augment)
+    seen = [transform(Image.fromarray(pixels)) for _ in range(40)]
+    for image in seen:
+        nearest = min((wanted, wanted.flip(-1)), key=lambda one: (one - image).abs().max())
+        torch.testing.assert_close(image, nearest.float(), rtol=0, atol=1e-5)
+    assert {image.double().sign().numpy().tobytes() for image in seen} == both
+
+
+def test_without_others_the_colours_are_the_published_ones():
+    found = ablations.recipe("row01", FULL).preprocess()
+    published = [130.115, 102.367, 89.468], [69.057, 60.248, 56.763]
+    assert (found.mean, found.std) == tuple(
+        pytest.approx(np.array(part) / 255) for part in published
+    )
+
+
+def test_colours_are_those_of_all_pixels(course):
+    found = ablations.colours_of(course)
+    pixels = np.stack([np.asarray(Image.open(path)) for path in course.train.paths]) / 255
+    np.testing.assert_allclose(found.mean, pixels.mean((0, 1, 2)))
+    np.testing.assert_allclose(found.std, pixels.std((0, 1, 2)))
+    assert (np.array(found.std) > 1.01 * pixels.std((1, 2)).mean(0)).all(), "which is another"
+
+
+def test_colours_of_many_images_are_those_of_some_of_every_class(course, monkeypatch):
+    monkeypatch.setattr(ablations, "ENOUGH", len(course.train) // 3)
+    measured = []
+    monkeypatch.setattr(
+        ablations.images,
+        "channel_statistics",
+        lambda paths: measured.extend(paths) or {"mean": np.zeros(3), "std": np.ones(3)},
+    )
+    ablations.colours_of(course)
+    assert len(measured) == len(course.train) // 3
+    assert len({path.parent for path in measured}) == len(course.classes)
+
+
+@pytest.mark.parametrize("epochs", [3, 10, 17, 100])
+def test_restarts_that_were_published_apart_stay_apart(epochs):
+    scale = FULL._replace(epochs=epochs / 500)
+    lengths = {}
+    for row, of in PUBLISHED.items():
+        if of.schedule == "restarts":
+            made = ablations.recipe(row, scale)
+            first = [schedules.lr_at(made, step, 63) for step in range(63 * made.epochs)]
+            ups = [step for step in range(1, len(first)) if first[step] > first[step - 1]]
+            lengths[row] = ups[0] if ups else len(first)
+            restarts = (of.epochs - 1) // of.restart_epochs
+            assert len(ups) == pytest.approx(restarts, rel=0.34, abs=0.5), "as many as published"
+    assert lengths["row04"] < lengths["row05"]
+    assert lengths["row06"] < lengths["row07"] < lengths["row08"]
+    for row in ("row09", "row10", "row11"):
+        assert lengths[row] == 63 * ablations.recipe(row, scale).epochs, "these never restart"
+
+
+def test_a_narrowed_network_is_the_rows_with_fewer_channels():
+    for row in ("row01", "row04", "row12"):
+        made = ablations.recipe(row, FULL._replace(narrowed=4))
+        spec, published = zoo.as_spec(made.network), models.TABLE[row]
+        assert spec.stem.channels * 4 == published.stem.channels
+        for mine, theirs in zip(spec.stages, published.stages, strict=True):
+            assert dataclasses.replace(mine, channels=4 * mine.channels) == theirs
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -46,6 +121,20 @@ def test_every_profile_has_a_scale_whose_rows_can_be_built(profile):
         assert made.epochs >= 1
         if row in ("row09", "row10", "row11"):
             assert made.epochs <= made.restart_epochs, "these never restarted"
+
+
+def test_the_measured_table_says_how_to_make_it_where_it_is_missing(tmp_path):
+    path = tmp_path / "table.json"
+    with pytest.raises(DataError, match=r"table\.json: no such file; .*table\.py --out .*json"):
+        ablations.measured(path)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"tables": {"runs": [{"row": 1}]}}', "\0"])
+def test_a_measured_table_that_is_none_is_named(content, tmp_path):
+    path = tmp_path / "table.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"table\.json: no report"):
+        ablations.measured(path)
 
 
 SQUEEZED = {"row01": 0, "row03": 0, "row04": 2, "row12": 4}

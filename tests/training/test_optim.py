@@ -260,6 +260,14 @@ def test_restarts_are_torchs(epochs, restart, each):
     assert [lr_at(late, each + step, each) for step in range(epochs * each)] == mine
 
 
+@pytest.mark.parametrize(("restart", "steps"), [(0.4, 4), (1.5, 15), (0.26, 3), (0.01, 1)])
+def test_a_cosine_may_be_a_part_of_an_epoch(restart, steps):
+    recipe = plan("restarts", epochs=3, restart_epochs=restart)
+    mine = [lr_at(recipe, step, 10) for step in range(30)]
+    theirs = torchs(CosineAnnealingWarmRestarts, 30, T_0=steps)
+    assert mine == pytest.approx(theirs, rel=1e-9)
+
+
 @pytest.mark.parametrize(("epochs", "each"), [(10, 7), (1, 5), (3, 1), (2, 1), (20, 5)])
 def test_one_cycle_is_torchs(epochs, each):
     recipe = plan("onecycle", epochs=epochs, warmup_epochs=5.0)  # it climbs by itself

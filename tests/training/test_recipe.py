@@ -12,7 +12,7 @@ from facekit import models
 from facekit.common.errors import RecipeError
 from facekit.course.ablations import differences
 from facekit.data.layout import TERMS
-from facekit.data.transforms import Augment
+from facekit.data.transforms import Augment, Preprocess
 from facekit.models import specs, zoo
 from facekit.models.summary import check_size
 from facekit.sources.profiles import PROFILES
@@ -114,6 +114,15 @@ def test_a_change_sets_one_setting_and_no_other(change, expected):
     assert recipes.load("smoke") == plain
 
 
+def test_images_are_prepared_as_the_recipe_says():
+    plain = recipes.load("smoke")
+    assert plain.preprocess() == Preprocess(plain.image_size)
+    other = recipes.load("smoke", ["pixel_mean=[0, 0.25, 1]", "pixel_std=[1, 0.5, 0.25]"])
+    found = other.preprocess()
+    assert found == Preprocess(plain.image_size, (0.0, 0.25, 1.0), (1.0, 0.5, 0.25))
+    assert {type(number) for number in (*found.mean, *found.std)} == {float}
+
+
 def test_the_last_of_several_changes_wins():
     assert recipes.load("smoke", ["epochs=3", "seed=1", "epochs=4"]).epochs == 4
 
@@ -151,6 +160,14 @@ def test_a_recipe_is_taken_as_it_is_and_survives_a_dictionary():
         ("label_smoothing=1.5", "label_smoothing"),
         ("label_smoothing=-0.1", "label_smoothing"),
         ("patience=-1", "patience"),
+        ("restart_epochs=0", "restart_epochs must be over 0"),
+        ("pixel_mean=0.5", "pixel_mean is a list of three numbers from 0 to 1, .*not 0.5"),
+        ("pixel_mean=[0.5, 0.5]", "pixel_mean is a list of three"),
+        ("pixel_mean=[130, 102, 89]", "pixel_mean is a list of three numbers from 0 to 1"),
+        ("pixel_mean=[0.5, 0.5, nan]", "pixel_mean is a list of three"),
+        ("pixel_mean=[0.5, true, 0.5]", "pixel_mean is a list of three"),
+        ("pixel_std=[0.5, 0.0, 0.5]", "pixel_std is a list of three numbers from 0.001 to 1"),
+        ("pixel_std=[0.5, 'x', 0.5]", "pixel_std is a list of three"),
         ("augment.flip=2", "flip"),
         ("augment.grey=-1", "grey"),
         ("augment.erasing=1.1", "erasing"),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from facekit import training
 from facekit.common.errors import DataError, RecipeError, RunError
 from facekit.common.lock import only_one
+from facekit.data.images import read_rgb
 from facekit.data.layout import CourseData
 from facekit.data.loader import Batch
 from facekit.evaluation import embed as predict
@@ -24,7 +26,7 @@ from facekit.evaluation import inference
 from facekit.models import weights
 from facekit.models.heads import ArcFace
 from facekit.models.weights import digest
-from facekit.training import loop, margin_stage
+from facekit.training import bring_own, loop, margin_stage
 from facekit.training import recipe as recipes
 from facekit.training.checkpoint import Checkpoints
 from facekit.training.lr_finder import plain_batches
@@ -249,6 +251,8 @@ ENGINES = {
     "float16, with scaled gradients": ("precision=float16",),
     "sgd": ("optimizer=sgd", "momentum=0.99"),
     "restarts": ("schedule=restarts", "restart_epochs=1", "warmup_epochs=0"),
+    "restarts within an epoch": ("schedule=restarts", "restart_epochs=0.4", "warmup_epochs=0"),
+    "colours": ("pixel_mean=[0.3, 0.4, 0.5]", "pixel_std=[0.2, 0.3, 0.4]"),
     "plateau": ("schedule=plateau", "plateau_epochs=1"),
     "mixed": ("augment.mixup=0.4", "augment.cutmix=1"),
     "strong": ("augment.random_steps=2", "augment.blur=0.5", "augment.shear=5"),
@@ -278,6 +282,23 @@ def test_a_run_of_any_kind_stopped_in_either_epoch_resumes_to_the_same_bits(
     for key in keys:
         assert digest(states[0][key]) == digest(states[1][key]), key
     assert all(row["train_loss"] > 0 for row in states[0]["progress"]["rows"])
+
+
+def test_a_run_keeps_how_its_images_were_normalised(course, tmp_path):
+    """What it was trained with is stored beside the network, and judges what it is shown."""
+    recipe = small(*ENGINES["colours"], "epochs=1")
+    fit(recipe, course, tmp_path)
+    run = predict.load_run(tmp_path, "cpu")
+    assert run.preprocess == recipe.preprocess() != small().preprocess()
+    image = read_rgb(course.dev.paths[0]).resize((32, 32))
+    pixels = torch.tensor(np.array(image) / 255, dtype=torch.float32)
+    wanted = (pixels - torch.tensor([0.3, 0.4, 0.5])) / torch.tensor([0.2, 0.3, 0.4])
+    judged = next(prepared(recipe, course).dev_batches()).images[0]
+    torch.testing.assert_close(judged, wanted.permute(2, 0, 1), rtol=0, atol=1e-5)
+    own = bring_own.images_of(recipe, course, CPU, lambda image: image, None, 0)
+    assert own.preprocess == recipe.preprocess(), "with the reader's own transform, too"
+    with pytest.raises(RunError, match=r"pixel_mean = \[0\.3, 0\.4, 0\.5\]"):
+        fit(small("epochs=1"), course, tmp_path)
 
 
 def test_the_running_average_is_what_is_judged_and_kept(course, tmp_path):
