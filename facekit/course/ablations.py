@@ -74,8 +74,8 @@ class Colours(NamedTuple):
     std: tuple[float, ...]
 
 
-# As the published code has them. Its deviations are means over images of each one's own, which
-# `images.channel_statistics` calls "std within"; those of all pixels are a seventh larger.
+# As the published code has them. Its deviations are means over images of each one's own; those of
+# all pixels are a seventh larger.
 HOMEWORK = Colours(
     mean=(130.115 / 255, 102.367 / 255, 89.468 / 255),
     std=(69.057 / 255, 60.248 / 255, 56.763 / 255),
@@ -110,10 +110,13 @@ def published() -> pd.DataFrame:
 
 
 def colours_of(course: CourseData) -> Colours:
-    """Mean and deviation over all pixels of the course's training images, or of 4,000 of them."""
+    """Mean and deviation of the course's training images, or of 4,000 of them.
+
+    The deviation is, as published, the mean over images of each one's own.
+    """
     every = math.ceil(len(course.train) / ENOUGH)  # of every class: they are sorted by class
     found = images.channel_statistics(course.train.paths[::every])
-    return Colours(tuple(found["mean"].tolist()), tuple(found["std"].tolist()))
+    return Colours(tuple(found["mean"].tolist()), tuple(found["std within"].tolist()))
 
 
 def recipe(
