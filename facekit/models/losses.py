@@ -70,7 +70,8 @@ class _PairLoss(nn.Module):
         if may_look(labels) and len(labels.unique()) == len(labels):
             raise BatchError(
                 f"no two of the {len(labels)} images of this batch are of one class, so there "
-                "is no pair to bring together; draw batches by class (images_per_class)"
+                "is no pair to bring together; draw batches by class (images_per_class), or do "
+                'without this loss (auxiliary_loss = "")'
             )
         with without_autocast(embedding):
             x = direction(at_least_float32(embedding))

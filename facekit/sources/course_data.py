@@ -266,11 +266,11 @@ def open_course(progress: bool = True) -> CourseData:
     return set_up("synthetic", profiles.profile().value, root, progress=progress)
 
 
-def more_people(course: CourseData, most: int = 1440, progress: bool = True) -> CourseData | None:
+def more_people(course: CourseData, most: int = 360, progress: bool = True) -> CourseData | None:
     """The open set of `course` once more, of other people, with ten times as many dev probes.
 
-    They are rendered, `most` probes at most, and kept in the cache. None where the course was
-    not rendered: of real people there are no more than were handed out.
+    They are rendered, `most` probes at most, and kept in the cache. None where the course has as
+    many, or was not rendered: of real people there are no more than were handed out.
     """
     made = read_manifest(course.root)
     if made.get("source") != "synthetic":
@@ -279,9 +279,11 @@ def more_people(course: CourseData, most: int = 1440, progress: bool = True) -> 
         profile = Profile(**{field.name: made[field.name] for field in fields(Profile)})
         seed = int(made["seed"]) + 1
         name = str(made["sha256"])[:16]
-        probes = max(profile.unknown_dev, min(10 * profile.unknown_dev, most))
+        probes = min(10 * profile.unknown_dev, most)
     except (LookupError, TypeError, ValueError) as error:
         raise DataError(f"{course.root / MANIFEST}: damaged; set the data up anew") from error
+    if probes <= profile.unknown_dev:
+        return None
     few = {"classes": 2, "train": 1, "dev": 1, "test": 1, "unknown_test": 9}
     wanted = replace(profile, name="more", unknown_dev=probes, **few)
     out = machine.cache().value / f"more-{name}-{probes}"

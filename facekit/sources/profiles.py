@@ -29,7 +29,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile("smoke", 16, 12, 3, 3, 24, 18, 36, pixels=48, difficulty="easy"),
-        Profile("laptop", 100, 20, 5, 5, 96, 36, 72, pixels=96),
+        Profile("laptop", 300, 8, 2, 2, 96, 360, 360, pixels=96, difficulty="easy"),
         Profile("gpu", 1000, 20, 5, 5, 960, 360, 720, pixels=112),
         Profile("homework", 7001, 20, 5, 5, 960, 360, 720, pixels=224),
     )

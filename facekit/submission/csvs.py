@@ -52,10 +52,6 @@ MADE = {  # of rendered courses with fewer people, by profile; how found: docs/r
         "classification": Cutoffs(high=0.89, medium=0.85, low=0.80),
         "verification": Cutoffs(high=0.45, medium=0.35, low=0.25),
     },
-    "laptop": {
-        "classification": Cutoffs(high=0.70, medium=0.63, low=0.55),
-        "verification": Cutoffs(high=0.31, medium=0.25, low=0.19),
-    },
 }
 
 

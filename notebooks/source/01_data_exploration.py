@@ -453,7 +453,7 @@ plots.bars(pixel_floor, "Right by pixels alone", "share", chance=7 / 79);
 # %% [markdown]
 # **On Colab, Kaggle, a laptop.** Only the number of people and of pixels
 # differs: with a GPU the course has 1,000 people of 112 pixels, without one
-# 100 of 96, and rendering them takes minutes. On Kaggle switch the session's
+# 300 of 96, and rendering them takes minutes. On Kaggle switch the session's
 # internet on, or the first cell cannot fetch the kit. `./data_setup.sh
 # --profile homework` makes the full 7,001 anywhere; set
 # `FACEKIT_PROFILE=homework` for the notebooks, too. With the real data of

@@ -4,7 +4,7 @@
 # **You will** see every change that training makes to a picture, choose how
 # strong it should be, and find out what it costs and how it is done quickly.
 #
-# *There are twenty pictures of a person. How could they become a thousand
+# *There are few pictures of a person. How could they become a thousand
 # without another photograph, and without becoming another person?*
 
 # %% alt="A training image: the face that is changed in all that follows"

@@ -380,8 +380,8 @@ print(f"right at step 0: {known:.0%} of the training faces")
 # **On Colab, Kaggle, a laptop.** The network comes from the folder of notebook
 # 04's run. Where there is none (a new Colab session without a Drive, a Kaggle
 # notebook without the last version's output) the second cell trains it first:
-# some ten minutes on a laptop, up to an hour on Colab's GPU, whose profile has
-# ten times the people. What is learned here are two numbers for eight people:
+# some five minutes on a laptop, up to an hour on Colab's GPU, whose profile has
+# three times the people. What is learned here are two numbers for eight people:
 # seconds each, on any processor.
 
 # %% [markdown]
