@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 import typer
 from PIL import Image
-from real_faces import pairs_auc
+from real_faces import pair_scores
 from tqdm import tqdm
 
 from facekit import training
@@ -78,7 +78,7 @@ def measure(data: CourseData, recipe: Recipe, out: Path) -> dict[str, float]:
     run = embed.load_run(out)
     answers = files.read_table(data.answers.classification, ["label"])["label"].astype(int)
     right = embed.classify(run, data.test.paths) == answers.to_numpy()
-    auc = pairs_auc(data, lambda paths: embed.embed(run, paths))
+    auc = pair_scores(data, lambda paths: embed.embed(run, paths)).get("pairs AUC", float("nan"))
     return {"accuracy": right.mean(), "AUC": auc, "minutes": minutes}
 
 

@@ -32,6 +32,7 @@ import gpu_training
 import kills
 import machine
 import pretend_gpu
+import real_faces
 import table
 import timm_race
 from gpu_job import Job, bytes_moved
@@ -514,7 +515,7 @@ def test_the_first_seconds_of_every_call(script, rest, copy_of_course, copy_of_r
     assert "Traceback" not in errors.read_text()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.long
 def test_a_speedrun_goes_on_where_an_earlier_call_stopped(tmp_path):
     """What is there is not trained again, and a rival can be added."""
     call = [FOLDER / "speedrun.py", "--profile", "smoke", "--target", 0.01, "--seeds", 1]
@@ -532,6 +533,16 @@ def test_a_speedrun_goes_on_where_an_earlier_call_stopped(tmp_path):
     assert found["dev"] == second["runs"][1]["dev"] - second["runs"][0]["dev"]
 
 
+def test_ten_folds_judge_by_thresholds_of_the_others():
+    """Where the two kinds lie apart all is right; where scores tell nothing, half."""
+    random = np.random.default_rng(0)
+    same = np.arange(2000) % 2 == 0
+    apart = np.where(same, random.uniform(0.5, 1, 2000), random.uniform(-1, 0.4, 2000))
+    assert real_faces.ten_fold(apart, same) == 1
+    assert abs(real_faces.ten_fold(random.uniform(-1, 1, 2000), same) - 0.5) < 0.04
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_nothing_is_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "gpu.json")])
     with pytest.raises(SystemExit) as end:
