@@ -246,7 +246,7 @@ def test_the_doctor_says_where_images_would_be_kept(monkeypatch, no_gpu):
     findings = doctor.examine()
     value, reason = findings["images-laptop"]
     assert value == "memmap"
-    assert reason.startswith("2,000 to train on, 73 px: 32 MB on disk")
+    assert reason.startswith("2,400 to train on, 55 px: 22 MB on disk")
     value, reason = findings["images-homework"]
     assert value == "files"
     assert reason.startswith("140,020 to train on, 224 px: 21.1 GB of images, 12.0 GB of memory")
