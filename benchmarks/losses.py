@@ -17,11 +17,10 @@ import pandas as pd
 import torch
 import typer
 from PIL import Image
-from real_faces import pair_scores
+from real_faces import named_right, pair_scores
 from tqdm import tqdm
 
 from facekit import training
-from facekit.common import files
 from facekit.data.images import read_rgb
 from facekit.data.layout import CourseData
 from facekit.evaluation import embed
@@ -76,10 +75,9 @@ def measure(data: CourseData, recipe: Recipe, out: Path) -> dict[str, float]:
     training.fit(recipe, data, out, device="cpu", progress=False)
     minutes = (time.process_time() - began) / 60
     run = embed.load_run(out)
-    answers = files.read_table(data.answers.classification, ["label"])["label"].astype(int)
-    right = embed.classify(run, data.test.paths) == answers.to_numpy()
+    right = named_right(data, embed.classify(run, data.test.paths))
     auc = pair_scores(data, lambda paths: embed.embed(run, paths)).get("pairs AUC", float("nan"))
-    return {"accuracy": right.mean(), "AUC": auc, "minutes": minutes}
+    return {"accuracy": right, "AUC": auc, "minutes": minutes}
 
 
 def main(

@@ -24,7 +24,9 @@ import numpy as np
 import torch
 import typer
 from machine import RESULTS, Report, Row, one_line_for_errors, processor, progress
+from real_faces import FPIR, REFUSE_NOBODY
 from scipy import stats
+from table import open_course
 
 from facekit import training
 from facekit.common import files
@@ -32,15 +34,11 @@ from facekit.common.errors import DataError
 from facekit.data.layout import CourseData
 from facekit.evaluation import identification, verification
 from facekit.evaluation.embed import embed, load_run
-from facekit.sources import set_up
-from facekit.sources.profiles import get_profile
 from facekit.submission import pipeline
 from facekit.training import recipe as recipes
 from facekit.training.callbacks import Callback
 from facekit.training.run import Run
 
-REFUSE_NOBODY = -2.0  # below every cosine
-FPIR = 0.1
 NOT_OF_ALL = ("recipe", "seed", "seconds", "CPU seconds", "epochs", "machine")  # no median
 
 
@@ -170,12 +168,7 @@ def main(
     report.table("runs", rows)  # a new file takes the place of the earlier one
     with tempfile.TemporaryDirectory() as scratch, one_line_for_errors():
         place = work or Path(scratch)
-        os.environ.setdefault("FACEKIT_CACHE", str(place / "cache"))
-        course = (
-            CourseData(data)
-            if data
-            else set_up("synthetic", get_profile(profile), place / "course")
-        )
+        course = open_course(data, profile, place)
         for seed in range(seeds):
             for name in recipe:
                 if any((row["recipe"], row["seed"]) == (name, seed) for row in rows):
