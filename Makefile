@@ -61,7 +61,8 @@ test: $(READY)
 test-all: test
 	$(PYTEST) -m long
 
-# Each writes benchmarks/results/<name>.json and prints its tables; about two hours in all.
+# Each writes benchmarks/results/<name>.json and prints its tables; the last one puts their figures
+# into docs/results.md. About two hours in all.
 bench: $(READY)
 	mkdir -p $(RESULTS)
 	$(BIN)/python benchmarks/faces.py speed --out $(RESULTS)/faces_speed.json
@@ -77,6 +78,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/faults.py --out $(RESULTS)/faults.json
 	$(BIN)/python benchmarks/kills.py --out $(RESULTS)/kills.json
 	-$(BIN)/python benchmarks/gpu.py --out $(RESULTS)/gpu.json
+	$(BIN)/python benchmarks/page.py
 
 # uv where it is there, else venv and pip; made anew when the list of packages changes.
 $(READY): pyproject.toml

@@ -31,6 +31,7 @@ import gpu_speed
 import gpu_training
 import kills
 import machine
+import page
 import pretend_gpu
 import real_faces
 import table
@@ -51,7 +52,17 @@ COMMANDS = [
     "loop",
     "losses",
 ]
-COMMANDS += ["networks", "panel", "reading", "real_faces", "rules", "saving", "search", "speedrun"]
+COMMANDS += [
+    "networks",
+    "page",
+    "panel",
+    "reading",
+    "real_faces",
+    "rules",
+    "saving",
+    "search",
+    "speedrun",
+]
 COMMANDS += ["step", "table", "timm_race"]
 # Each way to call a script that its first lines name, without what may be left out.
 CALL = re.compile(r"^    python benchmarks/(\w+\.py)([^\n\[]*?)(?: *\[.*|  .*)?$", re.M)
@@ -96,6 +107,31 @@ def test_ratios_are_taken_within_each_round():
     assert wall[1]["images/s"] == 16.0
     cpu = compare({"base": base, "twice": twice}, "base", {"base": 8, "twice": 16}, "cpu")
     assert cpu[1]["ratio"] == 1.0
+
+
+def test_the_page_of_results_is_what_its_script_writes():
+    assert page.PAGE.read_text(encoding="utf-8") == page.render()
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(11282.1, 3, "11,300"), (0.43364, 3, "0.434"), (99.64, 3, "99.6"), (99.96, 3, "100"),
+     (9.996, 3, "10.0"), (1146.4, 4, "1,146"), (-0.2333, 1, "-0.2"), (1.0, 3, "1.00")],
+)  # fmt: skip
+def test_figures_have_so_many_digits(value, digits, text):
+    assert page.figures(value, digits) == text
+
+
+def test_shares_are_written_in_per_cent():
+    assert page.percent(0.80078) == "80.1"
+    assert page.percent(0.4336, 0) == "43"
+    assert page.points(-0.0311) == "-3.1"
+
+
+def test_a_row_of_a_report_has_to_be_the_only_one():
+    assert page.row("kills", "kills", workers=0)["bad files"] == 0
+    with pytest.raises(ValueError, match="2 rows"):
+        page.row("kills", "kills")
 
 
 @given(st.floats(-100, 100), st.floats(-5, 5), st.integers(2, 30))
