@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 import typer.core
 from PIL import Image
@@ -19,11 +20,12 @@ from facekit.common.files import write_whole
 from facekit.common.kit import install_command
 from facekit.course import doctor as examination
 from facekit.course import starting_file
-from facekit.data.layout import CourseData, find_term
-from facekit.evaluation import embed, identification
+from facekit.data.layout import CourseData
+from facekit.data.pairs import PairData, open_data
+from facekit.evaluation import embed, identification, verification
 from facekit.faces import sheet as contact
 from facekit.sources import archives, health, profiles, set_up
-from facekit.submission import csvs, leaderboard, pipeline
+from facekit.submission import csvs, leaderboard, pairs, pipeline
 from facekit.training import recipe as recipes
 
 
@@ -58,12 +60,11 @@ DataOption = Annotated[Path | None, typer.Option(help="The course's data. [data/
 NetworkOption = Annotated[str | None, typer.Option(help="The recipe's, or your own: FILE.py:NAME.")]
 HeadOption = Annotated[str | None, typer.Option(help="The network's, or your own: FILE.py:NAME.")]
 TransformOption = Annotated[str | None, typer.Option(help="Your augmentation: FILE.py:NAME.")]
-TermOption = Annotated[str | None, typer.Option(help="S23, F23 or S24. [by the folders' names]")]
+TermOption = Annotated[str | None, typer.Option(help="S23 ... S26. [by the folders' names]")]
 
 
-def _data(path: Path | None, term: str | None) -> CourseData:
-    root = path or machine.data().value
-    return CourseData(root, term or find_term(root))
+def _data(path: Path | None, term: str | None) -> CourseData | PairData:
+    return open_data(path or machine.data().value, term)
 
 
 def _watched() -> bool:
@@ -82,7 +83,7 @@ def data(
     seed: Annotated[
         int, typer.Option(help="Another seed, other people.", envvar="FACEKIT_SEED")
     ] = 0,
-    term: Annotated[str, typer.Option(help="S23, F23 or S24.")] = "F23",
+    term: Annotated[str, typer.Option(help="S23, F23, S24; with pairs F24 ... S26.")] = "F23",
     difficulty: Annotated[
         str | None, typer.Option(help="How far shots differ: easy, homework or hard.")
     ] = None,
@@ -187,6 +188,12 @@ def evaluate(
     trained = _load_run(run, network, head)
     course = trained.course_data(data)
     right = embed.classify(trained, course.dev.paths) == course.dev.labels
+    if isinstance(course, PairData):
+        say(f"classification {right.mean():.2%} of the dev images")
+        scores = embed.pair_scores(trained, course.pairs_dev)
+        found = verification.pair_metrics(scores, np.array(course.pairs_dev.same))
+        say(*pairs.report(found, len(scores)))
+        return
     say(pipeline.report("classification", right.mean(), course))
     dev, decision = pipeline.decide(trained, course)
     right = identification.accuracy(dev.scores, dev.truth, decision.threshold)
@@ -206,6 +213,8 @@ def rules_(
     """Compare ways to decide the open set, each on people it was not fitted to."""
     trained = _load_run(run, network, head)
     course = trained.course_data(data)
+    if isinstance(course, PairData):
+        raise DataError(f"{course.root}: has pairs and no open set, so there is nothing to decide")
     dev = pipeline.verify_dev(trained, course, cohort=embed.class_means(trained, course))
     found = dev.compare_rules(fpir)
     say(*pipeline.rule_table(found).to_string().splitlines())
@@ -229,6 +238,9 @@ def submit_(
     """Write and check both submissions of a run; score them where the answers are known."""
     trained = _load_run(run, network, head)
     course = trained.course_data(data)
+    if isinstance(course, PairData):
+        _submit_pairs(trained, course)
+        return
     paths = pipeline.write_submissions(trained, course, threshold, rule)
     say(*pipeline.scoreboard(paths, course))
     if kaggle:
@@ -237,10 +249,18 @@ def submit_(
             say(*sent.splitlines())
 
 
+def _submit_pairs(run: embed.TrainedRun, course: PairData) -> None:
+    path = pairs.write_submission(run, course)
+    say(f"verification submission: {path}")
+    if course.answers:
+        say(*pairs.report(pairs.score(path, course.answers), len(course.pairs_test)))
+
+
 @app.command()
 def check(csv: Path, data: DataOption = None, term: TermOption = None) -> None:
     """Say what would be held against a submission."""
-    problems = csvs.check(csv, _data(data, term))
+    course = _data(data, term)
+    problems = (pairs if isinstance(course, PairData) else csvs).check(csv, course)
     if problems:
         raise DataError("; ".join(problems))
     say(f"{csv}: nothing wrong")
@@ -261,6 +281,10 @@ def score(
         return
     if csv is None or answers is None:
         raise DataError("what to score? facekit score CSV --answers CSV, or facekit score --all")
+    if pairs.is_pairs(answers):
+        found = pairs.score(csv, answers)
+        say(*pairs.report(found, len(pairs.read_scores(answers))))
+        return
     accuracy = csvs.score(csv, answers)
     profile = pipeline.made_for(answers.absolute().parent.parent)  # answers stand in data/answers
     say(csvs.report(csvs.task_of(csv), accuracy, profile=profile))

@@ -11,8 +11,8 @@ import facekit
 from facekit.common import machine
 from facekit.common.errors import DataError, FacekitError
 from facekit.common.machine import Choice
-from facekit.data.layout import SPLITS, CourseData, find_term
 from facekit.data.loader import choose_workers
+from facekit.data.pairs import open_data
 from facekit.data.pixels import choose_storage, side_to_crop
 from facekit.sources import credentials, profiles
 from facekit.sources.profiles import PROFILES, Profile
@@ -99,8 +99,8 @@ def _login() -> Choice:
 def _data(root: Path) -> Choice:
     """A word on the data; every split is read, so half a data folder is noticed here."""
     try:
-        data = CourseData(root, find_term(root))
-        counts = ", ".join(f"{split} {len(getattr(data, split))}" for split in SPLITS)
+        data = open_data(root)
+        counts = ", ".join(f"{part} {len(getattr(data, part))}" for part in data.PARTS[1:])
     except DataError as error:
         return Choice("not usable", str(error))
     return Choice(f"{len(data.classes)} classes", f"{root}: {counts}")

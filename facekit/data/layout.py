@@ -76,16 +76,25 @@ TERMS = {
 }
 
 
+# Since F24: classes by a list, and pairs instead of an open set (pairs.py). All share one layout,
+# so the first stands for them where nobody says which; only that one's limit is published.
+PAIR_TERMS = {
+    name: Term(name, "cls_data", "ver_data", "", "", 8631, 6, limit)
+    for name, limit in (("S26", 30_000_000), ("F25", None), ("S25", None), ("F24", None))
+}
+
+
 def get_term(name: str) -> Term:
     """The spec of a term. Raises DataError that lists the terms there are."""
-    if name not in TERMS:
-        raise DataError(f"no term {name!r}; choose one of: {', '.join(TERMS)}")
-    return TERMS[name]
+    known = TERMS | PAIR_TERMS
+    if name not in known:
+        raise DataError(f"no term {name!r}; choose one of: {', '.join(known)}")
+    return known[name]
 
 
-def find_term(root: Path) -> str:
+def find_term(root: str | Path) -> str:
     """The name of the term whose folders are in `root`; F23 where there are none."""
-    for term in TERMS.values():
+    for term in (TERMS | PAIR_TERMS).values():
         if (Path(root) / term.classification).is_dir():
             return term.name
     return "F23"
@@ -152,6 +161,7 @@ class ImageSet:
     folder: Path
     paths: tuple[Path, ...]
     labels: tuple[int, ...] | tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None  # their names, where folders are no classes
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -181,7 +191,7 @@ class ImageSet:
                 f"{self.folder}: no class is known of these images, so they are no labelled data "
                 "set; train and dev are (here, go through .paths with facekit.data.read_rgb)"
             )
-        classes = class_names(self.folder)
+        classes = self.classes or class_names(self.folder)
         return ClassFolders(self.folder, classes, self.paths, self.labels, transform)
 
 
@@ -199,9 +209,13 @@ class CourseData:
     Raises DataError, naming the folder or file, when something is missing, empty or not in step.
     """
 
+    PARTS = ("classes", *SPLITS)
+
     def __init__(self, root: str | Path, term: str = "F23") -> None:
         self.root = Path(root)
         self.term = get_term(term)
+        if term in PAIR_TERMS:
+            raise DataError(f"{term} is a term with pairs: facekit.data.PairData reads it")
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; run ./data_setup.sh to make it")
         for folder in (self.term.classification, self.term.verification):

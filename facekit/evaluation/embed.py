@@ -12,6 +12,7 @@ from facekit.common import machine, own
 from facekit.common.errors import DataError, FacekitError, RunError, say
 from facekit.data.layout import CourseData
 from facekit.data.loader import Loader
+from facekit.data.pairs import PairData, Pairs, open_data
 from facekit.data.pixels import CacheSettings
 from facekit.data.transforms import Preprocess
 from facekit.evaluation.inference import forward_precision, in_parts
@@ -45,13 +46,13 @@ class TrainedRun:
         """How embeddings trained with this head are compared: see `identification.similarity`."""
         return self.net.head.similarity
 
-    def course_data(self, root: str | Path | None = None) -> CourseData:
+    def course_data(self, root: str | Path | None = None) -> CourseData | PairData:
         """The data the run was trained on, or that at `root`, whose classes must be the same.
 
         Where it is gone, since the project was moved, say, the workspace's data is taken if it has
         the same classes, and that is printed; DataError where there is none.
         """
-        data = CourseData(root, self.term) if root else self._find_data()
+        data = open_data(root, self.term) if root else self._find_data()
         if data.classes != self.classes:
             raise RunError(
                 f"{self.folder}: trained on {len(self.classes)} classes, and {data.root} has "
@@ -59,13 +60,13 @@ class TrainedRun:
             )
         return data
 
-    def _find_data(self) -> CourseData:
+    def _find_data(self) -> CourseData | PairData:
         if self.data.exists():
-            return CourseData(self.data, self.term)
+            return open_data(self.data, self.term)
         beside_runs = self.folder.absolute().parent.parent / "data"
         for root in (machine.data().value, beside_runs):
             try:
-                data = CourseData(root, self.term)
+                data = open_data(root, self.term)
             except FacekitError:
                 continue
             if data.classes == self.classes:
@@ -138,6 +139,21 @@ def embed(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
     if run.measure != "cosine":
         return vectors
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+
+
+def pair_scores(run: TrainedRun, pairs: Pairs) -> np.ndarray:
+    """How alike the two images of each pair are: float32 (N,); each image is embedded once.
+
+    The cosine of the embeddings or, where the run's measure is Euclidean, the negative distance.
+    """
+    place = {path: row for row, path in enumerate(pairs.images)}
+    vectors = embed(run, pairs.images)
+    first, second = (
+        vectors[[place[path] for path in side]] for side in (pairs.first, pairs.second)
+    )  # (N, D) each
+    if run.measure == "cosine":
+        return (first * second).sum(1)
+    return -np.linalg.norm(first - second, axis=1)
 
 
 def class_means(run: TrainedRun, data: CourseData, images: int = 5) -> np.ndarray:

@@ -17,6 +17,8 @@ import numpy as np
 from facekit.common.errors import DataError
 from facekit.evaluation import identification
 
+RATES = (1e-4, 5e-4, 1e-3, 5e-3, 5e-2)  # false accept rates that the homework reports
+
 
 class Point(NamedTuple):
     """What a threshold does to the pairs."""
@@ -117,6 +119,27 @@ def summary(scores: np.ndarray, same: np.ndarray, target: float = 0.01) -> dict[
         "threshold there": threshold,
         f"TAR at FAR {target:.0%}": strict.tar,
     }
+
+
+def pair_metrics(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
+    """What the homework shows of pairs since F24, each from 0 to 1.
+
+    ACC: the pairs judged right at the threshold that is best for them. EER: where FAR and 1 - TAR
+    cross, on the straight line between two points of the ROC curve (as `eer`); "EER, nearest
+    point" is the mean of both at the point where they differ least. AUC. TAR at five FAR, on the
+    straight lines of the curve: with few pairs of two people that says little at the smallest.
+    """
+    scores, same = _check(scores, same)
+    curve = roc(scores, same)
+    missed = 1 - curve.tar
+    nearest = int(np.argmin(np.abs(curve.far - missed)))
+    right = curve.tar * same.sum() + (1 - curve.far) * (~same).sum()
+    return {
+        "ACC": float(right.max() / len(same)),
+        "EER": eer(scores, same)[0],
+        "EER, nearest point": float((curve.far[nearest] + missed[nearest]) / 2),
+        "AUC": auc(scores, same),
+    } | {f"TPR at FPR {rate:g}": float(np.interp(rate, curve.far, curve.tar)) for rate in RATES}
 
 
 def _check(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,17 +21,18 @@ from facekit.common.lock import only_one
 from facekit.data.fingerprint import read_files
 from facekit.data.images import check_readable
 from facekit.data.layout import (
-    SPLITS,
+    PAIR_TERMS,
     CourseData,
     Term,
     class_names,
-    find_term,
     get_term,
     image_files,
     is_stray,
 )
+from facekit.data.pairs import PairData, open_data
 from facekit.sources import devices, foreign, kaggle, lfw, manifest, profiles, writers
 from facekit.sources.manifest import MANIFEST, is_course, read_manifest
+from facekit.sources.pair_plans import PairPlan, pair_plan
 from facekit.sources.plans import ImageSource, Plan, folder_plan, held_out_plan, synthetic_plan
 from facekit.sources.profiles import Profile
 
@@ -71,6 +72,11 @@ class Request:
             )
         if self.device == "cuda":
             machine.device(self.device)  # RecipeError where it cannot be used
+        if self.term.name in PAIR_TERMS and self.source != "synthetic":
+            raise DataError(
+                f"term {self.term.name} has pairs: of these only rendered courses are made; what "
+                "was handed out is used as it lies, by --data FOLDER"
+            )
         if self.source == "folder" and not (self.folder and self.folder.is_dir()):
             raise DataError(f"source folder needs a folder of identities; {self.folder} is none")
         if self.source == "held-out" and not (self.takes_a_course() and self.people):
@@ -115,8 +121,10 @@ class Request:
         names = class_names(self.folder)
         return [path for name in names for path in image_files(self.folder / name)]
 
-    def plan(self) -> Plan | None:
+    def plan(self) -> Plan | PairPlan | None:
         """Which image goes where; None where what is read is laid out as the course already."""
+        if self.term.name in PAIR_TERMS:
+            return pair_plan(self.profile, self.seed)
         if self.source == "synthetic":
             return synthetic_plan(self.profile, self.seed)
         if self.source == "held-out":
@@ -150,7 +158,7 @@ def set_up(
     progress: bool = True,
     people: int | None = None,
     device: str = "auto",
-) -> CourseData:
+) -> CourseData | PairData:
     """Fill `out` with a course and return it; a finished course is returned as it is.
 
     `people`: of source "held-out", how many of the course in `folder` to hold out. `device`: what
@@ -165,7 +173,7 @@ def set_up(
     request = Request(source, profile, Path(folder) if folder else None, seed, spec, people, device)
     settings = request.settings(progress)
     if _is_finished(out, settings, request):
-        return CourseData(out, term)
+        return open_data(out, term)
     plan = request.plan()
     if plan and source == "folder":
         _tell_left_out(request.folder)
@@ -174,11 +182,11 @@ def set_up(
         check_readable([photograph for _, photograph in files], progress)
     with only_one(out, wait=True):
         if _is_finished(out, settings, request):  # by another process, in the meantime
-            return CourseData(out, term)
+            return open_data(out, term)
         settings = _make_files(files, out, request, settings, processes, progress)
         if plan:
             plan.write_tables(out, spec)
-        course = CourseData(out, term)
+        course = open_data(out, term)
         manifest.finish(out, settings, _counts(course), progress)
     return course
 
@@ -250,19 +258,19 @@ def _inside(folder: Path) -> list[tuple[str, Path]]:
     ]
 
 
-def _counts(course: CourseData) -> dict[str, int]:
+def _counts(course: CourseData | PairData) -> dict[str, int]:
     """How much there is of each part of a course; DataError unless every part is there."""
-    return {part: len(getattr(course, part)) for part in ("classes", *SPLITS)}
+    return {part: len(getattr(course, part)) for part in course.PARTS}
 
 
-def open_course(progress: bool = True) -> CourseData:
+def open_course(progress: bool = True) -> CourseData | PairData:
     """The course in the workspace's data/, made there first where there is none.
 
     This is what every notebook begins with: rendered faces, in the size that suits the machine.
     """
     root = machine.data().value
     if (root / MANIFEST).exists() or is_course(root):
-        return CourseData(root, find_term(root))
+        return open_data(root)
     return set_up("synthetic", profiles.profile().value, root, progress=progress)
 
 

@@ -13,6 +13,7 @@ from facekit.common import machine
 from facekit.common.errors import BatchError, RecipeError, RunError
 from facekit.common.lock import only_one
 from facekit.data.layout import CourseData
+from facekit.data.pairs import PairData, open_data
 from facekit.evaluation.inference import is_out_of_memory
 from facekit.training import bring_own, distributed, loop, state, stopping
 from facekit.training.callbacks import (
@@ -36,7 +37,7 @@ MOST_WORKERS = 256  # threads
 
 def fit(
     recipe: str | Path | Recipe,
-    data: CourseData | str | Path,
+    data: CourseData | PairData | str | Path,
     out: str | Path,
     device: str | None = None,
     progress: bool = True,
@@ -77,7 +78,7 @@ def fit(
     state is saved.
     """
     _check_workers(workers)
-    data = data if isinstance(data, CourseData) else CourseData(data)
+    data = data if isinstance(data, CourseData | PairData) else open_data(data)
     with distributed.together() as world:
         bring_own.check_callbacks(callbacks)
         where = _device(device, world)
