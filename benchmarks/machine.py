@@ -133,13 +133,13 @@ def slope(values: list[float]) -> float:
     return float(np.polyfit(np.arange(len(values)), values, 1)[0])
 
 
-def memory() -> float:
-    """MiB of memory that this process holds; NaN where it cannot be asked."""
+def memory(of: str = "VmRSS") -> float:
+    """MiB of memory that this process holds, or held at most ("VmHWM"); NaN where none can tell."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return float("nan")
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(of))
 
 
 def markdown(rows: list[Row]) -> str:

@@ -10,10 +10,12 @@ is chosen on the dev probes, which should gain over refusing nobody. Runs that s
 an earlier call are not made again, so a call that was stopped goes on, and rivals can be added.
 """
 
+import math
 import os
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -112,12 +114,17 @@ def differences(rows: list[Row]) -> list[Row]:
         mine = [row for row in rows if row["recipe"] == recipe and row["seed"] in base]
         for key in (key for key in rows[0] if key not in (*NOT_OF_ALL, "epochs in all")):
             each = [number(row[key]) - number(base[row["seed"]][key]) for row in mine]
-            low, high = (
-                stats.ttest_1samp(each, 0.0).confidence_interval() if each[1:] else (None,) * 2
-            )
-            told = {"mean": float(np.mean(each)), "from": low, "to": high, "seeds": len(each)}
-            found.append({"recipe": recipe, "of": key} | told)
+            told = {"recipe": recipe, "of": key, **interval(each)}
+            found.append(told | {"seeds": len(each)})
     return found
+
+
+def interval(values: Sequence[float]) -> Row:
+    """The mean, and Student's interval of 95 % where there are two values or more."""
+    mean, half = float(np.mean(values)), math.nan
+    if len(values) > 1:
+        half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return {"mean": mean, "from": mean - half, "to": mean + half}
 
 
 def main(

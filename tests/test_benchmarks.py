@@ -51,7 +51,17 @@ COMMANDS = [
     "loop",
     "losses",
 ]
-COMMANDS += ["networks", "panel", "reading", "real_faces", "rules", "saving", "search", "speedrun"]
+COMMANDS += [
+    "networks",
+    "panel",
+    "peers",
+    "reading",
+    "real_faces",
+    "rules",
+    "saving",
+    "search",
+    "speedrun",
+]
 COMMANDS += ["step", "table", "timm_race"]
 # Each way to call a script that its first lines name, without what may be left out.
 CALL = re.compile(r"^    python benchmarks/(\w+\.py)([^\n\[]*?)(?: *\[.*|  .*)?$", re.M)
