@@ -22,6 +22,7 @@ from facekit.course import ablations
 from facekit.data.images import read_rgb
 from facekit.data.layout import CourseData
 from facekit.evaluation import embed as predict
+from facekit.models.numerics import without_autocast
 from facekit.training import recipe as recipes
 from facekit.training.callbacks import Callback
 from facekit.training.recipe import Recipe
@@ -118,12 +119,16 @@ def arcface_head(margin: float, scale: float) -> type:
 
         def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
             """Embeddings (B, D), labels (B,) -> logits (B, C); without labels no margin."""
-            cosine = self.loss.get_cosine(x)
-            if labels is not None:
-                rows = torch.arange(len(labels))
-                own = self.loss.modify_cosine_of_target_classes(cosine[rows, labels])
-                cosine = cosine.index_put((rows, labels), own.to(cosine.dtype))
-            return self.loss.scale_logits(cosine)
+            loss, of = self.loss, self.loss.distance
+            with without_autocast(x):  # in float32, as the kit's own heads
+                # What get_cosine does; that calls a module with a parameter, which torch cannot
+                # count the multiply-adds of.
+                cosine = of.compute_mat(of.normalize(x.float()), of.normalize(loss.W.t()))
+                if labels is not None:
+                    rows = torch.arange(len(labels))
+                    own = loss.modify_cosine_of_target_classes(cosine[rows, labels])
+                    cosine = cosine.index_put((rows, labels), own)
+                return loss.scale_logits(cosine)
 
     return MetricLearningArcFace
 
