@@ -11,14 +11,14 @@ number of epochs, with which the schedule ends, is fitted to them. Or all have `
 Where a contestant may be trained in several ways, that with the better mean dev accuracy on the
 course stands in its row. All are judged alike (real_faces.py), by the image and its mirror image.
 Intervals of 95 % are Student's over the seeds; of the agreement of two orders, see table.py. The
-same call goes on where an earlier one stopped; more `--rows` and `--seeds` may be added.
+same call goes on where an earlier one stopped; more courses, rows and seeds may be added.
 """
 
 import importlib.util
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import combinations
 from multiprocessing import get_context
@@ -31,7 +31,7 @@ import typer
 from contestants import CONTESTANTS, OURS, Clock
 from machine import Report, Row, memory, one_line_for_errors, progress
 from real_faces import FPIR, named_right, scores
-from speedrun import interval
+from speedrun import interval, number
 from table import agreement, open_course
 
 from facekit.common.errors import DataError, RunError
@@ -128,9 +128,18 @@ def plan(report: Report, entry: Entry, root: Path, threads: int, seconds: float 
 # --- what the runs say
 
 
+def finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if np.isfinite(value)]
+
+
+def values_of(runs: Sequence[Row], key: str) -> list[float]:
+    """A score, or whatever it is, of each run that has it."""
+    return finite(number(run.get(key)) for run in runs)
+
+
 def mean_of(runs: Sequence[Row], key: str) -> float:
     """NaN where no run has it."""
-    found = [run[key] for run in runs if run.get(key) is not None]
+    found = values_of(runs, key)
     return float(np.mean(found)) if found else float("nan")
 
 
@@ -141,7 +150,7 @@ def groups(runs: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
         entry = Entry(run["course"], run["contestant"], run["variant"])
         mine = entry.among(runs)
         best = found.setdefault(entry[:2], mine)
-        if mean_of(mine, "dev") > mean_of(best, "dev"):
+        if np.nan_to_num(mean_of(mine, "dev")) > np.nan_to_num(mean_of(best, "dev")):
             found[entry[:2]] = mine
     return found
 
@@ -159,7 +168,7 @@ def summary(runs: Sequence[Row]) -> list[Row]:
         row = {"course": course, "contestant": contestant, "variant": mine[0]["variant"]}
         row |= {"seeds": len(mine)} | {key: mean_of(mine, key) for key in (*COSTS, "dev")}
         for key in SCORES:
-            values = [run[key] for run in mine if run.get(key) is not None]
+            values = values_of(mine, key)
             row |= with_half(key, values) if values else {}
         rows.append(row)
     return rows
@@ -174,7 +183,7 @@ def against_ours(runs: Sequence[Row]) -> list[Row]:
         row = {"course": course, "contestant": contestant}
         for key in SCORES:
             pairs = [(run.get(key), ours.get(run["seed"], {}).get(key)) for run in mine]
-            each = [theirs - own for theirs, own in pairs if None not in (theirs, own)]
+            each = finite(number(theirs) - number(own) for theirs, own in pairs)
             row |= with_half(key, each) if each else {}
         if contestant != OURS and len(row) > 2:
             rows.append(row)
@@ -194,7 +203,7 @@ def orders(runs: Sequence[Row]) -> list[Row]:
     rows = []
     for key in ORDERS:
         for pair in pairs:
-            table = np.array([values_of(found, names, *of, key) for _, *of in pair])
+            table = np.array([standing(found, names, *of, key) for _, *of in pair])
             both = table[:, np.isfinite(table).all(0)]
             if both.shape[1] >= 3:
                 told = ", ".join(title for title, *_ in pair)
@@ -202,7 +211,7 @@ def orders(runs: Sequence[Row]) -> list[Row]:
     return rows
 
 
-def values_of(found: dict, names: list[str], course: str, seeds: list[int], key: str) -> list:
+def standing(found: dict, names: list[str], course: str, seeds: list[int], key: str) -> list:
     """A score of each contestant, the mean over these seeds."""
     runs = [found.get((course, name), []) for name in names]
     return [mean_of([run for run in mine if run["seed"] in seeds], key) for mine in runs]
@@ -225,11 +234,15 @@ def open_all(data: Sequence[str], place: Path) -> dict[str, CourseData]:
     return courses
 
 
-def about(courses: dict[str, CourseData]) -> list[Row]:
-    return [
-        {"course": name, "classes": len(of.classes), "train": len(of.train), "dev": len(of.dev)}
-        for name, of in courses.items()
-    ]
+def note_courses(report: Report, courses: dict[str, CourseData]) -> None:
+    """Put them into the report. DataError for one that is another there."""
+    rows = {row["course"]: row for row in report.rows("courses")}
+    for name, of in courses.items():
+        row = {"course": name, "classes": len(of.classes), "train": len(of.train)}
+        row |= {"dev": len(of.dev), "probes": len(of.unknown_dev) + len(of.unknown_test)}
+        if rows.setdefault(name, row) != row:
+            raise DataError(f"{report.path} is of another course {name}; choose another --out")
+    report.table("courses", list(rows.values()))
 
 
 def check_names(rows: Sequence[str]) -> None:
@@ -258,7 +271,8 @@ def main(
     with tempfile.TemporaryDirectory() as scratch, one_line_for_errors():
         check_names(rows)
         courses = open_all(data, work or Path(scratch))
-        report.go_on(courses=about(courses))
+        report.go_on()
+        note_courses(report, courses)
         runs = report.rows("runs")
         turns = [
             (seed, Entry(course, name, variant))

@@ -74,6 +74,8 @@ def test_a_run_without_scores_leaves_the_others_of_its_row():
     runs = [a_run("peer", 0.5), ended | {"ended": "the loss is NaN"}]
     (row,) = peers.summary(runs)
     assert (row["classification"], row["seeds"]) == (0.5, 2)
+    (row,) = peers.summary([runs[1], a_run("peer", 0.1, variant="two")])
+    assert row["variant"] == "two"
 
 
 def test_orders_agree_where_they_are_the_same():
@@ -153,6 +155,17 @@ def test_a_report_of_other_settings_is_left_alone(in_race, tmp_path, capsys):
         in_race(epochs=2)
     assert "is of other settings or images; choose another --out" in capsys.readouterr().err
     assert (tmp_path / "peers.json").read_bytes() == kept
+
+
+def test_a_course_may_be_added_and_none_may_change(in_race, copy_of_course, tmp_path, capsys):
+    in_race(epochs=1, rows=[OURS])
+    _, report = in_race(epochs=1, rows=[OURS], data=[str(copy_of_course)])
+    assert len({row["course"] for row in report["tables"]["summary"]}) == 2
+    person = next(path for path in copy_of_course.glob("*classification/train/*"))
+    next(person.glob("*.jpg")).unlink()
+    with pytest.raises(SystemExit):
+        in_race(epochs=1, rows=[OURS], data=[str(copy_of_course)])
+    assert "is of another course copy_of_course; choose another --out" in capsys.readouterr().err
 
 
 def test_who_is_not_there_is_named(monkeypatch):
