@@ -238,8 +238,8 @@ def note_courses(report: Report, courses: dict[str, CourseData]) -> None:
     """Put them into the report. DataError for one that is another there."""
     rows = {row["course"]: row for row in report.rows("courses")}
     for name, of in courses.items():
-        row = {"course": name, "classes": len(of.classes), "train": len(of.train)}
-        row |= {"dev": len(of.dev), "probes": len(of.unknown_dev) + len(of.unknown_test)}
+        row = {"course": name, "classes": len(of.classes)}
+        row |= {"train": len(of.train), "dev": len(of.dev)}
         if rows.setdefault(name, row) != row:
             raise DataError(f"{report.path} is of another course {name}; choose another --out")
     report.table("courses", list(rows.values()))
