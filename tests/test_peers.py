@@ -188,7 +188,7 @@ def test_a_run_has_a_process_of_its_own():
     [
         (OURS, "laptop"),
         ("starter", "as given"),
-        ("timm MobileNetV3", "lr 0.001"),
+        ("timm MobileNetV3", "lr 0.001, crops from 0.6"),
         ("metric-learning ArcFace", "scale 64, margin 28.6"),
         ("row 12", "as published"),
     ],
