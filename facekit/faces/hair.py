@@ -70,7 +70,7 @@ def hairline_knots(f: Facts) -> Tensor:
         line + 0.25 + 0.75 * back + 3.2 * bald,
         line - 0.1 + 1.15 * back + 2.0 * bald,
         line - 2.1 + 0.9 * back + bald,
-        1.9 + 0.35 * back, -1.6, 0.9, -2.2, -5.0, -5.6,
+        1.9 + 0.35 * back, -1.6, 0.9, -2.0, -4.2, -4.8,
     ])  # fmt: skip
 
 
@@ -108,7 +108,8 @@ def shape_shell(f: Facts) -> None:
              wide + 1.3 * flare, wide + 1.4 * flare]  # fmt: skip
     front = [0 * wide, 3.7, 6.0 - slope, 7.75 - slope, 8.75 - 0.6 * slope, 9.3 - 0.2 * slope, 9.6,
              9.6, 9.5, 9.3, 9.1, 9.0, 9.0, 9.0, 9.0, 9.0]  # fmt: skip
-    back = [0 * wide, 4.0, 6.4, 8.6, 9.7, 10.1, 10.1, 9.9, 9.2, 8.3, 7.6, 7.3, 7.8, 8.2, 8.2, 8.2]
+    back = [0 * wide, 4.0, 6.4, 8.6, 9.7, 10.1, 10.1, 9.8, 9.0 + 0.2 * hang, 7.9 + 0.4 * hang,
+            6.2 + 1.4 * hang, 7.3, 7.8, 8.2, 8.2, 8.2]  # fmt: skip
     keep_outline(f, "shell", (height, width, front, back))
 
 

@@ -285,7 +285,8 @@ def nostrils(f: Facts, paint: Paint) -> None:
 def growth(f: Facts, surface: Surface, paint: Paint) -> Tensor:
     """Shaved cheeks, stubble, beard, and the scalp under the hair; returns where hair covers."""
     scalp = surface.marks["scalp"]
-    pores = textures.texture(textures.PORES, paint.x * 0.2 + f.strands, paint.y * 0.2)
+    angle = surface.marks["angle"]
+    pores = textures.texture(textures.PORES, angle * 1.5 + f.strands, paint.y * 0.2)
     man = (f.sex > 0.5).float()
     paint.stain(0.26 * man * (1 - 0.6 * f.tone) * surface.marks["shave"], (0.75, 0.6, 0.45))
     stubble = (f.beard_now == 1).float() * (0.36 + 0.12 * pores.clamp(-2, 2))
