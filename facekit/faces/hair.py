@@ -32,6 +32,7 @@ from facekit.faces.surface import (
     triple,
     unit,
 )
+from facekit.faces.worn import hat_edge
 
 # Angles from the front, degrees, at which the hairline's height is given.
 HAIRLINE = (0.0, 18.0, 36.0, 52.0, 66.0, 78.0, 92.0, 110.0, 140.0, 180.0)
@@ -47,7 +48,6 @@ def comb(f: Facts) -> None:
     f.part_at = ((f.parting + f.parting_now) * f.parting_side).clamp(-1, 1)
     f.part_at = torch.where(f.part_at.abs() < 0.15, 0.5 * f.part_at, f.part_at)
     f.curly = (f.hair_curl + 0.5 * f.curl * (f.hair_down + 0.5 * f.hair_part > 0)).clamp(0, 1)
-    f.covered = (f.hat > 0).float()
     f.hairline_height = hairline_knots(f)
 
 
@@ -175,8 +175,9 @@ def shell(f: Facts, rows: int, columns: int) -> Surface:
     edge = lower_edge(f, angle, line)
     amount = thickness(f, angle, level, y, line)
     rough = bumps(f, angle, level) * f.thick * step(0.0, 0.9, amount)
-    pressed = f.covered * step(-0.6, 0.3, y - f.hat_low - 0.8 * torch.cos(angle))
-    amount = torch.lerp(amount + rough, torch.full_like(y, 0.05), pressed) - 0.04
+    under_hat = y - torch.where(f.hat > 0, hat_edge(f, angle), 99.0)
+    pressed = step(-2.2, 0.0, under_hat)
+    amount = torch.lerp(amount + rough, torch.full_like(y, 0.25), pressed) - 0.04
     up = step(4.5, 0.0, level)
     out = torch.sqrt(1 - 0.85 * up * up)
     middle = 3.4 * f.part_at
@@ -186,7 +187,8 @@ def shell(f: Facts, rows: int, columns: int) -> Surface:
              z + torch.cos(angle) * amount * out]  # fmt: skip
     points = torch.stack(moved, 1)
     fade = torch.where(edge < line - 0.4, 0.55 + 0.9 * f.curly, 0.35)
-    surface = strands(f, points, angle, level, (y - edge) / fade, rows)
+    keep = torch.where(under_hat > 0.6, -9.0, (y - edge) / fade)
+    surface = strands(f, points, angle, level, keep, rows)
     surface.marks |= {"root": y - edge, "parted": parted * bell(x - middle, 0.16)}
     return surface
 
@@ -210,7 +212,7 @@ def strands(
     v = torch.where(curl, 0.5 * level + shift, v)
     return Surface(
         "hair", points, normal, (0.8 + 0.9 * hollow).clamp(0.25, 1.1),
-        keep=torch.where((f.style_now == 0) & (f.covered == 0), -9.0, keep.clamp(-3, 3)),
+        keep=torch.where(f.style_now == 0, -9.0, keep.clamp(-3, 3)),
         follow=torch.lerp(0.35 * torch.ones_like(y), torch.ones_like(y), step(-14.0, -6.0, y)),
         pattern=textures.STRANDS, pattern_at=(u, v), pattern_strength=0.26 + 0.1 * f.curly,
         fray=0.45 * torch.ones_like(y), inside=torch.where(y < 2.0, f.hair_down, -1.0) + 0 * y,

@@ -202,11 +202,8 @@ def colour_hair(f: Facts, surface: Surface, lit: Lighting, edge: float) -> Tenso
 
 
 def colour_hat(f: Facts, surface: Surface, lit: Lighting, edge: float) -> Tensor:
-    """Cloth in one colour; the band of a knitted cap is darker."""
-    colour = f.hat_colour
-    if "band" in surface.marks:
-        colour = colour * (1 - 0.12 * surface.marks["band"])[:, None]
-    return colour * lit.light
+    """Cloth in one colour; bands, seams and brims are darker."""
+    return f.hat_colour * (1 - 0.12 * surface.marks["band"])[:, None] * lit.light
 
 
 def colour_glasses(f: Facts, surface: Surface, lit: Lighting, edge: float) -> Tensor:
