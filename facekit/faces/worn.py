@@ -13,12 +13,14 @@ from facekit.faces.surface import (
     Facts,
     Surface,
     bell,
+    bump,
     normals,
     outline,
     places,
     slices,
     spline,
     step,
+    unit,
 )
 
 BEANIE = 1  # kinds of `hat`; 0 is none
@@ -68,14 +70,14 @@ def tubes(curves: Tensor, radius: Tensor, around: int = 7) -> tuple[Tensor, Tens
 
 
 def lens_outline(f: Facts, points: int) -> tuple[Tensor, Tensor]:
-    """A lens seen from the front, x and y about its middle: (N, 1, P)."""
+    """A lens seen from the front, x and y about its middle, wider above: (N, 1, P)."""
     turn = torch.linspace(0, 2 * math.pi, points, device=f.tone.device)[None, None]
     c = torch.cos(turn)
     s = torch.sin(turn)
     power = 2 + 2.5 * f.lens_square
     radius = (c.abs() ** power + s.abs() ** power) ** (-1 / power)
-    tall = f.lens_height * (1 + 0.15 * f.sunglasses)
-    return radius * c * f.lens_width, radius * s * tall * (1 - 0.08 * c)
+    tall = f.lens_height * torch.where(s > 0, 0.85, 1.0)
+    return radius * c * f.lens_width * (1 + 0.1 * s), radius * s * tall * (1 - 0.08 * c)
 
 
 def glasses_depth(f: Facts) -> Tensor:
@@ -103,7 +105,7 @@ def glasses(f: Facts, points: int) -> Surface:
         curves.append((side * across, f.lens_height * 0.5 + 0.2 * t, deep + (-0.5 - deep) * t))
     shape = torch.broadcast_shapes(*(part.shape for curve in curves for part in curve))
     lines = [torch.stack([part.expand(shape) for part in curve], 1) for curve in curves]
-    grid, ends = tubes(torch.cat(lines, 2), 0.5 * f.rim)
+    grid, ends = tubes(torch.cat(lines, 2), 0.5 * f.rim.maximum(0.3 * f.sunglasses))
     normal = normals(grid)
     normal = normal * torch.where(normal[:, 2:] < 0, -1.0, 1.0)
     wears = torch.maximum(f.glasses, f.sunglasses)
@@ -111,17 +113,19 @@ def glasses(f: Facts, points: int) -> Surface:
 
 
 def dark_lens(f: Facts, side: int, rows: int, columns: int) -> Surface:
-    """One lens of a pair of sunglasses."""
+    """One lens of a pair of sunglasses, rounder than the rims."""
     x, y = lens_outline(f, columns)
     radius = places(rows, columns, str(x.device))[0]
-    across = f.eye_apart + 0.12 + radius * x
-    points = [side * across, radius * y - 0.2, glasses_depth(f) - 0.035 * across**2 + 0 * y]
-    grid = torch.stack(torch.broadcast_tensors(*points), 1)
-    normal = torch.zeros_like(grid)
-    normal[:, 0] = 0.07 * grid[:, 0]
-    normal[:, 2] = 1.0
+    middle = f.eye_apart + 0.12
+    across = middle + radius * x
+    deep = glasses_depth(f) - 0.035 * across**2 + 0.25 * (1 - radius**2)
+    grid = torch.stack(torch.broadcast_tensors(side * across, radius * y - 0.2, deep), 1)
+    normal = torch.stack([0.14 * (grid[:, 0] - side * middle) + 0.07 * grid[:, 0],
+                          0.14 * grid[:, 1], torch.ones_like(deep)], 1)  # fmt: skip
     keep = (2 * f.sunglasses - 1).expand(-1, rows, columns)
-    return Surface("glasses", grid, normal, keep=keep, inside=1.0, marks={"lens": grid[:, 1]})
+    eye = bump(across - f.eye_apart, grid[:, 1], 1.3, 0.7)
+    marks = {"lens": grid[:, 1], "eye": eye}
+    return Surface("glasses", grid, unit(normal), keep=keep, inside=1.0, marks=marks)
 
 
 @cache
