@@ -37,14 +37,14 @@ def express(f: Facts) -> None:
     f.old = (f.lines + f.years / 60).clamp(0, 1)
     f.nose_y = f.nose_base + 0.1 * grin
     f.lip_y = f.nose_y - f.lip_gap + 0.2 * grin
-    parted = (f.mouth_open > 0.02).float()
-    f.gap_up = 0.26 * f.mouth_open + 0.1 * grin * parted
-    f.gap_low = 1.05 * f.mouth_open + 0.25 * grin * parted
+    parted = (f.mouth_open > 0.02).float().maximum(step(0.35, 0.75, grin))  # who smiles shows teeth
+    f.gap_up = 0.26 * f.mouth_open + 0.14 * grin * parted
+    f.gap_low = 1.05 * f.mouth_open + 0.42 * grin * parted
     f.drop = 0.9 * f.gap_low + 0.35 * f.jaw_open
     f.mouth_half = f.mouth_width * (
-        1 + 0.22 * f.smile.clamp(min=-0.4) - 0.2 * f.pucker - 0.06 * f.mouth_open
+        1 + 0.26 * f.smile.clamp(min=-0.4) - 0.2 * f.pucker - 0.06 * f.mouth_open
     )
-    f.corner = f.mouth_corner + 0.55 * f.smile - 0.15 * f.mouth_open * (1 - grin.clamp(max=1))
+    f.corner = f.mouth_corner + 0.62 * f.smile - 0.15 * f.mouth_open * (1 - grin.clamp(max=1))
     f.lip_up = f.upper_lip * (1 - 0.25 * grin)
     f.lip_low = f.lower_lip * (1 - 0.12 * grin)
     f.fold_y = f.lip_y - f.chin_fold - f.drop
@@ -120,9 +120,7 @@ def shape_skull(f: Facts) -> None:
     keep_outline(f, "skull", (height, width, front, [wide * 0 + b for b in back]))
 
 
-def jaw_line(
-    f: Facts, height: list[Tensor | float], cheek: Tensor, jaw: Tensor
-) -> list[Tensor]:
+def jaw_line(f: Facts, height: list[Tensor | float], cheek: Tensor, jaw: Tensor) -> list[Tensor]:
     """Half widths at heights from the cheekbones, past the mouth, to below the chin.
 
     One parabola, so that no ridge runs along the cheek, wherever a face has its nose and mouth.
@@ -196,7 +194,8 @@ def fold_line(f: Facts, y: Tensor) -> tuple[Tensor, Tensor]:
     """The fold from nose to mouth: its x at each height, and how far along it that is, 0..1."""
     wing = f.nose_wings + 0.12
     down = (f.wing_y - y) / (f.wing_y - f.lip_y + 1.0)
-    return wing + (f.mouth_half + 0.55 - wing) * down.clamp(0.001, 1.25) ** 0.85, down
+    reach = f.mouth_half + 0.55 + 0.35 * f.grin - wing
+    return wing + reach * down.clamp(0.001, 1.25) ** 0.85, down
 
 
 def cheeks(f: Facts, x: Tensor, y: Tensor) -> Tensor:
@@ -207,9 +206,10 @@ def cheeks(f: Facts, x: Tensor, y: Tensor) -> Tensor:
     full = full * bump(ax - 3.7, y + 3.2 - 0.4 * f.grin, 1.6, 1.5)
     hollow = (f.cheek_hollow - 0.15 * f.grin - 0.1 * f.weight) * bump(ax - 4.6, y + 6.3, 1.2, 1.7)
     line, down = fold_line(f, y)
-    deep = (0.5 * f.smile_fold + 0.2 * f.old + 0.42 * f.grin) * step(-0.15, 0.15, down)
-    deep = deep * step(1.2, 0.75, down)
-    fold = deep * (0.32 * bell(ax - line - 0.6, 0.55) - 0.2 * bell(ax - line, 0.22))
+    deep = (0.5 * f.smile_fold + 0.2 * f.old + 0.3 * f.grin) * step(-0.15, 0.15, down)
+    deep = deep * step(1.1, 0.6, down)
+    wide = 0.22 + 0.3 * down.clamp(0, 1)
+    fold = deep * (0.32 * bell(ax - line - 0.6, 0.55) - 0.2 * bell(ax - line, wide))
     return bone + full - hollow + fold
 
 
