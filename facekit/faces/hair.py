@@ -47,7 +47,7 @@ def comb(f: Facts) -> None:
     f.fall = (f.length + f.length_now).clamp(0, 1)
     f.part_at = ((f.parting + f.parting_now) * f.parting_side).clamp(-1, 1)
     f.part_at = torch.where(f.part_at.abs() < 0.15, 0.5 * f.part_at, f.part_at)
-    f.curly = (f.hair_curl + 0.5 * f.curl * (f.hair_down + 0.5 * f.hair_part > 0)).clamp(0, 1)
+    f.curly = torch.maximum(f.hair_curl, step(0.3, 0.65, f.curl))
     f.hairline_height = hairline_knots(f)
 
 
@@ -152,16 +152,21 @@ def thickness(f: Facts, angle: Tensor, level: Tensor, y: Tensor, line: Tensor) -
     return (amount + quiff) * torch.lerp(grows, torch.ones_like(y), behind)
 
 
-def bumps(f: Facts, angle: Tensor, level: Tensor) -> Tensor:
+def curls(f: Facts, angle: Tensor, level: Tensor) -> Tensor:
+    """Where a curl comes forwards, some 1.5 cm from one to the next: (N, V, U), deviation 1."""
+    shift = 5 * f.tousle + 3 * f.strands
+    return textures.texture(textures.CURLS, angle * 0.45 + shift, level * 0.085 + shift)
+
+
+def bumps(f: Facts, angle: Tensor, level: Tensor, curl: Tensor) -> Tensor:
     """Curls, locks and waves that make the outline uneven, cm (N, V, U)."""
     shift = 5 * f.tousle + 3 * f.strands
-    curl = textures.texture(textures.CURLS, angle * 1.1 + shift, level * 0.33 + shift)
     lock = textures.texture(textures.STRANDS, angle * 0.8 + shift, level * 0.05 + shift)
     wave = torch.sin(level * 1.55 + 9 * f.tousle + 2 * angle) * step(4, 8, level)
     long = (f.hair_down > 0).float()
     return (
-        curl * (0.05 + 0.28 * f.curly * f.hair_curl + 0.1 * f.curly)
-        + lock * (0.10 + 0.05 * long) * step(0.2, 1.0, f.hair_top)
+        curl * (0.04 + 0.22 * f.curly)
+        + lock * (0.10 + 0.05 * long) * step(0.2, 1.0, f.hair_top) * (1 - 0.7 * f.curly)
         + 0.35 * wave * f.hair_wave
     )
 
@@ -174,7 +179,8 @@ def shell(f: Facts, rows: int, columns: int) -> Surface:
     line = hairline(f, angle)
     edge = lower_edge(f, angle, line)
     amount = thickness(f, angle, level, y, line)
-    rough = bumps(f, angle, level) * f.thick * step(0.0, 0.9, amount)
+    curl = curls(f, angle, level)
+    rough = bumps(f, angle, level, curl) * f.thick * step(0.0, 0.9, amount)
     under_hat = y - torch.where(f.hat > 0, hat_edge(f, angle), 99.0)
     pressed = step(-2.2, 0.0, under_hat)
     amount = torch.lerp(amount + rough, torch.full_like(y, 0.25), pressed) - 0.04
@@ -186,36 +192,36 @@ def shell(f: Facts, rows: int, columns: int) -> Surface:
     moved = [x + torch.sin(angle) * amount * out, y + amount * up,
              z + torch.cos(angle) * amount * out]  # fmt: skip
     points = torch.stack(moved, 1)
-    fade = torch.where(edge < line - 0.4, 0.55 + 0.9 * f.curly, 0.35)
-    keep = torch.where(under_hat > 0.6, -9.0, (y - edge) / fade)
-    surface = strands(f, points, angle, level, keep, rows)
+    fade = torch.where(edge < line - 0.4, 0.55, 0.35)
+    keep = torch.where(under_hat > 0.6, -9.0, (y - edge + 0.3 * f.curly * curl) / fade)
+    surface = strands(f, points, angle, level, keep, curl * f.curly)
     surface.marks |= {"root": y - edge, "parted": parted * bell(x - middle, 0.16)}
     return surface
 
 
 def strands(
-    f: Facts, points: Tensor, angle: Tensor, level: Tensor, keep: Tensor, rows: int
+    f: Facts, points: Tensor, angle: Tensor, level: Tensor, keep: Tensor, curl: Tensor
 ) -> Surface:
-    """The shell with its normals, its strands and what is needed to paint it."""
+    """The shell with its normals, its strands, which wind round curls, and what paints it."""
     x, y, z = points.unbind(1)
     normal = normals(points)
-    hollow = hollowness(points, normal, max(2, rows // 18))
+    hollow = hollowness(points, normal, max(2, len(level) // 18))
     sideways = f.hair_part[:, None] > 0.5
     down = functional.pad(points, (0, 0, 1, 1), mode="replicate")
     down = unit(down[:, :, 2:] - down[:, :, :-2])
     front = triple(0.0, 0.0, 1.0, x)
     across = unit(torch.cross(normal, front.expand_as(normal), dim=1))
     shift = 3 * f.tousle + 7 * f.strands
-    curl = f.curly > 0.5
     u = torch.where(sideways[:, 0], 0.12 * z + 0.01 * y, 1.1 * angle) + shift
     v = torch.where(sideways[:, 0], 0.03 * (x.abs() - y), 0.055 * level) + shift
-    v = torch.where(curl, 0.5 * level + shift, v)
+    u = u + 0.03 * curl
+    v = v + 0.05 * curl + 0.2 * f.curly * level
     return Surface(
-        "hair", points, normal, (0.8 + 0.9 * hollow).clamp(0.25, 1.1),
+        "hair", points, normal, (0.8 + (0.9 + 0.6 * f.curly) * hollow).clamp(0.25, 1.1),
         keep=torch.where(f.style_now == 0, -9.0, keep.clamp(-3, 3)),
         follow=torch.lerp(0.35 * torch.ones_like(y), torch.ones_like(y), step(-14.0, -6.0, y)),
         pattern=textures.STRANDS, pattern_at=(u, v), pattern_strength=0.26 + 0.1 * f.curly,
-        fray=0.45 * torch.ones_like(y), inside=torch.where(y < 2.0, f.hair_down, -1.0) + 0 * y,
+        fray=0.45 * torch.ones_like(y), inside=torch.where(y < 6.0, f.hair_down, -1.0),
         marks={"tangent": torch.where(sideways, across, down)},
     )  # fmt: skip
 
