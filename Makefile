@@ -1,5 +1,6 @@
 # make course   environment, data, every notebook; prints the two scores last
 # make lab      JupyterLab on the notebooks
+# make book     environment, the lessons as a site: build/book/_build/html/index.html
 # make test     environment, tests except those that take long
 # make test-all environment, all tests
 # make bench    measurements (needs time, see benchmarks/)
@@ -45,7 +46,7 @@ endif
 # A file's tests share what they prepare, so they stay together.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: course lab test test-all bench
+.PHONY: course lab book test test-all bench
 
 course: $(READY)
 	./data_setup.sh
@@ -53,6 +54,9 @@ course: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
+
+book: $(READY)
+	$(BIN)/python notebooks/book.py
 
 test: $(READY)
 	$(BIN)/ruff check .
