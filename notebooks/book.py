@@ -94,6 +94,7 @@ def linked(text: str, page: str, pages: set[str]) -> str:
 def stage_notebook(page: str, pages: set[str]) -> str:
     """A lesson with its links led, and its alt texts where Jupyter Book looks for them."""
     book = nbformat.read(build.REPOSITORY / page, as_version=4)
+    book.metadata.language_info["pygments_lexer"] = "ipython3"  # which knows %magic and !shell
     for cell in book.cells:
         if cell.cell_type == "markdown":
             cell.source = linked(cell.source, page, pages)
