@@ -36,10 +36,10 @@ ifeq ($(TORCH),cpu)
 UV_TORCH := --torch-backend cpu
 PIP_INSTALL := -m pip install 'uv>=0.7' && \
   $(BIN)/python -m uv pip install $(UV_TORCH) --python $(BIN)/python $(PACKAGES)
-COMING := "about 160 packages, PyTorch without CUDA among them: 2 GB on disk."
+COMING := "about 200 packages, PyTorch without CUDA among them: 2 GB on disk."
 else
 COMING := \
-  "about 180 packages, PyTorch among them: 6 GB on disk on Linux, most of it CUDA; else 2 GB." \
+  "about 220 packages, PyTorch among them: 6 GB on disk on Linux, most of it CUDA; else 2 GB." \
   "Without an NVIDIA GPU 2 GB do on Linux, too: make $(or $(MAKECMDGOALS),course) TORCH=cpu"
 endif
 

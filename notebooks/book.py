@@ -45,7 +45,7 @@ STYLE = """\
 /* Where the page is dark, pictures stay as they are: faces keep their tones. */
 html[data-theme="dark"] .bd-content img { filter: none; }
 html[data-theme="dark"] .bd-content div.cell_output img { padding: 0; }
-html[data-theme="dark"] .bd-content div.cell_output .text_html:has([id^="facekit-"]) {
+html[data-theme="dark"] .bd-content div.cell_output div.text_html:has([id^="facekit-"]) {
   padding: 0;
 }
 """
@@ -80,7 +80,7 @@ def linked(text: str, page: str, pages: set[str]) -> str:
 
     def lead(match: re.Match) -> str:
         words, target, anchor = match.groups()
-        path = os.path.normpath(os.path.join(os.path.dirname(page), target))
+        path = os.path.normpath(Path(page).parent / target).replace(os.sep, "/")
         if path in pages:
             return match[0]
         if build.NOBODY in where["slug"]:
@@ -105,7 +105,7 @@ def stage_notebook(page: str, pages: set[str]) -> str:
 
 def stage(folder: Path) -> None:
     """Everything that the site is made of, in one folder."""
-    pages = {"README.md", *sum(chapters().values(), [])}
+    pages = {"README.md"}.union(*chapters().values())
     for page in sorted(pages):
         if page.endswith(".ipynb"):
             text = stage_notebook(page, pages)

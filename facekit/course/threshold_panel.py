@@ -51,9 +51,11 @@ INK = {
     "stranger_named": Ink("stranger, named", RED, False),
 }
 PAPER = (
-    "background:#fff;color:#111;padding:4px 8px;line-height:1.4;max-width:884px"  # dark pages too
+    "background:#fff;color:#111;color-scheme:light;"  # on dark pages, too
+    "padding:4px 8px;line-height:1.4;max-width:884px"
 )
 CELL = "padding:1px 10px;text-align:left"
+TABLE = "border-collapse:collapse;font:inherit;color:#111;margin:0"
 WORDS = (
     "threshold {threshold}: accuracy {accuracy} = {known} known x DIR {dir} "
     "+ {strangers} unknown x (1 - FPIR {fpir})"
@@ -253,8 +255,7 @@ def _table(counts: Counts) -> str:
         )
     head = "".join(f'<th style="{CELL}">{text}</th>' for text in ("probes", "", "count", "share"))
     return (
-        f'<div style="{PAPER}"><table style="border-collapse:collapse;font:inherit;color:#111">'
-        f"<tr>{head}</tr>{''.join(rows)}</table></div>"
+        f'<div style="{PAPER}"><table style="{TABLE}"><tr>{head}</tr>{"".join(rows)}</table></div>'
     )
 
 
@@ -410,8 +411,7 @@ def without_kernel(state: State) -> str:
     options = "".join(f"<option>{escape(rule.name)}</option>" for rule in rules)
     alone = " hidden" if len(rules) == 1 else ""
     pictures = "".join(
-        f'<div class="facekit-curves"{"" if rule is rules[0] else " hidden"}>'
-        f"{_curves(rule)}</div>"
+        f'<div class="facekit-curves"{"" if rule is rules[0] else " hidden"}>{_curves(rule)}</div>'
         for rule in rules
     )
     return (
