@@ -124,8 +124,8 @@ def test_words_and_table_hold_the_numbers():
     scores, truth = CASES["both"]
     seen = threshold_panel.view(threshold_panel.prepare(scores, truth), "threshold", 0.35)
     assert threshold_panel.describe_threshold(scores, truth, 0.35) in seen.words
-    rows = re.findall(r"<tr [^>]*><td[^>]*>(.*?)</td><td.*?>(.*?)</td>.*?>(\d+)</td>.*?>([^<]*)</td>",
-                      seen.table)  # fmt: skip
+    cells = r"<tr [^>]*><td[^>]*>(.*?)</td><td.*?>(.*?)</td>.*?>(\d+)</td>.*?>([^<]*)</td>"
+    rows = re.findall(cells, seen.table)
     assert all(count > 0 for count in seen.counts)
     marks = {"named_right": "right", "stranger_refused": "right"}
     for (kind, count), (text, mark, number, share) in zip(
