@@ -1,5 +1,6 @@
 # make course   environment, data, every notebook; prints the two scores last
 # make lab      JupyterLab on the notebooks
+# make book     environment, the lessons as a site: build/book/_build/html/index.html
 # make test     environment, tests except those that take long
 # make test-all environment, all tests
 # make bench    measurements (needs time, see benchmarks/)
@@ -35,17 +36,17 @@ ifeq ($(TORCH),cpu)
 UV_TORCH := --torch-backend cpu
 PIP_INSTALL := -m pip install 'uv>=0.7' && \
   $(BIN)/python -m uv pip install $(UV_TORCH) --python $(BIN)/python $(PACKAGES)
-COMING := "about 160 packages, PyTorch without CUDA among them: 2 GB on disk."
+COMING := "about 200 packages, PyTorch without CUDA among them: 2 GB on disk."
 else
 COMING := \
-  "about 180 packages, PyTorch among them: 6 GB on disk on Linux, most of it CUDA; else 2 GB." \
+  "about 220 packages, PyTorch among them: 6 GB on disk on Linux, most of it CUDA; else 2 GB." \
   "Without an NVIDIA GPU 2 GB do on Linux, too: make $(or $(MAKECMDGOALS),course) TORCH=cpu"
 endif
 
 # A file's tests share what they prepare, so they stay together.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: course lab test test-all bench
+.PHONY: course lab book test test-all bench
 
 course: $(READY)
 	./data_setup.sh
@@ -53,6 +54,9 @@ course: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
+
+book: $(READY)
+	$(BIN)/python notebooks/book.py
 
 test: $(READY)
 	$(BIN)/ruff check .

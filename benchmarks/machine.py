@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from facekit.common.errors import FacekitError
+from facekit.common.errors import DataError, FacekitError
 from facekit.common.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
@@ -133,13 +133,13 @@ def slope(values: list[float]) -> float:
     return float(np.polyfit(np.arange(len(values)), values, 1)[0])
 
 
-def memory() -> float:
-    """MiB of memory that this process holds; NaN where it cannot be asked."""
+def memory(of: str = "VmRSS") -> float:
+    """MiB of memory that this process holds, or held at most ("VmHWM"); NaN where none can tell."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return float("nan")
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(of))
 
 
 def markdown(rows: list[Row]) -> str:
@@ -169,6 +169,28 @@ class Report:
         self.content |= {"machine": describe_machine(), "notes": [], "tables": {}}
         told = ", ".join(f"{k} {v}" for k, v in self.content["machine"].items())
         print(f"# {name}\n\n{told}", flush=True)
+
+    def go_on(self, **same: list[Row]) -> None:
+        """Take over the tables that the report's file has from an earlier call.
+
+        DataError where that was a call with other arguments, or where one of the tables in `same`
+        is another: what a report is about.
+        """
+        if self.path.is_file():
+            try:
+                earlier = json.loads(self.path.read_text(encoding="utf-8"))
+                alike = earlier["arguments"] == self.content["arguments"]
+                tables = dict(earlier["tables"])
+            except (ValueError, LookupError, TypeError) as error:
+                raise DataError(f"{self.path}: no report of this script ({error!r})") from error
+            if not alike or any(tables.get(title) != rows for title, rows in same.items()):
+                raise DataError(f"{self.path} is of other settings or images; choose another --out")
+            self.content["tables"] = tables
+        self.content["tables"] |= same
+
+    def rows(self, title: str) -> list[Row]:
+        """A table's rows so far, to be added to."""
+        return self.content["tables"].setdefault(title, [])
 
     def table(self, title: str, rows: list[Row]) -> None:
         self.content["tables"][title] = rows

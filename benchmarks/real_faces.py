@@ -13,6 +13,7 @@ other nine folds.
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from machine import Report, Row, one_line_for_errors, progress
 
 from facekit import training
 from facekit.common import files
+from facekit.common.errors import DataError
 from facekit.course import baselines
 from facekit.data.layout import CourseData
 from facekit.evaluation import embed as predict
@@ -72,7 +74,11 @@ def named_right(data: CourseData, labels: np.ndarray) -> float:
 
 
 def scores(data: CourseData, embed: Embed) -> Row:
-    """The open set and the pairs of `data` by these embeddings."""
+    """The open set and the pairs of `data` by these embeddings.
+
+    DIR is over the probes of dev and test together: each alone has few strangers. Pairs are those
+    of pairs/pairs.csv; where there is none, each probe with each known face.
+    """
     gallery, names = embed(data.known.paths), data.known.labels
     dev = identification.similarity(embed(data.unknown_dev.paths), gallery)
     test = identification.similarity(embed(data.unknown_test.paths), gallery)
@@ -82,11 +88,15 @@ def scores(data: CourseData, embed: Embed) -> Row:
     threshold = identification.choose_threshold(dev, of_dev).value
     right = identification.accuracy(test, of_test, threshold)
     both = np.concatenate([dev, test]), np.concatenate([of_dev, of_test])
-    return {
+    rate = float("nan")
+    with suppress(DataError):  # too few strangers
+        rate = identification.dir_at_fpir(*both, FPIR).dir
+    row = {
         "verification": right,
         "gain of the threshold": right - identification.accuracy(test, of_test, REFUSE_NOBODY),
-        f"DIR at FPIR {FPIR:.0%}": identification.dir_at_fpir(*both, FPIR).dir,
-    } | pair_scores(data, embed)
+        f"DIR at FPIR {FPIR:.0%}": rate,
+    }
+    return row | (pair_scores(data, embed) or of_pairs(*verification.all_pairs(*both)))
 
 
 def pair_scores(data: CourseData, embed: Embed) -> Row:
@@ -98,10 +108,13 @@ def pair_scores(data: CourseData, embed: Embed) -> Row:
     sides = [embed([file.parent / name for name in pairs[side]]) for side in "ab"]
     first, second = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides)
     cosines, same = (first * second).sum(1), pairs["same"].astype(int).to_numpy() == 1
+    return of_pairs(cosines, same) | {"ten-fold accuracy": ten_fold(cosines, same)}
+
+
+def of_pairs(cosines: np.ndarray, same: np.ndarray) -> Row:
     return {
         "pairs AUC": verification.auc(cosines, same),
         "pairs EER": verification.eer(cosines, same)[0],
-        "ten-fold accuracy": ten_fold(cosines, same),
     }
 
 

@@ -5,36 +5,33 @@
 Recipes take turns, seed after seed, on one course (of `--profile`, rendered unless `--data` has
 it); a recipe is a name or a TOML file, and changes to it may follow. Seconds count from the first
 step to the end of the epoch whose dev accuracy first reaches the target, judging and saving
-included. A finished run is scored as a student's is: both submissions against the answers, and how
-much the threshold gains over refusing nobody. Runs that stand in the file of an earlier call are
-not made again, so a call that was stopped goes on, and rivals can be added.
+included. A finished run is scored against the answers as in real_faces.py: by the threshold that
+is chosen on the dev probes, which should gain over refusing nobody. Runs that stand in the file of
+an earlier call are not made again, so a call that was stopped goes on, and rivals can be added.
 """
 
-import json
+import math
 import os
 import re
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Annotated
 
 import numpy as np
+import real_faces
 import torch
 import typer
-from machine import RESULTS, Report, Row, one_line_for_errors, processor, progress
-from real_faces import FPIR, REFUSE_NOBODY
+from machine import Report, Row, one_line_for_errors, processor, progress
+from real_faces import named_right
 from scipy import stats
 from table import open_course
 
 from facekit import training
-from facekit.common import files
-from facekit.common.errors import DataError
 from facekit.data.layout import CourseData
-from facekit.evaluation import identification, verification
-from facekit.evaluation.embed import embed, load_run
-from facekit.submission import pipeline
+from facekit.evaluation.embed import classify, embed, load_run
 from facekit.training import recipe as recipes
 from facekit.training.callbacks import Callback
 from facekit.training.run import Run
@@ -77,26 +74,10 @@ def machine() -> str:
 
 
 def scores(out: Path, data: CourseData) -> Row:
-    """Accuracy of both submissions; what the threshold gains; errors over all people."""
+    """What the finished run says of the test images and of both sets of probes."""
     run = load_run(out)
-    found = pipeline.scores(pipeline.write_submissions(run, data), data)
-    dev = pipeline.verify_dev(run, data)
-    answers = files.read_table(data.answers.verification, ["label"])["label"]
-    of_test = identification.truth_indices(answers, dev.identities)
-    evidence = dev.evidence.with_probes(embed(run, data.unknown_test.paths))
-    test_scores = dev.judge(evidence)
-    accepted = identification.accuracy(test_scores, of_test, REFUSE_NOBODY)
-    # Over the probes of dev and test together: dev alone has too few strangers.
-    similar = np.concatenate([dev.scores, test_scores])
-    truth = np.concatenate([dev.truth, of_test])
-    rate = float("nan")
-    with suppress(DataError):  # too few strangers
-        rate = identification.dir_at_fpir(similar, truth, FPIR).dir
-    return found | {
-        "gain of the threshold": found["verification"] - accepted,
-        f"DIR at FPIR {FPIR:.0%}": rate,
-        "EER": verification.eer(*verification.all_pairs(similar, truth))[0],
-    }
+    row = {"classification": named_right(data, classify(run, data.test.paths))}
+    return row | real_faces.scores(data, lambda paths: embed(run, paths))
 
 
 def number(value: float | None) -> float:
@@ -133,21 +114,17 @@ def differences(rows: list[Row]) -> list[Row]:
         mine = [row for row in rows if row["recipe"] == recipe and row["seed"] in base]
         for key in (key for key in rows[0] if key not in (*NOT_OF_ALL, "epochs in all")):
             each = [number(row[key]) - number(base[row["seed"]][key]) for row in mine]
-            low, high = (
-                stats.ttest_1samp(each, 0.0).confidence_interval() if each[1:] else (None,) * 2
-            )
-            told = {"mean": float(np.mean(each)), "from": low, "to": high, "seeds": len(each)}
-            found.append({"recipe": recipe, "of": key} | told)
+            told = {"recipe": recipe, "of": key, **interval(each)}
+            found.append(told | {"seeds": len(each)})
     return found
 
 
-def earlier(path: Path, arguments: Row) -> list[Row]:
-    """The runs in the file of an earlier call with the same arguments."""
-    if not path.exists():
-        return []
-    content = json.loads(path.read_text(encoding="utf-8"))
-    told = {key: content["arguments"].get(key) for key in arguments}
-    return content["tables"].get("runs", []) if told == arguments else []
+def interval(values: Sequence[float]) -> Row:
+    """The mean, and Student's interval of 95 % where there are two values or more."""
+    mean, half = float(np.mean(values)), math.nan
+    if len(values) > 1:
+        half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return {"mean": mean, "from": mean - half, "to": mean + half}
 
 
 def main(
@@ -163,10 +140,10 @@ def main(
     """Seconds to a dev accuracy, and scores, of recipes side by side."""
     torch.set_num_threads(threads)
     same = {"profile": str(data or profile), "target": target, "threads": threads}
-    rows = earlier(out or RESULTS / "speedrun.json", same)
-    report = Report("speedrun", out, **same, seeds=seeds)
-    report.table("runs", rows)  # a new file takes the place of the earlier one
+    report = Report("speedrun", out, **same)
     with tempfile.TemporaryDirectory() as scratch, one_line_for_errors():
+        report.go_on()
+        rows = report.rows("runs")
         place = work or Path(scratch)
         course = open_course(data, profile, place)
         for seed in range(seeds):

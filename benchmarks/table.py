@@ -15,7 +15,6 @@ drawn from these with replacement: the luck of which networks were tried. How fa
 agree says how much of a difference training alone makes.
 """
 
-import json
 import math
 import os
 import tempfile
@@ -32,7 +31,7 @@ from machine import Report, Row, one_line_for_errors, progress
 from scipy.stats import kendalltau
 
 from facekit import training
-from facekit.common.errors import DataError, RunError
+from facekit.common.errors import RunError
 from facekit.course import ablations
 from facekit.course.ablations import PUBLISHED, Colours, Scale
 from facekit.data.layout import CourseData
@@ -91,22 +90,6 @@ def one_run(recipe: Recipe, course: CourseData, folder: Path) -> Row:
         "seconds": time.perf_counter() - began,
         "ended": ended or None,
     }
-
-
-def earlier(report: Report, about: list[Row]) -> list[Row]:
-    """The runs that the report's file holds already; DataError where they are of other settings."""
-    if not report.path.is_file():
-        return []
-    try:
-        content = json.loads(report.path.read_text(encoding="utf-8"))
-        same = content["arguments"] == report.content["arguments"]
-        same = same and content["tables"]["course"] == about
-        runs = content["tables"]["runs"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{report.path}: no report of this script ({error!r})") from error
-    if not same:
-        raise DataError(f"{report.path} is of other settings or images; choose another --out")
-    return runs
 
 
 # --- what the runs say
@@ -248,7 +231,7 @@ def train(
     report: Report, plan: Sequence[Recipe], course: CourseData, place: Path, until: float
 ) -> None:
     """Those of the plan that the report's runs lack; none is begun after `until`."""
-    runs = report.content["tables"]["runs"]
+    runs = report.rows("runs")
     done = {(run["row"], run["seed"]) for run in runs}
     for recipe in plan:
         if (recipe.name, recipe.seed) in done:
@@ -288,10 +271,10 @@ def main(
         colours = ablations.colours_of(course)
         images = about(course, colours)
         plan = [made(name, scale, colours, seed) for seed in range(seeds) for name in scale.rows]
-        report.content["tables"] = {"course": images, "runs": earlier(report, images)}
+        report.go_on(course=images)
         report.table("course", images)
         train(report, plan, course, place, until)
-        judge(report, report.content["tables"]["runs"], scale, colours, 1 / len(course.classes))
+        judge(report, report.rows("runs"), scale, colours, 1 / len(course.classes))
 
 
 if __name__ == "__main__":

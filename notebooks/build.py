@@ -38,6 +38,7 @@ REPOSITORY = HERE.parent
 FORMS = {"lesson": "", "exercises": "exercises", "solutions": "solutions"}
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.M | re.S)
 STUB = "...  # your code\n"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("image/png", "image/jpeg", "text/html", "text/plain")
 PLACE = "~/facekit"
 BUDGET = 1_000_000  # bytes of a notebook with its outputs
@@ -46,7 +47,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 STUDENTS_LACK = (
-    *("notebooks/source", "notebooks/solutions", "notebooks/build.py"),
+    *("notebooks/source", "notebooks/solutions", "notebooks/build.py", "notebooks/book.py"),
     *("tests/", ".ci/", ".github/", "docs/instructors.md", "CONTRIBUTING.md"),
 )
 CLONE = re.compile(r"git clone \S+")
@@ -62,7 +63,7 @@ NOWHERE = """\
     raise ImportError(f"this copy does not say yet where it lives: {told}")"""
 # Of the README: the section for instructors, the commands that run tests, and their folder.
 NOT_FOR_STUDENTS = re.compile(
-    r"^## For instructors\n.*?(?=^## )|^(make test|pytest|tests/)[^\n]*\n", re.M | re.S
+    r"^## For instructors\n.*?(?=^## )|^(make (test|book)|pytest|tests/)[^\n]*\n", re.M | re.S
 )
 
 
@@ -183,19 +184,22 @@ def take_outputs(book: NotebookNode, done: NotebookNode) -> None:
 
 
 def is_kept(output: NotebookNode) -> bool:
-    """Not errors, progress and warnings, or views of widgets, which only a kernel can show."""
+    """Not errors, progress and warnings, or widgets that show nothing without a kernel."""
     if output.output_type == "stream":
         return output.name == "stdout"
-    data = output.get("data", {})
-    return bool(set(data) & set(KEPT)) and "application/vnd.jupyter.widget-view+json" not in data
+    shown = set(output.get("data", {})) & set(KEPT)
+    if WIDGET in output.get("data", {}):
+        shown.discard("text/plain")  # its name
+    return bool(shown)
 
 
 def kept(output: NotebookNode, count: int, cell: NotebookNode) -> NotebookNode:
     output = NotebookNode(output)
     if "data" in output:
+        widget = WIDGET in output.data
         output.data = {kind: output.data[kind] for kind in KEPT if kind in output.data}
         pictures = [kind for kind in output.data if kind.startswith("image/")]
-        if pictures:
+        if pictures or widget:
             output.data.pop("text/plain", None)
         alt = cell.metadata.get("alt", "")
         output.metadata = {kind: {"alt": alt} for kind in pictures}

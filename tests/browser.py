@@ -22,6 +22,7 @@ from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import ProxyHandler, Request, build_opener
 
+import pytest
 from playwright.sync_api import BrowserContext, ElementHandle, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
@@ -112,6 +113,15 @@ window.facekit = {
 def find() -> str | None:
     """The browser of this machine, if it has one that Playwright can drive as it stands."""
     return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def here() -> str:
+    """The browser to use; without one the test ends here."""
+    path = find()
+    if path is None and os.environ.get("FACEKIT_BROWSER") != "required":
+        pytest.skip("no browser here; with Chromium or Chrome on the PATH the pages are tried")
+    assert path, f"FACEKIT_BROWSER=required, and on the PATH is none of {NAMES}"
+    return path
 
 
 # --- the server

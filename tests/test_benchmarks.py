@@ -56,6 +56,7 @@ COMMANDS += [
     "networks",
     "page",
     "panel",
+    "peers",
     "reading",
     "real_faces",
     "rules",

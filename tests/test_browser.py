@@ -27,11 +27,7 @@ def browser_here() -> str:
     """The browser to use; without one, or in a page without sliders, the test ends here."""
     if version("ipywidgets").startswith("7."):
         pytest.skip("JupyterLab 4 shows no widget of ipywidgets 7; Colab has a page of its own")
-    path = browser.find()
-    if path is None and os.environ.get("FACEKIT_BROWSER") != "required":
-        pytest.skip("no browser here; with Chromium or Chrome on the PATH the notebooks are tried")
-    assert path, f"FACEKIT_BROWSER=required, and on the PATH is none of {browser.NAMES}"
-    return path
+    return browser.here()
 
 
 @pytest.fixture(scope="module")

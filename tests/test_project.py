@@ -51,7 +51,7 @@ def test_every_requirement_has_a_lower_bound_and_a_reason():
         assert re.search(rf'"{re.escape(requirement)}",\s+# \w', text), requirement
 
 
-@pytest.mark.parametrize("target", ["course", "lab", "test", "test-all", "bench"])
+@pytest.mark.parametrize("target", ["course", "lab", "book", "test", "test-all", "bench"])
 def test_make_has_the_targets_of_the_pages(target):
     command = ["make", "--dry-run", target]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)

@@ -2,9 +2,12 @@
 
 What is shown is a pure function, `view`, of the scores and the threshold; the widget lays it out.
 Nothing is drawn while the slider moves: the curves are one image for each rule and the
-threshold a line over it, so that a move takes a few milliseconds. Built in notebook 06.
+threshold a line over it, so that a move takes a few milliseconds. Where no kernel runs, as in a
+lesson that is only read, `without_kernel` is shown instead. Built in notebook 06.
 """
 
+import hashlib
+import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -17,7 +20,7 @@ from uuid import uuid4
 import ipywidgets
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from facekit.common.errors import DataError
 from facekit.course import score_plots
@@ -28,6 +31,7 @@ from facekit.evaluation import identification
 STEPS = 200  # of the slider, at the least
 EXAMPLES = 4  # faces of each kind of error
 SIDE = 64  # pixels of a face
+COLOURS = 32  # of the image of the curves
 LEFT, WIDTH = 0.07, 0.63  # of the image of the curves, where its x-axis runs
 
 
@@ -47,9 +51,16 @@ INK = {
     "stranger_named": Ink("stranger, named", RED, False),
 }
 PAPER = (
-    "background:#fff;color:#111;padding:4px 8px;line-height:1.4;max-width:884px"  # dark pages too
+    "background:#fff;color:#111;color-scheme:light;"  # on dark pages, too
+    "padding:4px 8px;line-height:1.4;max-width:884px"
 )
 CELL = "padding:1px 10px;text-align:left"
+TABLE = "border-collapse:collapse;font:inherit;color:#111;margin:0"
+WORDS = (
+    "threshold {threshold}: accuracy {accuracy} = {known} known x DIR {dir} "
+    "+ {strangers} unknown x (1 - FPIR {fpir})"
+)
+SCRIPT = Path(__file__).with_suffix(".js")
 
 
 class Choice(NamedTuple):
@@ -218,11 +229,13 @@ def describe_threshold(similarity: np.ndarray, truth: np.ndarray, threshold: flo
 
 
 def _words(counts: Counts, threshold: float) -> str:
-    known, strangers = counts.known / sum(counts), counts.strangers / sum(counts)
-    return (
-        f"threshold {threshold:.3f}: accuracy {counts.accuracy:.1%} "
-        f"= {known:.0%} known x DIR {counts.dir:.1%} "
-        f"+ {strangers:.0%} unknown x (1 - FPIR {counts.fpir:.1%})"
+    return WORDS.format(
+        threshold=f"{threshold:.3f}",
+        accuracy=f"{counts.accuracy:.1%}",
+        known=f"{counts.known / sum(counts):.0%}",
+        dir=f"{counts.dir:.1%}",
+        strangers=f"{counts.strangers / sum(counts):.0%}",
+        fpir=f"{counts.fpir:.1%}",
     )
 
 
@@ -235,15 +248,14 @@ def _table(counts: Counts) -> str:
             group, name = counts.strangers, "strangers"
         share = f"{count / group:.1%} of {group} {name}" if group else f"no {name}"
         rows.append(
-            f'<tr><td style="{CELL};border-left:8px solid {colour}">{words}</td>'
+            f'<tr data-kind="{kind}"><td style="{CELL};border-left:8px solid {colour}">{words}</td>'
             f'<td style="{CELL}">{"&#10003; right" if right else "&#10007; error"}</td>'
             f'<td style="{CELL};text-align:right">{count}</td>'
             f'<td style="{CELL};text-align:right">{share}</td></tr>'
         )
     head = "".join(f'<th style="{CELL}">{text}</th>' for text in ("probes", "", "count", "share"))
     return (
-        f'<div style="{PAPER}"><table style="border-collapse:collapse;font:inherit;color:#111">'
-        f"<tr>{head}</tr>{''.join(rows)}</table></div>"
+        f'<div style="{PAPER}"><table style="{TABLE}"><tr>{head}</tr>{"".join(rows)}</table></div>'
     )
 
 
@@ -292,8 +304,11 @@ def thumbnail(path: Path) -> str:
 
 
 def _png(fig: Figure) -> str:
-    content = BytesIO()
-    fig.savefig(content, format="png")
+    """In few colours, which lines and bars have: a fifth of the size."""
+    drawn, content = BytesIO(), BytesIO()
+    fig.savefig(drawn, format="png")
+    flat = Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    flat.save(content, "PNG", optimize=True)
     return b64encode(content.getvalue()).decode()
 
 
@@ -327,6 +342,10 @@ class Panel(ipywidgets.VBox):
         """The rule and the threshold now."""
         return Choice(self.selector.value, self.slider.value)
 
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """What any widget shows, and for where no kernel runs a page of the same numbers."""
+        return super()._repr_mimebundle_(**options) | {"text/html": without_kernel(self.state)}
+
     def _moved(self, change: Mapping[str, Any]) -> None:
         with self.problems:
             self._show()
@@ -352,12 +371,16 @@ class Panel(ipywidgets.VBox):
 
     def _show(self) -> None:
         seen = view(self.state, *self.choice)
-        place = 100 * (LEFT + WIDTH * seen.line)
         self.words.value = seen.words
         self.table.value = seen.table
         self.faces.value = seen.faces
-        self.line.value = f"<style>.{self.mark} .facekit-line {{left:{place:.3f}%}}</style>"
+        self.line.value = _line_at(f".{self.mark}", seen.line)
         self.problems.outputs = ()
+
+
+def _line_at(panel: str, place: float) -> str:
+    """A style that puts the line of a panel at a place of the slider's range, 0 ... 1."""
+    return f"<style>{panel} .facekit-line {{left:{100 * (LEFT + WIDTH * place):.3f}%}}</style>"
 
 
 def _curves(decisions: Decisions) -> str:
@@ -373,6 +396,44 @@ def _curves(decisions: Decisions) -> str:
         '<div class="facekit-line" style="position:absolute;top:8%;bottom:13%;'
         'border-left:2px dashed #111;transform:translateX(-1px)"></div></div>'
     )
+
+
+def without_kernel(state: State) -> str:
+    """The panel as HTML that moves by a script of its own: no kernel, no library, no faces.
+
+    Where no script runs either, it stands still at the first rule's best threshold.
+    """
+    rules = list(state.rules.values())
+    numbers = {"left": LEFT, "width": WIDTH, "words": WORDS, "rules": list(map(_numbers, rules))}
+    data = json.dumps(numbers, separators=(",", ":"))
+    mark = f"facekit-{hashlib.sha256(data.encode()).hexdigest()[:12]}"
+    seen = view(State(state.rules, None, None), rules[0].name, rules[0].start)
+    options = "".join(f"<option>{escape(rule.name)}</option>" for rule in rules)
+    alone = " hidden" if len(rules) == 1 else ""
+    pictures = "".join(
+        f'<div class="facekit-curves"{"" if rule is rules[0] else " hidden"}>{_curves(rule)}</div>'
+        for rule in rules
+    )
+    return (
+        f'<div id="{mark}"><div class="facekit-controls" style="{PAPER}" hidden>'
+        '<label style="display:block">threshold <input type="range" style="width:80%"></label>'
+        f"<label{alone}>rule <select>{options}</select></label></div>"
+        f"{seen.words}{seen.table}{pictures}{_line_at(f'#{mark}', seen.line)}</div>"
+        f"<script>{SCRIPT.read_text()}(document.getElementById({mark!r}), {data});</script>"
+    )
+
+
+def _numbers(decisions: Decisions) -> dict[str, Any]:
+    """What the script needs of a rule."""
+    letters = np.where(decisions.right, "r", np.where(decisions.mated, "w", "s"))
+    return {
+        "low": decisions.low,
+        "step": decisions.step,
+        "start": round((decisions.start - decisions.low) / decisions.step),
+        "places": round((decisions.high - decisions.low) / decisions.step),
+        "best": decisions.best.tolist(),
+        "probes": "".join(letters),  # best identity right or wrong, or a stranger
+    }
 
 
 def threshold(

@@ -32,6 +32,7 @@ from facekit.faces.surface import (
     triple,
     unit,
 )
+from facekit.faces.worn import hat_edge
 
 # Angles from the front, degrees, at which the hairline's height is given.
 HAIRLINE = (0.0, 18.0, 36.0, 52.0, 66.0, 78.0, 92.0, 110.0, 140.0, 180.0)
@@ -46,8 +47,7 @@ def comb(f: Facts) -> None:
     f.fall = (f.length + f.length_now).clamp(0, 1)
     f.part_at = ((f.parting + f.parting_now) * f.parting_side).clamp(-1, 1)
     f.part_at = torch.where(f.part_at.abs() < 0.15, 0.5 * f.part_at, f.part_at)
-    f.curly = (f.hair_curl + 0.5 * f.curl * (f.hair_down + 0.5 * f.hair_part > 0)).clamp(0, 1)
-    f.covered = (f.hat > 0).float()
+    f.curly = torch.maximum(f.hair_curl, step(0.3, 0.65, f.curl))
     f.hairline_height = hairline_knots(f)
 
 
@@ -70,7 +70,7 @@ def hairline_knots(f: Facts) -> Tensor:
         line + 0.25 + 0.75 * back + 3.2 * bald,
         line - 0.1 + 1.15 * back + 2.0 * bald,
         line - 2.1 + 0.9 * back + bald,
-        1.9 + 0.35 * back, -1.6, 0.9, -2.2, -5.0, -5.6,
+        1.9 + 0.35 * back, -1.6, 0.9, -2.0, -4.2, -4.8,
     ])  # fmt: skip
 
 
@@ -108,7 +108,8 @@ def shape_shell(f: Facts) -> None:
              wide + 1.3 * flare, wide + 1.4 * flare]  # fmt: skip
     front = [0 * wide, 3.7, 6.0 - slope, 7.75 - slope, 8.75 - 0.6 * slope, 9.3 - 0.2 * slope, 9.6,
              9.6, 9.5, 9.3, 9.1, 9.0, 9.0, 9.0, 9.0, 9.0]  # fmt: skip
-    back = [0 * wide, 4.0, 6.4, 8.6, 9.7, 10.1, 10.1, 9.9, 9.2, 8.3, 7.6, 7.3, 7.8, 8.2, 8.2, 8.2]
+    back = [0 * wide, 4.0, 6.4, 8.6, 9.7, 10.1, 10.1, 9.8, 9.0 + 0.2 * hang, 7.9 + 0.4 * hang,
+            6.2 + 1.4 * hang, 7.3, 7.8, 8.2, 8.2, 8.2]  # fmt: skip
     keep_outline(f, "shell", (height, width, front, back))
 
 
@@ -151,16 +152,21 @@ def thickness(f: Facts, angle: Tensor, level: Tensor, y: Tensor, line: Tensor) -
     return (amount + quiff) * torch.lerp(grows, torch.ones_like(y), behind)
 
 
-def bumps(f: Facts, angle: Tensor, level: Tensor) -> Tensor:
+def curls(f: Facts, angle: Tensor, level: Tensor) -> Tensor:
+    """Where a curl comes forwards, some 1.5 cm from one to the next: (N, V, U), deviation 1."""
+    shift = 5 * f.tousle + 3 * f.strands
+    return textures.texture(textures.CURLS, angle * 0.45 + shift, level * 0.085 + shift)
+
+
+def bumps(f: Facts, angle: Tensor, level: Tensor, curl: Tensor) -> Tensor:
     """Curls, locks and waves that make the outline uneven, cm (N, V, U)."""
     shift = 5 * f.tousle + 3 * f.strands
-    curl = textures.texture(textures.CURLS, angle * 1.1 + shift, level * 0.33 + shift)
     lock = textures.texture(textures.STRANDS, angle * 0.8 + shift, level * 0.05 + shift)
     wave = torch.sin(level * 1.55 + 9 * f.tousle + 2 * angle) * step(4, 8, level)
     long = (f.hair_down > 0).float()
     return (
-        curl * (0.05 + 0.28 * f.curly * f.hair_curl + 0.1 * f.curly)
-        + lock * (0.10 + 0.05 * long) * step(0.2, 1.0, f.hair_top)
+        curl * (0.04 + 0.22 * f.curly)
+        + lock * (0.10 + 0.05 * long) * step(0.2, 1.0, f.hair_top) * (1 - 0.7 * f.curly)
         + 0.35 * wave * f.hair_wave
     )
 
@@ -173,9 +179,11 @@ def shell(f: Facts, rows: int, columns: int) -> Surface:
     line = hairline(f, angle)
     edge = lower_edge(f, angle, line)
     amount = thickness(f, angle, level, y, line)
-    rough = bumps(f, angle, level) * f.thick * step(0.0, 0.9, amount)
-    pressed = f.covered * step(-0.6, 0.3, y - f.hat_low - 0.8 * torch.cos(angle))
-    amount = torch.lerp(amount + rough, torch.full_like(y, 0.05), pressed) - 0.04
+    curl = curls(f, angle, level)
+    rough = bumps(f, angle, level, curl) * f.thick * step(0.0, 0.9, amount)
+    under_hat = y - torch.where(f.hat > 0, hat_edge(f, angle), 99.0)
+    pressed = step(-2.2, 0.0, under_hat)
+    amount = torch.lerp(amount + rough, torch.full_like(y, 0.25), pressed) - 0.04
     up = step(4.5, 0.0, level)
     out = torch.sqrt(1 - 0.85 * up * up)
     middle = 3.4 * f.part_at
@@ -184,35 +192,36 @@ def shell(f: Facts, rows: int, columns: int) -> Surface:
     moved = [x + torch.sin(angle) * amount * out, y + amount * up,
              z + torch.cos(angle) * amount * out]  # fmt: skip
     points = torch.stack(moved, 1)
-    fade = torch.where(edge < line - 0.4, 0.55 + 0.9 * f.curly, 0.35)
-    surface = strands(f, points, angle, level, (y - edge) / fade, rows)
+    fade = torch.where(edge < line - 0.4, 0.55, 0.35)
+    keep = torch.where(under_hat > 0.6, -9.0, (y - edge + 0.3 * f.curly * curl) / fade)
+    surface = strands(f, points, angle, level, keep, curl * f.curly)
     surface.marks |= {"root": y - edge, "parted": parted * bell(x - middle, 0.16)}
     return surface
 
 
 def strands(
-    f: Facts, points: Tensor, angle: Tensor, level: Tensor, keep: Tensor, rows: int
+    f: Facts, points: Tensor, angle: Tensor, level: Tensor, keep: Tensor, curl: Tensor
 ) -> Surface:
-    """The shell with its normals, its strands and what is needed to paint it."""
+    """The shell with its normals, its strands, which wind round curls, and what paints it."""
     x, y, z = points.unbind(1)
     normal = normals(points)
-    hollow = hollowness(points, normal, max(2, rows // 18))
+    hollow = hollowness(points, normal, max(2, len(level) // 18))
     sideways = f.hair_part[:, None] > 0.5
     down = functional.pad(points, (0, 0, 1, 1), mode="replicate")
     down = unit(down[:, :, 2:] - down[:, :, :-2])
     front = triple(0.0, 0.0, 1.0, x)
     across = unit(torch.cross(normal, front.expand_as(normal), dim=1))
     shift = 3 * f.tousle + 7 * f.strands
-    curl = f.curly > 0.5
     u = torch.where(sideways[:, 0], 0.12 * z + 0.01 * y, 1.1 * angle) + shift
     v = torch.where(sideways[:, 0], 0.03 * (x.abs() - y), 0.055 * level) + shift
-    v = torch.where(curl, 0.5 * level + shift, v)
+    u = u + 0.03 * curl
+    v = v + 0.05 * curl + 0.2 * f.curly * level
     return Surface(
-        "hair", points, normal, (0.8 + 0.9 * hollow).clamp(0.25, 1.1),
-        keep=torch.where((f.style_now == 0) & (f.covered == 0), -9.0, keep.clamp(-3, 3)),
+        "hair", points, normal, (0.8 + (0.9 + 0.6 * f.curly) * hollow).clamp(0.25, 1.1),
+        keep=torch.where(f.style_now == 0, -9.0, keep.clamp(-3, 3)),
         follow=torch.lerp(0.35 * torch.ones_like(y), torch.ones_like(y), step(-14.0, -6.0, y)),
         pattern=textures.STRANDS, pattern_at=(u, v), pattern_strength=0.26 + 0.1 * f.curly,
-        fray=0.45 * torch.ones_like(y), inside=torch.where(y < 2.0, f.hair_down, -1.0) + 0 * y,
+        fray=0.45 * torch.ones_like(y), inside=torch.where(y < 6.0, f.hair_down, -1.0),
         marks={"tangent": torch.where(sideways, across, down)},
     )  # fmt: skip
 

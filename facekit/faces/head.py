@@ -37,14 +37,14 @@ def express(f: Facts) -> None:
     f.old = (f.lines + f.years / 60).clamp(0, 1)
     f.nose_y = f.nose_base + 0.1 * grin
     f.lip_y = f.nose_y - f.lip_gap + 0.2 * grin
-    parted = (f.mouth_open > 0.02).float()
-    f.gap_up = 0.26 * f.mouth_open + 0.1 * grin * parted
-    f.gap_low = 1.05 * f.mouth_open + 0.25 * grin * parted
+    parted = (f.mouth_open > 0.02).float().maximum(step(0.35, 0.75, grin))  # who smiles shows teeth
+    f.gap_up = 0.26 * f.mouth_open + 0.14 * grin * parted
+    f.gap_low = 1.05 * f.mouth_open + 0.42 * grin * parted
     f.drop = 0.9 * f.gap_low + 0.35 * f.jaw_open
     f.mouth_half = f.mouth_width * (
-        1 + 0.22 * f.smile.clamp(min=-0.4) - 0.2 * f.pucker - 0.06 * f.mouth_open
+        1 + 0.26 * f.smile.clamp(min=-0.4) - 0.2 * f.pucker - 0.06 * f.mouth_open
     )
-    f.corner = f.mouth_corner + 0.55 * f.smile - 0.15 * f.mouth_open * (1 - grin.clamp(max=1))
+    f.corner = f.mouth_corner + 0.62 * f.smile - 0.15 * f.mouth_open * (1 - grin.clamp(max=1))
     f.lip_up = f.upper_lip * (1 - 0.25 * grin)
     f.lip_low = f.lower_lip * (1 - 0.12 * grin)
     f.fold_y = f.lip_y - f.chin_fold - f.drop
@@ -81,7 +81,7 @@ def skull_angles(columns: int, device: str) -> Tensor:
 # Where features lie: the first and last level of the knots, and radians to each side.
 WINDOWS = {
     "brows": (4.2, 7.2, 1.05), "eyes": (4.4, 9.3, 1.05), "slits": (5.6, 8.6, 0.8),
-    "nose": (4.6, 10.4, 0.62), "cheeks": (6.0, 13.6, 1.5), "mouth": (8.4, 14.2, 0.75),
+    "nose": (4.6, 10.4, 0.62), "cheeks": (6.0, 13.6, 1.5), "mouth": (7.6, 14.2, 0.75),
     "lips": (8.8, 12.6, 0.62), "forehead": (3.6, 6.9, 0.8), "face": (0.0, 15.0, 1.5),
 }  # fmt: skip
 
@@ -103,22 +103,34 @@ def shape_skull(f: Facts) -> None:
     wide = f.head_width
     slope = f.forehead_slope
     cheek = f.cheek_width + 0.12 * f.weight
-    jaw = torch.minimum(f.jaw_width + 0.2 * f.weight, cheek - 0.6)
+    jaw = (f.jaw_width + 0.2 * f.weight).clamp(min=0.72 * cheek, max=cheek - 0.6)
     mouth = f.mouth_forward
     chin = f.chin_forward
     height = [11.5 * tall, 10.9 * tall, 9.65 * tall, 8.0 * tall, 6.0 * tall, 3.9, 1.8, 0.0, -2.0,
               f.nose_y + 0.1, f.lip_y, f.fold_y, f.chin_y, f.menton_y, f.menton_y - 0.45,
               f.menton_y + 0.2]  # fmt: skip
+    side = jaw_line(f, height[8:15], cheek, jaw)
     width = [0.0 * wide, 0.44 * wide, 0.70 * wide, 0.89 * wide, 0.98 * wide, 1.0 * wide,
-             0.985 * wide, 0.48 * wide + 0.51 * cheek, cheek, 0.5 * (cheek + jaw) + 0.15, jaw + 0.1,
-             jaw - 0.25, jaw - 0.75 + f.chin_width, jaw - 1.35 + 1.4 * f.chin_width,
-             jaw - 2.0 + f.chin_width, jaw - 2.4]  # fmt: skip
+             0.985 * wide, 0.48 * wide + 0.51 * cheek, *side, jaw - 2.4]  # fmt: skip
     front = [0.0 * wide, 3.7, 6.0 - slope, 7.75 - slope, 8.75 - 0.6 * slope, 9.25 - 0.2 * slope,
              9.4, 8.95, 9.05 + f.midface, 9.25 + f.midface, 9.25 + 0.3 * mouth,
              9.1 + 0.2 * mouth + 0.3 * chin, 9.0 + 0.5 * chin, 8.4 + 0.6 * chin, 6.9 + 0.5 * chin,
              4.6]  # fmt: skip
-    back = [0.0, 4.0, 6.4, 8.6, 9.7, 10.1, 10.1, 9.7, 8.9, 7.8, 6.8, 6.3, 5.9, 5.5, 5.2, 5.0]
+    back = [0.0, 4.0, 6.4, 8.6, 9.7, 10.1, 10.1, 9.7, 8.9, 7.9, 6.7, 5.6, 4.5, 3.4, 2.5, 2.0]
     keep_outline(f, "skull", (height, width, front, [wide * 0 + b for b in back]))
+
+
+def jaw_line(f: Facts, height: list[Tensor | float], cheek: Tensor, jaw: Tensor) -> list[Tensor]:
+    """Half widths at heights from the cheekbones, past the mouth, to below the chin.
+
+    One parabola, so that no ridge runs along the cheek, wherever a face has its nose and mouth.
+    """
+    top = height[0]
+    down = [(top - level) / (top - f.menton_y) for level in height]
+    mouth = (top - f.lip_y) / (top - f.menton_y)
+    chin = jaw - 1.35 + 1.4 * f.chin_width
+    bend = (jaw + 0.1 - torch.lerp(cheek, chin, mouth)) / (mouth * (1 - mouth))
+    return [torch.lerp(cheek, chin, t) + bend * t * (1 - t) for t in down]
 
 
 def skull(f: Facts, rows: int, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,7 +194,8 @@ def fold_line(f: Facts, y: Tensor) -> tuple[Tensor, Tensor]:
     """The fold from nose to mouth: its x at each height, and how far along it that is, 0..1."""
     wing = f.nose_wings + 0.12
     down = (f.wing_y - y) / (f.wing_y - f.lip_y + 1.0)
-    return wing + (f.mouth_half + 0.55 - wing) * down.clamp(0.001, 1.25) ** 0.85, down
+    reach = f.mouth_half + 0.55 + 0.35 * f.grin - wing
+    return wing + reach * down.clamp(0.001, 1.25) ** 0.85, down
 
 
 def cheeks(f: Facts, x: Tensor, y: Tensor) -> Tensor:
@@ -193,9 +206,10 @@ def cheeks(f: Facts, x: Tensor, y: Tensor) -> Tensor:
     full = full * bump(ax - 3.7, y + 3.2 - 0.4 * f.grin, 1.6, 1.5)
     hollow = (f.cheek_hollow - 0.15 * f.grin - 0.1 * f.weight) * bump(ax - 4.6, y + 6.3, 1.2, 1.7)
     line, down = fold_line(f, y)
-    deep = (0.5 * f.smile_fold + 0.2 * f.old + 0.42 * f.grin) * step(-0.15, 0.15, down)
-    deep = deep * step(1.2, 0.75, down)
-    fold = deep * (0.32 * bell(ax - line - 0.6, 0.55) - 0.2 * bell(ax - line, 0.22))
+    deep = (0.5 * f.smile_fold + 0.2 * f.old + 0.3 * f.grin) * step(-0.15, 0.15, down)
+    deep = deep * step(1.1, 0.6, down)
+    wide = 0.22 + 0.3 * down.clamp(0, 1)
+    fold = deep * (0.32 * bell(ax - line - 0.6, 0.55) - 0.2 * bell(ax - line, wide))
     return bone + full - hollow + fold
 
 
@@ -281,7 +295,7 @@ def ear(f: Facts, side: int, rows: int, columns: int) -> Surface:
     away = back + 0.75 * f.ear_width
     c = torch.cos(f.ear_tilt)
     s = torch.sin(f.ear_tilt)
-    x = 0.5 * (f.cheek_width + f.head_width) - 0.45 + away * s + out * c
+    x = 0.7 * f.cheek_width + 0.3 * f.head_width - 0.45 + away * s + out * c
     z = 0.6 - away * c + out * s - 0.12 * up
     points = torch.stack(torch.broadcast_tensors(side * x, f.ear_level + up, z), 1)
     normal = normals(points)
@@ -302,17 +316,18 @@ def shape_body(f: Facts) -> None:
     thick = 0.88 + 0.13 * f.sex + 0.03 * f.build + 0.02 * f.weight
     broad = 0.88 + 0.15 * f.sex + 0.02 * f.build
     height = [-4.5 + 0 * thick, -8.0, -11.0, -13.0, -14.6, -16.0, -18.0, -21.0, -27.0]
-    width = [5.3 * thick, 5.5 * thick, 5.8 * thick, 6.9 * thick, 10.2 * broad, 14.5 * broad,
-             18.0 * broad, 19.5 * broad, 20.0 * broad]  # fmt: skip
-    front = [4.2 * thick, 4.2 * thick, 4.4 * thick, 4.9, 5.8, 6.9, 8.2, 9.8, 11.0]
-    back = [7.0 + 0 * thick, 7.0, 7.2, 7.6, 8.0, 8.5, 9.0, 9.0, 9.0]
+    under_jaw = thick * (f.jaw_width / 5.55).clamp(0.85, 1.05)
+    width = [3.4 * under_jaw, 4.7 * under_jaw, 5.6 * under_jaw, 6.9 * thick, 10.2 * broad,
+             14.5 * broad, 18.0 * broad, 19.5 * broad, 20.0 * broad]  # fmt: skip
+    front = [1.6 * thick, 3.2 * thick, 4.2 * thick, 4.9, 5.8, 6.9, 8.2, 9.8, 11.0]
+    back = [5.6 + 0 * thick, 6.5, 7.0, 7.6, 8.0, 8.5, 9.0, 9.0, 9.0]
     keep_outline(f, "body", (height, width, front, back))
 
 
 def body(f: Facts, rows: int, columns: int) -> Surface:
     """Neck, shoulders and chest as far as a portrait shows them."""
     device = str(f.tone.device)
-    angle = torch.linspace(-0.75 * math.pi, 0.75 * math.pi, columns, device=device)
+    angle = torch.linspace(-math.pi, math.pi, columns, device=device)
     power = torch.full((1, rows, 1), 2.1, device=device)
     x, y, z = slices(body_rows(rows, device), angle, outline(f, "body"), power)
     cords = 0.35 * bell(x.abs() - 1.4 - 0.2 * (y + 14), 0.8) * step(-14.6, -11, y) * (z > 0)

@@ -10,7 +10,7 @@ from torch.profiler import record_function
 from facekit.faces import camera, hair, head, light, skin, textures, worn
 from facekit.faces.film import background, expose
 from facekit.faces.person import Traits
-from facekit.faces.surface import Facts, Surface, bell, constant, facts, mix, step
+from facekit.faces.surface import Facts, Surface, bell, constant, facts, mix, step, triple
 
 PARTS = ("background", "clothes", "neck", "face", "ear", "hair", "hat", "glasses", "held")
 
@@ -202,21 +202,22 @@ def colour_hair(f: Facts, surface: Surface, lit: Lighting, edge: float) -> Tenso
 
 
 def colour_hat(f: Facts, surface: Surface, lit: Lighting, edge: float) -> Tensor:
-    """Cloth in one colour; the band of a knitted cap is darker."""
-    colour = f.hat_colour
-    if "band" in surface.marks:
-        colour = colour * (1 - 0.12 * surface.marks["band"])[:, None]
-    return colour * lit.light
+    """Cloth in one colour; bands, seams and brims are darker."""
+    return f.hat_colour * (1 - 0.12 * surface.marks["band"])[:, None] * lit.light
 
 
 def colour_glasses(f: Facts, surface: Surface, lit: Lighting, edge: float) -> Tensor:
-    """Rims shine; dark lenses mirror the sky, more towards their top."""
+    """Rims shine; dark lenses mirror the sky above, and show skin and eye through, more below."""
+    above = f.sky_colour * f.sky[:, None] + key_light(f)
     if "lens" in surface.marks:
-        mirror = 0.004 + 0.014 * step(-1.5, 2.0, surface.marks["lens"])
-        above = f.sky_colour * f.sky[:, None] + key_light(f)
-        return (mirror + 0.04 * lit.half**60)[:, None] * above
+        up = step(-1.8, 1.6, surface.marks["lens"])
+        skin = f.skin * (1 - 0.7 * surface.marks["eye"])[:, None] * triple(0.9, 0.75, 0.6, up)
+        passes = f.lens_clear * (1 - 0.7 * up)
+        mirror = 0.006 + 0.03 * up**2 + 0.3 * lit.half**200
+        return (0.6 * skin * passes[:, None] + mirror[:, None]) * above
     shine = 1.2 * lit.half**30 * lit.glint
-    return f.rim_colour * lit.light + 0.25 * key_light(f) * shine[:, None]
+    rims = f.rim_colour * (1 - 0.8 * f.sunglasses[:, None])
+    return rims * lit.light + 0.25 * key_light(f) * shine[:, None]
 
 
 def colour_held(f: Facts, surface: Surface, lit: Lighting, edge: float) -> Tensor:

@@ -199,6 +199,7 @@ def worn(draws: Draws, wide: dict[str, float], who: Traits) -> Traits:
     return {
         "glasses": (who["wears_glasses"] + swap - 2 * who["wears_glasses"] * swap) * (1 - dark),
         "sunglasses": dark,
+        "lens_clear": draws.uniform("lens_clear", 0.05, 0.5),
         "beard_now": torch.where((shaved == 2) & grown, torch.ones_like(beard), beard),
         "beard_grown": draws.normal("beard_grown", 1.0, 0.25).clamp(0.3, 1.6),
         "hat": draws.chance("hat", wide["hat"]) * (1 + draws.choice("hat_kind", [0.5, 0.3, 0.2])),

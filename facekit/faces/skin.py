@@ -118,8 +118,9 @@ def forehead_lines(f: Facts, paint: Paint) -> None:
 def cheek_lines(f: Facts, paint: Paint) -> None:
     """The fold from nose to mouth."""
     line, down = fold_line(f, paint.y)
-    fold = paint.line(0.13, paint.x.abs() - line) * step(-0.1, 0.2, down) * step(1.15, 0.6, down)
-    paint.shade -= fold * (0.25 * f.smile_fold + 0.1 * f.old + 0.2 * f.grin)
+    off = (paint.x.abs() - line) / (1 + 1.5 * down.clamp(0, 1))  # it runs ever flatter
+    fold = paint.line(0.15, off) * step(-0.1, 0.3, down) * step(1.0, 0.4, down)
+    paint.shade -= fold * (0.25 * f.smile_fold + 0.1 * f.old + 0.06 * f.grin)
 
 
 def crows_feet(f: Facts, paint: Paint) -> None:
@@ -265,7 +266,7 @@ def mouth_inside(f: Facts, paint: Paint) -> Tensor:
     place, _, upper, lower = lip_lines(f, paint.x)
     teeth = paint.inside(paint.y - upper + 0.95, 0.06) * step(1.0, 0.8, 1.1 * place.abs())
     slits = 1 - 0.4 * bell(torch.sin(paint.x * math.pi / 0.8), max(0.12, paint.edge))
-    depth = slits * (1 - 0.5 * place**2) * (0.45 + 0.55 * step(0.0, 0.35, upper - paint.y))
+    depth = slits * (1 - 0.5 * place**2) * (0.7 + 0.3 * step(0.0, 0.3, upper - paint.y))
     tongue = bump(place / 0.55, paint.y - lower, 1.0, 0.5)[:, None]
     behind = 0.035 + tongue * triple(0.25, 0.06, 0.05, place)
     white = triple(0.74, 0.70, 0.61, place)
@@ -285,7 +286,8 @@ def nostrils(f: Facts, paint: Paint) -> None:
 def growth(f: Facts, surface: Surface, paint: Paint) -> Tensor:
     """Shaved cheeks, stubble, beard, and the scalp under the hair; returns where hair covers."""
     scalp = surface.marks["scalp"]
-    pores = textures.texture(textures.PORES, paint.x * 0.2 + f.strands, paint.y * 0.2)
+    angle = surface.marks["angle"]
+    pores = textures.texture(textures.PORES, angle * 1.5 + f.strands, paint.y * 0.2)
     man = (f.sex > 0.5).float()
     paint.stain(0.26 * man * (1 - 0.6 * f.tone) * surface.marks["shave"], (0.75, 0.6, 0.45))
     stubble = (f.beard_now == 1).float() * (0.36 + 0.12 * pores.clamp(-2, 2))

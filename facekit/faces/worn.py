@@ -13,12 +13,14 @@ from facekit.faces.surface import (
     Facts,
     Surface,
     bell,
+    bump,
     normals,
     outline,
     places,
     slices,
     spline,
     step,
+    unit,
 )
 
 BEANIE = 1  # kinds of `hat`; 0 is none
@@ -68,14 +70,14 @@ def tubes(curves: Tensor, radius: Tensor, around: int = 7) -> tuple[Tensor, Tens
 
 
 def lens_outline(f: Facts, points: int) -> tuple[Tensor, Tensor]:
-    """A lens seen from the front, x and y about its middle: (N, 1, P)."""
+    """A lens seen from the front, x and y about its middle, wider above: (N, 1, P)."""
     turn = torch.linspace(0, 2 * math.pi, points, device=f.tone.device)[None, None]
     c = torch.cos(turn)
     s = torch.sin(turn)
     power = 2 + 2.5 * f.lens_square
     radius = (c.abs() ** power + s.abs() ** power) ** (-1 / power)
-    tall = f.lens_height * (1 + 0.15 * f.sunglasses)
-    return radius * c * f.lens_width, radius * s * tall * (1 - 0.08 * c)
+    tall = f.lens_height * torch.where(s > 0, 0.85, 1.0)
+    return radius * c * f.lens_width * (1 + 0.1 * s), radius * s * tall * (1 - 0.08 * c)
 
 
 def glasses_depth(f: Facts) -> Tensor:
@@ -103,7 +105,7 @@ def glasses(f: Facts, points: int) -> Surface:
         curves.append((side * across, f.lens_height * 0.5 + 0.2 * t, deep + (-0.5 - deep) * t))
     shape = torch.broadcast_shapes(*(part.shape for curve in curves for part in curve))
     lines = [torch.stack([part.expand(shape) for part in curve], 1) for curve in curves]
-    grid, ends = tubes(torch.cat(lines, 2), 0.5 * f.rim)
+    grid, ends = tubes(torch.cat(lines, 2), 0.5 * f.rim.maximum(0.3 * f.sunglasses))
     normal = normals(grid)
     normal = normal * torch.where(normal[:, 2:] < 0, -1.0, 1.0)
     wears = torch.maximum(f.glasses, f.sunglasses)
@@ -111,17 +113,19 @@ def glasses(f: Facts, points: int) -> Surface:
 
 
 def dark_lens(f: Facts, side: int, rows: int, columns: int) -> Surface:
-    """One lens of a pair of sunglasses."""
+    """One lens of a pair of sunglasses, rounder than the rims."""
     x, y = lens_outline(f, columns)
     radius = places(rows, columns, str(x.device))[0]
-    across = f.eye_apart + 0.12 + radius * x
-    points = [side * across, radius * y - 0.2, glasses_depth(f) - 0.035 * across**2 + 0 * y]
-    grid = torch.stack(torch.broadcast_tensors(*points), 1)
-    normal = torch.zeros_like(grid)
-    normal[:, 0] = 0.07 * grid[:, 0]
-    normal[:, 2] = 1.0
+    middle = f.eye_apart + 0.12
+    across = middle + radius * x
+    deep = glasses_depth(f) - 0.035 * across**2 + 0.25 * (1 - radius**2)
+    grid = torch.stack(torch.broadcast_tensors(side * across, radius * y - 0.2, deep), 1)
+    normal = torch.stack([0.14 * (grid[:, 0] - side * middle) + 0.07 * grid[:, 0],
+                          0.14 * grid[:, 1], torch.ones_like(deep)], 1)  # fmt: skip
     keep = (2 * f.sunglasses - 1).expand(-1, rows, columns)
-    return Surface("glasses", grid, normal, keep=keep, inside=1.0, marks={"lens": grid[:, 1]})
+    eye = bump(across - f.eye_apart, grid[:, 1], 1.3, 0.7)
+    marks = {"lens": grid[:, 1], "eye": eye}
+    return Surface("glasses", grid, unit(normal), keep=keep, inside=1.0, marks=marks)
 
 
 @cache
@@ -137,18 +141,21 @@ def hat_crown(f: Facts, rows: int, columns: int) -> Surface:
     level, weights = crown_rows(rows, str(angle.device))
     x, y, z = slices(weights, angle, outline(f, "skull"), f.forehead_round)
     high = step(4.5, 0.0, level)
-    loose = 0.75 + 0.35 * (f.hat == BEANIE) * high + 0.5 * f.hair_top.clamp(max=1.2) * high
+    above = y - hat_edge(f, angle)
+    tall = 1.3 * (f.hat == BEANIE) + 0.7 * (f.hat == BRIM) + 0.5 * f.hair_top.clamp(max=1.2)
+    panel = 0.8 * (f.hat == CAP) * bell(angle, 0.9) * bell(level - 2.8, 1.6)
+    band = step(2.7, 2.4, above) * (f.hat == BEANIE)  # the turned-up edge of a knitted cap
     folds = textures.texture(textures.CLOUDS, angle * 0.3 + f.tousle, level * 0.1 + f.tousle)
-    loose = loose + 0.08 * folds
-    band = step(1.0, 0.7, y - hat_edge(f, angle)) * (f.hat == BEANIE)
-    loose = loose + 0.2 * band
+    loose = 0.75 + tall * high + panel + 0.35 * band + 0.08 * folds
     points = torch.stack([x + torch.sin(angle) * loose, y + loose * high,
                           z + torch.cos(angle) * loose], 1)  # fmt: skip
-    keep = torch.where(f.hat > 0, y - hat_edge(f, angle), -1.0)
-    knit = (angle * 4.0, level * 0.35 + 0 * angle)
+    seam = 0.5 * bell(torch.sin(2.5 * angle), 0.12) * (f.hat == CAP)
+    knit = (angle * 0.8, level * 0.02 + 0 * angle)
     return Surface(
-        "hat", points, normals(points), 0.9, keep, inside=1.0, pattern=textures.PORES,
-        pattern_at=knit, pattern_strength=0.05 + 0.09 * (f.hat == BEANIE), marks={"band": band},
+        "hat", points, normals(points), 0.9, torch.where(f.hat > 0, above, -1.0), inside=1.0,
+        pattern=textures.STRANDS, pattern_at=knit,
+        pattern_strength=0.02 + 0.08 * (f.hat == BEANIE),
+        marks={"band": band + seam + 2.0 * bell(above - 2.75, 0.2) * (f.hat == BEANIE)},
     )  # fmt: skip
 
 
@@ -158,19 +165,21 @@ def hat_edge(f: Facts, angle: Tensor) -> Tensor:
 
 
 def hat_brim(f: Facts, rows: int, columns: int) -> Surface:
-    """A cap's visor, or a brim all round."""
+    """A cap's visor, which lies before the forehead, or a brim all round, higher at the sides."""
     angle = torch.linspace(-math.pi, math.pi, columns, device=f.tone.device)
     out, _ = places(rows, columns, str(angle.device))
-    visor = 6.0 * step(0.30, 0.85, torch.cos(angle))
-    length = torch.where(f.hat == BRIM, 4.6, visor * (f.hat == CAP))
-    reach = 0.7 + out * length
-    deep = torch.where(torch.cos(angle) > 0, 9.3, 10.0)
-    x = (f.head_width + reach) * torch.sin(angle)
-    z = (deep + reach) * torch.cos(angle)
-    y = hat_edge(f, angle) + 0.35 - 0.14 * out * length - 0.035 * x**2 * out * (f.hat == CAP)
+    front = torch.cos(angle)
+    brim = out * 4.4 * (f.hat == BRIM)
+    visor = out * 6.0 * step(0.1, 0.8, front) * (f.hat == CAP)
+    x = (f.head_width + 0.7 + brim) * torch.sin(angle)
+    z = (torch.where(front > 0, 9.3, 10.0) + 0.7 + brim) * front + visor
+    y = hat_edge(f, angle) + 0.35 + brim * (0.12 - 0.3 * front**2)
+    y = y - (0.06 + 0.004 * x**2) * visor
     points = torch.stack(torch.broadcast_tensors(x, y, z), 1)
-    keep = torch.where((f.hat > BEANIE) & (length > 0.3), 1.0, -1.0).expand(-1, rows, -1)
-    return Surface("hat", points, normals(points), 0.7, keep, inside=1.0)
+    keep = torch.where((f.hat == BRIM) | ((f.hat == CAP) & (front > 0.1)), 1.0, -1.0)
+    marks = {"band": 1.5 + 2.0 * bell(out - 1, 0.12)}
+    keep = keep.expand(-1, rows, -1)
+    return Surface("hat", points, normals(points), 0.7, keep, inside=1.0, marks=marks)
 
 
 def hand(down: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

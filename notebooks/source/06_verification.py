@@ -399,7 +399,8 @@ score_plots.trade_off(judged[rule], truth, value);
 #
 # **On Colab, Kaggle, a laptop.** All of this looks at stored embeddings: once
 # the pictures have gone through the network, nothing here asks for a GPU, and a
-# gallery of 960 is a product of matrices. Where the page shows no sliders, as on
+# gallery of 960 is a product of matrices. Where no kernel runs, the panels move,
+# without their faces, but nothing is kept. Where the page shows no sliders, as on
 # GitHub, the pictures under them hold the same, and
 # `pipeline.keep_decision(run.folder, "threshold", 0.4)` decides without one.
 #

@@ -9,7 +9,9 @@ import matplotlib as mpl
 
 mpl.use("Agg")  # before pyplot
 
+import ipywidgets
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -122,8 +124,8 @@ def test_words_and_table_hold_the_numbers():
     scores, truth = CASES["both"]
     seen = threshold_panel.view(threshold_panel.prepare(scores, truth), "threshold", 0.35)
     assert threshold_panel.describe_threshold(scores, truth, 0.35) in seen.words
-    rows = re.findall(r"<tr><td[^>]*>(.*?)</td><td.*?>(.*?)</td>.*?>(\d+)</td>.*?>([^<]*)</td>",
-                      seen.table)  # fmt: skip
+    cells = r"<tr [^>]*><td[^>]*>(.*?)</td><td.*?>(.*?)</td>.*?>(\d+)</td>.*?>([^<]*)</td>"
+    rows = re.findall(cells, seen.table)
     assert all(count > 0 for count in seen.counts)
     marks = {"named_right": "right", "stranger_refused": "right"}
     for (kind, count), (text, mark, number, share) in zip(
@@ -420,3 +422,37 @@ def test_a_threshold_that_is_no_number_is_refused():
         threshold_panel.view(threshold_panel.prepare(*CASES["both"]), "threshold", np.nan)
     with pytest.raises(DataError, match="NaN"):
         threshold_panel.describe_threshold(*CASES["both"], np.nan)
+
+
+# --- without a kernel (that it moves there is tested in a browser, tests/test_book.py)
+
+
+def test_what_is_kept_of_a_panel_is_the_page_that_needs_no_kernel(load_build):
+    widget = threshold_panel.threshold(two_rules(), CASES["both"][1])
+    page = threshold_panel.without_kernel(widget.state)
+    build = load_build()
+    view = {build.WIDGET: {}, "text/plain": "Panel(children=(...))"}
+    for data, kept in [(view | {"text/html": page}, {"text/html": page}), (view, None)]:
+        output = nbformat.v4.new_output("display_data", data)
+        assert build.is_kept(output) == bool(kept)
+        if kept:
+            assert build.kept(output, 1, nbformat.v4.new_code_cell()).data == kept
+    if hasattr(ipywidgets.Widget, "_repr_mimebundle_"):  # 7 cannot give two forms of a widget
+        bundle = widget._repr_mimebundle_()
+        assert bundle["text/html"] == page and build.WIDGET in bundle
+
+
+def test_the_page_is_the_same_for_the_same_scores_and_asks_for_nothing():
+    scores, truth = some_scores(320, 40, gallery=300)
+    pages = [
+        threshold_panel.without_kernel(threshold_panel.prepare(scores, truth)) for _ in range(2)
+    ]
+    assert pages[0] == pages[1]
+    assert not re.search(r"https?:|src=\"(?!data:)", pages[0])
+    assert len(pages[0]) < 50_000, "a lesson holds two, one of them of four rules"
+
+
+def test_the_name_of_a_rule_is_text_on_the_page():
+    scores, truth = CASES["both"]
+    page = threshold_panel.without_kernel(threshold_panel.prepare({"<b>&": scores}, truth))
+    assert "<option>&lt;b&gt;&amp;</option>" in page and "<b>" not in page

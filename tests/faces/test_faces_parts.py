@@ -340,6 +340,20 @@ def test_hats_things_and_glasses_show() -> None:
         assert not (bare == PARTS.index(name)).any()
 
 
+def inner(mask: Tensor) -> Tensor:
+    """Where all neighbours are of the mask, too."""
+    return functional.avg_pool2d(mask.float()[:, None], 3, 1, 1)[:, 0] > 0.99
+
+
+@pytest.mark.parametrize("kind", [1.0, 2.0, 3.0])
+def test_no_hair_comes_through_a_hat(kind: float) -> None:
+    """What is hat on a shaved head is hat on a head of much hair, but for the lower edge."""
+    for yaw in (0.0, 0.6):
+        hat = inner(what(size=128, hat=kind, yaw=yaw, style_now=0) == PARTS.index("hat"))
+        long = what(size=128, hat=kind, yaw=yaw, style_now=10, volume=1.6)
+        assert (hat & (long == PARTS.index("hair"))).sum() < 0.02 * hat.sum()
+
+
 def test_sunglasses_darken_the_eyes() -> None:
     bare = photo().mean(1)
     dark = photo(sunglasses=1.0).mean(1)
@@ -388,6 +402,25 @@ def test_expressions_move_the_mouth() -> None:
     assert (wide[1] > wide[0]).all()
     assert (talking["chin"][:, 1] > calm["chin"][:, 1] + 0.5).all()
     assert (points(brow_raise=0.6)["brow_left"][:, 1] < calm["brow_left"][:, 1]).all()
+
+
+def test_a_broad_smile_shows_teeth() -> None:
+    calm, broad = [photo(smile=smile, skin=0.3, lipstick=0.1) for smile in (0.0, 1.0)]
+    at = points(smile=1.0)
+    middle = 0.5 * (at["mouth_left"] + at["mouth_right"])
+    brightest = [patch(image.mean(1), middle, 2, 3).amax(1) for image in (calm, broad)]
+    assert (brightest[1] > brightest[0] + 10).all()
+
+
+def test_straight_hair_runs_down_and_curls_run_everywhere() -> None:
+    def turbulence(curl: float) -> Tensor:
+        """How much brightness changes down the hair, against across."""
+        hair = inner(what(size=160, curl=curl, style_now=4) == PARTS.index("hair"))
+        grey = photo(size=160, curl=curl, style_now=4).mean(1)
+        down = (grey.diff(dim=1).abs() * hair[:, 1:]).sum((1, 2))
+        return down / (grey.diff(dim=2).abs() * hair[:, :, 1:]).sum((1, 2))
+
+    assert (turbulence(1.0) > 1.2 * turbulence(0.0)).all()
 
 
 def test_causes_can_be_seen() -> None:
