@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,9 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in filter(Path.is_file, REPOSITORY.iterdir()):
         shutil.copy(path, folder)
     settings = folder / "pyproject.toml"
-    settings.write_text(settings.read_text().replace("YOUR_COURSE/facekit", PLACE))
+    text = settings.read_text()
+    slug = tomllib.loads(text)["tool"]["facekit"]["slug"]
+    settings.write_text(text.replace(slug, PLACE))
     command(folder, "notebooks/build.py")
     add_cells(folder / "notebooks" / f"{LESSONS[0]}.ipynb")
     command(folder, "notebooks/book.py")
