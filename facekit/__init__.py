@@ -9,7 +9,7 @@ Each folder is a room; its front door says what is in it. A room may import thos
 import os
 import sys
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 # What pip calls it: `facekit` there is somebody else's package.
 DISTRIBUTION = "facekit-course"
 
