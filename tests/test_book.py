@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from test_browser import BADGES
+from test_browser import PROJECT as ABOUT
 from test_notebooks import NOTEBOOKS, offline
 
 from facekit.course import threshold_panel
@@ -80,7 +81,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in filter(Path.is_file, REPOSITORY.iterdir()):
         shutil.copy(path, folder)
     settings = folder / "pyproject.toml"
-    settings.write_text(settings.read_text().replace("YOUR_COURSE/facekit", PLACE))
+    settings.write_text(settings.read_text().replace(ABOUT["slug"], PLACE))
     command(folder, "notebooks/build.py")
     add_cells(folder / "notebooks" / f"{LESSONS[0]}.ipynb")
     command(folder, "notebooks/book.py")
