@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from test_browser import BADGES
+from test_browser import PROJECT as ABOUT
 from test_notebooks import NOTEBOOKS, offline
 
 from facekit.course import threshold_panel
@@ -81,9 +81,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in filter(Path.is_file, REPOSITORY.iterdir()):
         shutil.copy(path, folder)
     settings = folder / "pyproject.toml"
-    text = settings.read_text()
-    slug = tomllib.loads(text)["tool"]["facekit"]["slug"]
-    settings.write_text(text.replace(slug, PLACE))
+    settings.write_text(settings.read_text().replace(ABOUT["slug"], PLACE))
     command(folder, "notebooks/build.py")
     add_cells(folder / "notebooks" / f"{LESSONS[0]}.ipynb")
     command(folder, "notebooks/book.py")

@@ -307,7 +307,11 @@ def _png(fig: Figure) -> str:
     """In few colours, which lines and bars have: a fifth of the size."""
     drawn, content = BytesIO(), BytesIO()
     fig.savefig(drawn, format="png")
-    flat = Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    flat = (
+        Image.open(drawn, formats=["PNG"])
+        .convert("RGB")
+        .quantize(COLOURS, dither=Image.Dither.NONE)
+    )
     flat.save(content, "PNG", optimize=True)
     return b64encode(content.getvalue()).decode()
 
