@@ -226,6 +226,12 @@ class StartFrom(Callback):
             run.net.load_state_dict(kept, strict=False)
 
 
+def called(made: Made | None) -> str:
+    """The part of a folder's name that says who teaches."""
+    parts = vars(made).values() if made else ["photographs"]
+    return "-".join(str(value).replace(" ", "_") for value in parts)
+
+
 class School:
     """Makes images, teaches networks by them, and judges these by photographs.
 
@@ -252,35 +258,38 @@ class School:
     def images(self, made: Made | None) -> CourseData:
         if made is None:
             return self.judge
-        parts = "-".join(str(value).replace(" ", "_") for value in vars(made).values())
-        write = partial(write_made, made, aligned=self.aligned)
-        return self.once(f"{self.kind}-{parts}", write)
+        return self.once(
+            f"{self.kind}-{called(made)}", partial(write_made, made, aligned=self.aligned)
+        )
 
     def teach(self, lesson: Lesson) -> Row:
-        """Let a network see about `seen` images of each teacher's, and score it."""
-        parts = [self.kind, *map(str, lesson.key().values()), self.recipe[0], str(self.seen)]
-        out = self.work / "-".join(parts).replace(" ", "_")
+        """Let a network see about `seen` images of each teacher's, and score it.
+
+        `seconds` are those of the last training, which may begin with a run that is there already.
+        """
         name, *settings = self.recipe
         settings += [f"image_size={lesson.pixels}", f"seed={lesson.seed}", "patience=0"]
         settings += [lesson.setting] if lesson.setting else []
+        parts = ["run", self.kind, name, self.seen, lesson.pixels, lesson.seed, lesson.setting]
         before: list[Callback] = []
-        row: Row = {"images": 0, "seconds": 0.0}
-        for number, made in enumerate(lesson.teachers):
+        row: Row = {"images": 0}
+        for made in lesson.teachers:
             data = self.images(made)
+            parts.append(called(made))
+            run = self.work / "-".join(map(str, parts))
             epochs = max(2, round(self.seen / len(data.train)))
-            chosen = recipes.load(
-                name, [*settings, f"epochs={epochs}", f"warmup_epochs={epochs / 20}"]
-            )
-            run = out / str(number)
+            length = [f"epochs={epochs}", f"warmup_epochs={epochs / 20}"]
             began = time.perf_counter()
-            training.fit(chosen, data, run, progress=False, callbacks=before)
-            row["seconds"] += time.perf_counter() - began
-            row["images"] += len(data.train)
+            training.fit(
+                recipes.load(name, settings + length), data, run, progress=False, callbacks=before
+            )
+            row |= {"images": row["images"] + len(data.train), "epochs": epochs}
+            row["seconds"] = time.perf_counter() - began
             before = [StartFrom(run)]
         embed = partial(predict.embed, predict.load_run(run))
         row |= scores(self.judge, embed)
         pairs = pair_scores(self.judge, whitened(embed, self.judge.train.paths))
-        return row | {f"{name}, whitened": value for name, value in pairs.items()}
+        return row | {f"{title}, whitened": value for title, value in pairs.items()}
 
     def without(self, size: int) -> Row:
         """The untrained network, that has seen the photographs of FOLDER's classes once."""
