@@ -9,8 +9,8 @@
     python benchmarks/faces.py variety                         how near are the two most alike?
 
 Each prints tables; `--out FILE` writes the same as JSON, with arguments and versions. `--threads`
-goes before the command. `judge` needs `pip install 'opencv-python-headless<5'` (5 has no Haar
-cascades), and has a second judge where `dlib-bin` is installed.
+goes before the command. `judge` needs `pip install dlib-bin` and
+`pip install --no-deps facenet-pytorch`.
 """
 
 from pathlib import Path
@@ -37,7 +37,7 @@ def judge(
     seed: Annotated[list[int], typer.Option()] = [11, 12],  # noqa: B006
     size: int = 224,
     photographs: Annotated[Path | None, typer.Option(help="Folder of photographs.")] = None,
-    photos: Annotated[int, typer.Option(help="Use at most so many of them.")] = 1000,
+    photos: Annotated[int, typer.Option(help="Use at most so many of them.")] = 300,
     out: Out = None,
 ) -> None:
     """Outside detectors, by pose and slice, beside controls."""

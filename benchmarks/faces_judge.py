@@ -1,21 +1,20 @@
 """Do outside detectors take the rendered faces for faces? Part of `faces.py judge`.
 
-A hit is a detection whose intersection over union with the box of the landmarks (forehead where
-hair usually begins, cheeks, chin) is over 0.5. How the judge's own boxes lie about the eyes is
-printed below each table.
+Needs `pip install dlib-bin` and `pip install --no-deps facenet-pytorch` (it asks for an old torch,
+and works with the kit's). Both packages bring their weights.
 
-The detectors are weak judges, so controls stand beside the figure: the same images upside down,
-with the eyes painted over, and photographs with the same settings. Photographs come without
-landmarks; their box is the median of what the detector itself finds, and the eyes are where a
-cascade for eyes finds them in the median, so that figure is for faces which lie alike in every
-photograph.
+A hit is a detection whose intersection over union with the box of the landmarks (forehead where
+hair usually begins, cheeks, chin) is over 0.5; `score` is the median of the hits'. No detector is a
+sure judge, so controls stand beside the figure: the same images upside down, with the eyes or eyes
+and brows painted over, and photographs with the same settings. Photographs come without landmarks:
+their box is the median of what the detector itself finds, and their eyes are where MTCNN finds
+them. The table `frame` tells where MTCNN finds eyes and mouth in both.
 """
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,13 +27,22 @@ from facekit.data.layout import is_image
 from facekit.evaluation.identification import wilson_interval
 
 OVERLAP = 0.5
-HAAR = {"scaleFactor": 1.1, "minNeighbors": 3}
-CASCADES = ("haarcascade_frontalface_default.xml", "haarcascade_frontalface_alt2.xml")
+SURE = 0.99  # MTCNN's probability; at 0.95 it takes a quarter of faces upside down for faces
 # Half axes of what is painted over, and how far above the eye, in distances between the eyes.
 EYE = (0.34, 0.18, 0.0)
 EYE_AND_BROW = (0.45, 0.36, 0.14)
 FRAME = [faces.LANDMARKS.index(name) for name in "forehead cheek_left cheek_right chin".split()]
-Judge = Callable[[np.ndarray], np.ndarray]  # grey (H, W) -> boxes (K, 4): left, top, right, bottom
+
+
+class Found(NamedTuple):
+    """What a detector finds in an image."""
+
+    boxes: np.ndarray  # (K, 4): left, top, right, bottom
+    scores: np.ndarray  # (K,): the higher, the surer
+    points: np.ndarray | None = None  # (K, 5, 2): eyes, nose, corners of the mouth; x and y
+
+
+Judge = Callable[[np.ndarray], Found]  # of an RGB image (H, W, 3)
 
 
 @dataclass
@@ -42,31 +50,9 @@ class Scene:
     """Images (N, size, size, 3), what is known about them, and each face's box (N, 4)."""
 
     images: np.ndarray
-    eyes: np.ndarray  # (N, 2, 2): left and right, x and y
+    eyes: np.ndarray  # (N, 2, 2): left and right in the image, x and y
     boxes: np.ndarray
     facts: dict[str, np.ndarray]
-
-
-def cascade(name: str) -> Any:
-    """One of OpenCV's cascades. FacekitError where there are none, as in version 5."""
-    if not hasattr(cv2, "CascadeClassifier"):
-        raise FacekitError(
-            f"judge: OpenCV {cv2.__version__} has no Haar cascades; "
-            "pip install 'opencv-python-headless<5' in an environment for this"
-        )
-    return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
-
-
-def haar() -> Judge:
-    """Viola-Jones cascades: what either of the two finds."""
-    cascades = [cascade(name) for name in CASCADES]
-
-    def find(grey: np.ndarray) -> np.ndarray:
-        found = [np.reshape(c.detectMultiScale(grey, **HAAR), (-1, 4)) for c in cascades]
-        boxes = np.concatenate(found).astype(float)
-        return np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
-
-    return find
 
 
 def hog() -> Judge:
@@ -75,44 +61,65 @@ def hog() -> Judge:
 
     detector = dlib.get_frontal_face_detector()
 
-    def find(grey: np.ndarray) -> np.ndarray:
-        found = detector(np.ascontiguousarray(grey), 1)
+    def find(image: np.ndarray) -> Found:
+        found, scores, _ = detector.run(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 1)
         boxes = [(r.left(), r.top(), r.right() + 1, r.bottom() + 1) for r in found]
-        return np.array(boxes, float).reshape(-1, 4)
+        return Found(np.array(boxes, float).reshape(-1, 4), np.array(scores))
+
+    return find
+
+
+def mtcnn() -> Judge:
+    """Three small convolutional networks in a row, trained on photographs; turned heads, too."""
+    from facenet_pytorch import MTCNN
+
+    detector = MTCNN(min_face_size=40, keep_all=True, device="cpu")
+
+    def find(image: np.ndarray) -> Found:
+        boxes, sure, points = detector.detect(image, landmarks=True)
+        if boxes is None:
+            return Found(np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2)))
+        sure = sure.astype(float)
+        kept = sure > SURE
+        odds = np.log(sure[kept]) - np.log1p(-sure[kept].clip(max=1 - 1e-7))
+        return Found(boxes[kept].astype(float), odds, points[kept].astype(float))
 
     return find
 
 
 def judges(report: Report) -> dict[str, Judge]:
-    report.note(f"Haar: {' or '.join(CASCADES)}, {HAAR}, no equalisation; IoU over {OVERLAP}")
-    if importlib.util.find_spec("dlib") is None:
-        report.note("second judge left out; it needs: pip install dlib-bin")
-        return {"Haar": haar()}
-    report.note("HOG: dlib.get_frontal_face_detector, upsampled once")
-    return {"Haar": haar(), "HOG": hog()}
+    try:
+        made = {"HOG": hog(), "MTCNN": mtcnn()}
+    except ImportError as error:
+        raise FacekitError(
+            f"judge: {error}; pip install dlib-bin, and pip install --no-deps facenet-pytorch"
+        ) from error
+    report.note(f"a hit overlaps the landmarks' box by more than {OVERLAP} (IoU)")
+    report.note("HOG: dlib.get_frontal_face_detector, upsampled once; its score")
+    report.note(f"MTCNN: facenet-pytorch's, probability over {SURE}; its log odds as the score")
+    return made
 
 
-def detections(judge: Judge, images: np.ndarray, title: str) -> list[np.ndarray]:
-    return [judge(as_grey(image)) for image in steps(images, title)]
+def detections(judge: Judge, images: np.ndarray, title: str) -> list[Found]:
+    return [judge(np.ascontiguousarray(image)) for image in steps(images, title)]
 
 
-def overlap(boxes: np.ndarray, box: np.ndarray) -> float:
-    """The highest intersection over union of any of `boxes` (K, 4) with `box`; 0 without any."""
-    if not len(boxes):
-        return 0.0
+def overlap(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The intersection over union of each of `boxes` (K, 4) with `box`: (K,)."""
     corner = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
     shared = np.prod(corner.clip(0), axis=1)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
-    return float((shared / (areas - shared)).max())
+    return shared / (areas - shared)
 
 
-def hits(found: list[np.ndarray], boxes: np.ndarray) -> np.ndarray:
-    """Which of the images have a detection where the face is: bool (N,)."""
-    return np.array([overlap(*pair) for pair in zip(found, boxes, strict=True)]) > OVERLAP
-
-
-def as_grey(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+def hits(found: list[Found], boxes: np.ndarray) -> np.ndarray:
+    """The score of the surest detection where the face is, NaN without one: float (N,)."""
+    best = np.full(len(boxes), np.nan)
+    for number, (one, box) in enumerate(zip(found, boxes, strict=True)):
+        there = one.scores[overlap(one.boxes, box) > OVERLAP]
+        if len(there):
+            best[number] = there.max()
+    return best
 
 
 def upside_down(boxes: np.ndarray, size: int) -> np.ndarray:
@@ -149,7 +156,7 @@ def photograph(seed: int, shots: int, size: int) -> Scene:
     facts = {name: value.numpy() for name, value in (who | how).items()}
     marks = np.concatenate(points).astype(float)
     frame = marks[:, FRAME]
-    eyes = marks[:, [faces.LANDMARKS.index("left_eye"), faces.LANDMARKS.index("right_eye")]]
+    eyes = marks[:, [faces.LANDMARKS.index("right_eye"), faces.LANDMARKS.index("left_eye")]]
     return Scene(np.concatenate(images), eyes, np.hstack([frame.min(1), frame.max(1)]), facts)
 
 
@@ -183,13 +190,15 @@ def slices(scene: Scene) -> dict[str, tuple[np.ndarray, float | None]]:
     return rows | {f"  seed {seed}": (near & (facts["seed"] == seed), None) for seed in seeds}
 
 
-def row(name: str, hit: np.ndarray, bar: tuple[str, float] | None = None) -> dict:
-    """A line of the table; `bar`: such as (">=", 0.97)."""
-    line = {"what": name, "shots": len(hit)}
-    if not len(hit):
+def row(name: str, score: np.ndarray, bar: tuple[str, float] | None = None) -> dict:
+    """A line of the table: the share of hits, their median score; `bar`: such as (">=", 0.97)."""
+    line = {"what": name, "shots": len(score)}
+    if not len(score):
         return line
+    hit = ~np.isnan(score)
     low, high = wilson_interval(int(hit.sum()), len(hit))
     line |= {"hits": int(hit.sum()), "rate": float(hit.mean()), "low": low, "high": high}
+    line |= {"score": float(np.median(score[hit])) if hit.any() else None}
     line |= against(line["rate"], *bar) if bar else {}
     return line
 
@@ -210,7 +219,7 @@ def judged(name: str, judge: Judge, scene: Scene) -> list[dict]:
     size = images.shape[1]
     for what, seen, where, bar in (
         ("upside down", images[:, ::-1, ::-1], upside_down(boxes, size), ("<=", 0.2)),
-        ("eyes removed", [without_eyes(*pair) for pair in pairs], boxes, ("<=", 0.5)),
+        ("eyes removed", [without_eyes(*pair) for pair in pairs], boxes, None),
         ("eyes, brows removed", [without_eyes(*p, EYE_AND_BROW) for p in pairs], boxes, None),
     ):
         found = detections(judge, seen, f"{name}: {what}")
@@ -218,17 +227,21 @@ def judged(name: str, judge: Judge, scene: Scene) -> list[dict]:
     return rows
 
 
-def proportions(judge: Judge, images: np.ndarray, eyes: np.ndarray) -> str:
-    """How the judge's boxes lie about the eyes, the median of at most 100 images."""
-    found = []
-    for image, (left, right) in list(zip(images, eyes, strict=True))[:100]:
-        middle = (left + right) / 2
-        apart = np.hypot(*(right - left))
-        for box in judge(as_grey(image)):
-            if (box[:2] < middle).all() and (middle < box[2:]).all():
-                found.append([(box[2] - box[0]) / apart, (middle[1] - box[1]) / (box[3] - box[1])])
-    wide, level = np.median(found, axis=0) if found else (np.nan, np.nan)
-    return f"{wide:.2f} distances between the eyes wide, the eyes at {level:.2f} of its height"
+def lie(what: str, found: list[Found], size: int) -> dict:
+    """Where eyes and mouth are by a judge's points, in hundredths of the image's side."""
+    points = [one.points[middle(one, size)] for one in found if len(one.boxes)]
+    at = np.array(points) * 100 / size  # (N, 5, 2): left eye, right eye, nose, mouth left, right
+    eyes, mouth = at[:, :2].mean(1), at[:, 3:].mean(1)
+    apart = np.linalg.norm(at[:, 1] - at[:, 0], axis=1)
+    line = {"what": what, "shots": len(at)}
+    for name, values in (
+        ("eyes, across", eyes[:, 0]),
+        ("eyes, down", eyes[:, 1]),
+        ("eyes apart", apart),
+        ("mouth below eyes", mouth[:, 1] - eyes[:, 1]),
+    ):
+        line |= {name: float(values.mean()), f"{name}, sd": float(values.std())}
+    return line
 
 
 def read_photographs(folder: Path, count: int, size: int) -> np.ndarray:
@@ -239,44 +252,27 @@ def read_photographs(folder: Path, count: int, size: int) -> np.ndarray:
     return np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in images])
 
 
-def median_box(found: list[np.ndarray], size: int) -> np.ndarray:
-    """The median, over images with any detection, of the one nearest the middle: (4,)."""
-    central = []
-    for boxes in found:
-        if len(boxes):
-            away = np.abs((boxes[:, :2] + boxes[:, 2:]) - size).sum(1)
-            central.append(boxes[away.argmin()])
-    return np.median(central, axis=0)
-
-
-def median_eyes(images: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Where the eyes are as a rule: the median of each side's detections in the box, (2, 2)."""
-    eye = cascade("haarcascade_eye.xml")
-    left, top, right, bottom = box.round().astype(int)
-    sides: tuple[list, list] = ([], [])
-    for image in steps(images, "finding eyes"):
-        upper = as_grey(image)[top : top + (bottom - top) * 6 // 10, left:right]
-        for x, y, width, height in np.reshape(eye.detectMultiScale(upper, 1.1, 5), (-1, 4)):
-            centre = x + width / 2 + left, y + height / 2 + top
-            sides[int(centre[0] > (left + right) / 2)].append(centre)
-    return np.array([np.median(side, axis=0) for side in sides])
+def middle(found: Found, size: int) -> int:
+    """Which of the detections is nearest the middle of the image."""
+    return int(np.abs((found.boxes[:, :2] + found.boxes[:, 2:]) - size).sum(1).argmin())
 
 
 def photograph_rows(name: str, judge: Judge, images: np.ndarray, eyes: np.ndarray) -> list[dict]:
     size = images.shape[1]
     found = detections(judge, images, f"{name}: photographs")
-    boxes = np.tile(median_box(found, size), (len(images), 1))
+    central = [one.boxes[middle(one, size)] for one in found if len(one.boxes)]
+    boxes = np.tile(np.median(central, axis=0), (len(images), 1))
     turned = detections(judge, images[:, ::-1, ::-1], f"{name}: photographs upside down")
-    rows = []
+    rows = [
+        row("photographs", hits(found, boxes)),
+        row("photographs, upside down", hits(turned, upside_down(boxes, size))),
+    ]
     for what, cover in (("eyes", EYE), ("eyes, brows", EYE_AND_BROW)):
-        blind = [without_eyes(image, eyes, cover) for image in images]
+        pairs = zip(images, eyes, strict=True)
+        blind = [without_eyes(image, two, cover) for image, two in pairs]
         hidden = detections(judge, blind, f"{name}: photographs without {what}")
         rows.append(row(f"photographs, {what} removed", hits(hidden, boxes)))
-    return [
-        row("photographs", hits(found, boxes)),
-        row("photographs upside down", hits(turned, upside_down(boxes, size))),
-        *rows,
-    ]
+    return rows
 
 
 def join(scenes: list[Scene], seeds: list[int]) -> Scene:
@@ -291,21 +287,19 @@ def measure(
     report: Report, shots: int, seeds: list[int], size: int, folder: Path | None, photos: int
 ) -> None:
     cv2.setNumThreads(1)
-    haar()  # before the faces are rendered: it may be missing
+    both = judges(report)  # before the faces are rendered: they may be missing
     scene = join([photograph(seed, shots, size) for seed in seeds], seeds)
     near = slices(scene)["yaw under 20"][0]
+    places = [lie("rendered", detections(both["MTCNN"], scene.images[near], "points"), size)]
     if folder:
         images = read_photographs(folder, photos, size)
-        some = detections(haar(), images[:200], "where photographs have their face")
-        eyes = median_eyes(images[:200], median_box(some, size))
-        everywhere = np.tile(eyes, (len(images), 1, 1))
-    for name, judge in judges(report).items():
+        found = detections(both["MTCNN"], images, "points of photographs")
+        places.append(lie("photographs", found, size))
+        images = images[[len(one.boxes) > 0 for one in found]]
+        eyes = np.stack([one.points[middle(one, size), :2] for one in found if len(one.boxes)])
+    report.table("frame", places)
+    for name, judge in both.items():
         rows = judged(name, judge, scene)
-        said = f"{name}'s box, rendered: {proportions(judge, scene.images[near], scene.eyes[near])}"
         if folder:
             rows += photograph_rows(name, judge, images, eyes)
-            said += f"; photographs: {proportions(judge, images, everywhere)}"
-        if name != "Haar":  # the bars are for the first judge
-            rows = [{k: v for k, v in r.items() if k not in ("bar", "verdict")} for r in rows]
         report.table(name, rows, percent=("rate", "low", "high"))
-        report.note(said)

@@ -22,9 +22,11 @@ from torch import nn
 
 from facekit import training
 from facekit.course import ablations
+from facekit.training import recipe as recipes
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import costs
+import faces_judge
 import gpu
 import gpu_page
 import gpu_speed
@@ -36,6 +38,8 @@ import pretend_gpu
 import real_faces
 import table
 import timm_race
+import transfer
+from faces_judge import Found
 from gpu_job import Job, bytes_moved
 from machine import AGAIN, Report, Taken, compare, slope, time_rounds
 
@@ -64,7 +68,7 @@ COMMANDS += [
     "search",
     "speedrun",
 ]
-COMMANDS += ["step", "table", "timm_race"]
+COMMANDS += ["step", "table", "timm_race", "transfer"]
 # Each way to call a script that its first lines name, without what may be left out.
 CALL = re.compile(r"^    python benchmarks/(\w+\.py)([^\n\[]*?)(?: *\[.*|  .*)?$", re.M)
 CALLS = [
@@ -595,3 +599,104 @@ def test_the_race_says_what_to_install(monkeypatch, capsys):
         timm_race.main()
     assert end.value.exit_code == 2
     assert capsys.readouterr().err == "timm is not installed: pip install timm\n"
+
+
+# --- detectors, and what made people teach
+
+
+def test_a_face_is_found_where_it_is_by_the_surest_detection_there():
+    face = np.array([10.0, 10, 50, 50])
+    there, beside = [12.0, 12, 52, 52], [60.0, 60, 100, 100]
+    found = [
+        Found(np.array([there, there, beside]), np.array([1.0, 2.0, 9.0])),
+        Found(np.array([beside]), np.array([5.0])),
+        Found(np.empty((0, 4)), np.empty(0)),
+    ]
+    scores = faces_judge.hits(found, np.tile(face, (3, 1)))
+    np.testing.assert_array_equal(scores, [2.0, np.nan, np.nan])
+    assert faces_judge.row("some", scores)["rate"] == pytest.approx(1 / 3)
+
+
+def test_boxes_upside_down_are_where_the_turned_image_has_them():
+    image = np.zeros((20, 20))
+    image[2:6, 3:9] = 1
+    left, top, right, bottom = faces_judge.upside_down(np.array([[3, 2, 9, 6]]), 20)[0]
+    turned = image[::-1, ::-1]
+    assert turned[top:bottom, left:right].all()
+    assert turned.sum() == (bottom - top) * (right - left)
+
+
+def test_brows_above_the_eyes_are_painted_over_whichever_way_the_head_is_rolled():
+    """A dark brow on a light face, 12 pixels above each eye, is gone."""
+    for turn in range(4):
+        image = np.full((100, 100, 3), 200, np.uint8)
+        image[36:40, 25:36] = image[36:40, 65:76] = 0
+        eyes = np.array([[30.0, 50], [70, 50]])
+        for _ in range(turn):
+            image = np.rot90(image)  # (x, y) comes to lie at (y, 99 - x)
+            eyes = np.stack([eyes[:, 1], 99 - eyes[:, 0]], 1)
+        kept = faces_judge.without_eyes(image, eyes)
+        assert kept.min() == 0, "the eyes alone"
+        assert faces_judge.without_eyes(image, eyes, faces_judge.EYE_AND_BROW).min() > 150
+
+
+@given(
+    st.floats(-3, 3), st.floats(0.2, 5), st.floats(-50, 50), st.floats(-50, 50), st.integers(0, 99)
+)
+def test_points_that_were_turned_scaled_and_moved_are_brought_back(turn, scale, x, y, seed):
+    wanted = np.random.default_rng(seed).uniform(0, 100, (5, 2))
+    matrix = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    points = wanted @ matrix.T + [x, y]
+    moved = transfer.similarity(points, wanted)
+    np.testing.assert_allclose(points @ moved[:, :2].T + moved[:, 2], wanted, atol=1e-6)
+
+
+def test_made_people_are_aligned_by_their_landmarks():
+    """Marks at a made face's points come to lie where FRAME has them, but for its own shape."""
+    made = transfer.Made(people=1, shots=1, calm="pose")
+    _, points, _ = transfer.photograph(made, torch.tensor([5]), torch.tensor([0]))
+    away = []
+    for (x, y), wanted in zip(points[0].round().astype(int), transfer.FRAME, strict=True):
+        image = np.zeros((transfer.RENDERED, transfer.RENDERED, 3), np.uint8)
+        image[y - 1 : y + 2, x - 1 : x + 2] = 255
+        rows, columns = np.nonzero(transfer.align(image, points[0])[..., 0] > 100)
+        away.append(np.array([columns.mean(), rows.mean()]) / transfer.RENDERED - wanted)
+    assert np.abs(away).max() < 0.1
+    assert np.abs(np.mean(away, axis=0)).max() < 0.01  # as least squares have it
+
+
+def test_half_whitened_directions_differ_by_the_root_of_what_they_did():
+    spread = np.array([4.0, 1.0, 0.25])
+    vectors = np.random.default_rng(0).normal(size=(4000, 3)) * spread + 7
+    found = transfer.whitened(lambda paths: vectors, [])([])
+    np.testing.assert_allclose(found.mean(0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.sort(found.std(0)), np.sort(vectors.std(0) ** 0.5), rtol=0.02)
+
+
+def test_a_made_course_has_each_person_in_training_and_dev(tmp_path):
+    transfer.write_made(transfer.Made(people=3, shots=2), tmp_path, aligned=False)
+    data = transfer.CourseData(tmp_path)
+    assert len(data.classes) == 3
+    assert list(data.train.labels) == [0, 0, 1, 1, 2, 2]
+    assert list(data.dev.labels) == [number for number in range(3) for _ in range(transfer.DEV)]
+
+
+def test_no_two_lessons_have_the_same_key():
+    made = transfer.Made(transfer.PEOPLE, 8)
+    for lessons in (transfer.curve([100, 400], 8, [48, 64], 0), transfer.one_change(made, 48, 0)):
+        keys = [tuple(lesson.key().items()) for lesson in lessons]
+        assert len(set(keys)) == len(keys) > 6
+
+
+def test_a_second_lesson_begins_with_what_the_first_taught(course, trained, tmp_path):
+    still = ["epochs=1", "lr=1e-12", "warmup_epochs=0", "watch=false"]
+    begun = recipes.load("smoke", still)
+    start = transfer.StartFrom(trained)
+    training.fit(begun, course, tmp_path / "new", progress=False, callbacks=[start])
+    old, new = (
+        transfer.weights.load_run(run / "best.pt")["net"] for run in (trained, tmp_path / "new")
+    )
+    same = [torch.allclose(old[name].float(), new[name].float(), atol=1e-6) for name in old
+            if name.endswith("weight") and not name.startswith("head.")]  # fmt: skip
+    assert len(same) > 5
+    assert all(same)
