@@ -20,7 +20,8 @@ from statistics import median, quantiles
 import numpy as np
 import torch
 import typer
-from faces_report import DIFFICULTY, Report, steps
+from machine import Report, steps
+from people import DIFFICULTY
 from torch.utils.data import DataLoader
 from torchvision import transforms as v1
 from torchvision.datasets import ImageFolder
@@ -201,7 +202,7 @@ def main(
     out: Path = Path(__file__).parent / "results" / "data.json",
 ) -> None:
     torch.set_num_threads(1)
-    report = Report("benchmarks/data.py", out, folder=folder, count=count, rounds=rounds)
+    report = Report("data", out, folder=folder, count=count, rounds=rounds)
     with tempfile.TemporaryDirectory() as temporary:
         if folder is None:
             folder = Path(temporary) / "pictures"
@@ -211,7 +212,6 @@ def main(
             report.table(f"{size} px, {name}", measure(rows, rounds, size))
         if not find_spec("ffcv"):
             report.note("ffcv cannot be installed here: it needs OpenCV's and libjpeg's C files")
-    report.close()
 
 
 if __name__ == "__main__":

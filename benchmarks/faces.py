@@ -8,8 +8,8 @@
     python benchmarks/faces.py same                            same arguments, same image?
     python benchmarks/faces.py variety                         how near are the two most alike?
 
-Each prints tables; `--out FILE` writes the same as JSON, with arguments and versions. `--threads`
-goes before the command. `judge` needs `pip install dlib-bin` and
+Each prints tables and writes the same as JSON, with arguments and versions, into
+results/faces_<command>.json or `--out FILE`. `--threads` goes before the command. `judge` needs `pip install dlib-bin` and
 `pip install --no-deps facenet-pytorch`.
 """
 
@@ -19,7 +19,7 @@ from typing import Annotated
 import machine
 import torch
 import typer
-from faces_report import Report
+from machine import Report
 
 app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0])
 Out = Annotated[Path | None, typer.Option(help="Write the figures as JSON.")]
@@ -43,9 +43,8 @@ def judge(
     """Outside detectors, by pose and slice, beside controls."""
     import faces_judge
 
-    report = Report("judge", out, shots=shots, seeds=seed, size=size, photos=photos)
+    report = Report("faces_judge", out, shots=shots, seeds=seed, size=size, photos=photos)
     faces_judge.measure(report, shots, seed, size, photographs, photos)
-    report.close()
 
 
 @app.command()
@@ -61,9 +60,10 @@ def learn(
     """Nearest neighbour, linear probe and a network from scratch; then unseen people."""
     import faces_learn
 
-    report = Report("learn", out, people=people, shots=shots, seed=seed, size=size, change=change)
+    report = Report(
+        "faces_learn", out, people=people, shots=shots, seed=seed, size=size, change=change
+    )
     faces_learn.measure(report, people, shots, seed, size, change, work)
-    report.close()
 
 
 @app.command()
@@ -77,9 +77,8 @@ def mask(
     """Who is it, without the head? And from the drawn circumstances alone?"""
     import faces_mask
 
-    report = Report("mask", out, people=people, seed=seed, size=size)
+    report = Report("faces_mask", out, people=people, seed=seed, size=size)
     faces_mask.measure(report, people, seed, size, work)
-    report.close()
 
 
 @app.command()
@@ -91,9 +90,8 @@ def speed(
     """Images a second with JPEG, peak memory, and where the time goes."""
     import faces_speed
 
-    report = Report("speed", out, sizes=size, rounds=rounds)
+    report = Report("faces_speed", out, sizes=size, rounds=rounds)
     faces_speed.measure(report, size, rounds)
-    report.close()
 
 
 @app.command()
@@ -104,9 +102,8 @@ def model(
     """Operations and bytes of memory an image, and what they allow on two GPUs."""
     import faces_model
 
-    report = Report("model", out, sizes=size)
+    report = Report("faces_model", out, sizes=size)
     faces_model.measure(report, size)
-    report.close()
 
 
 @app.command()
@@ -114,9 +111,8 @@ def same(count: int = 32, size: int = 64, seed: int = 31, out: Out = None) -> No
     """Equal arguments, whatever the batch and the number of threads."""
     import faces_checks
 
-    report = Report("same", out, count=count, size=size, seed=seed)
+    report = Report("faces_same", out, count=count, size=size, seed=seed)
     faces_checks.measure_sameness(report, count, size, seed)
-    report.close()
 
 
 @app.command()
@@ -124,9 +120,8 @@ def variety(people: int = 10_000, seed: int = 41, out: Out = None) -> None:
     """How far apart people are in standardised parameters."""
     import faces_checks
 
-    report = Report("variety", out, people=people, seed=seed)
+    report = Report("faces_variety", out, people=people, seed=seed)
     faces_checks.measure_variety(report, people, seed)
-    report.close()
 
 
 if __name__ == "__main__":

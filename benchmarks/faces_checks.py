@@ -5,7 +5,8 @@ from itertools import product
 
 import numpy as np
 import torch
-from faces_report import DIFFICULTY, Report, against, numbers, steps
+from machine import Report, against, steps
+from people import DIFFICULTY, numbers
 
 from facekit import faces
 
@@ -65,7 +66,7 @@ def measure_sameness(report: Report, count: int, size: int, seed: int) -> None:
         }
         rows.append(line | against(0.0 if differing else near, ">=", 0.999))
     torch.set_num_threads(before)
-    report.table("sameness", rows, percent=("within one",))
+    report.table("sameness", rows)
     report.note(f"parameters that differ: {', '.join(sorted(guilty)) or 'none'}")
 
 

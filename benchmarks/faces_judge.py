@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from faces_report import DIFFICULTY, FRESH, Report, against, numbers, steps
+from machine import Report, against, steps
+from people import DIFFICULTY, FRESH, numbers
 
 from facekit import faces
 from facekit.common.errors import FacekitError
@@ -302,4 +303,4 @@ def measure(
         rows = judged(name, judge, scene)
         if folder:
             rows += photograph_rows(name, judge, images, eyes)
-        report.table(name, rows, percent=("rate", "low", "high"))
+        report.table(name, rows)

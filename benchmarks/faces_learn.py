@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from faces_report import DIFFICULTY, FRESH, Report, against, numbers
+from machine import Report, against
+from people import DIFFICULTY, FRESH, numbers
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -298,10 +299,9 @@ def measure(
     minutes = f"{spent['cpu'] / 60:.1f} CPU-minutes, {spent['wall'] / 60:.1f} by the clock"
     size_of = f"{models.count_parameters(run.net):,} parameters, {recipe.epochs} epochs, "
     rows.append(accuracy_row("network", right, bar) | {"note": size_of + minutes})
-    share = ("accuracy", "low", "high")
-    report.table(f"{people} people, test", rows, percent=share)
-    report.table("network, by circumstance", slice_rows(sets["test"], right, seed), percent=share)
+    report.table(f"{people} people, test", rows)
+    report.table("network, by circumstance", slice_rows(sets["test"], right, seed))
     rows = strangers_rows(run, people, size, seed, work)
-    report.table(f"{STRANGERS} unseen people", rows, percent=("EER", "rank 1"))
+    report.table(f"{STRANGERS} unseen people", rows)
     report.content["seconds"] = spent
     report.content["recipe"] = recipe.as_dict()

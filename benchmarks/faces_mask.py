@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from faces_learn import accuracy_row, flat, linear_probe
-from faces_report import DIFFICULTY, Report, numbers, steps
+from machine import Report, steps
+from people import DIFFICULTY, numbers
 from PIL import Image
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import ExtraTreesClassifier
@@ -36,9 +37,7 @@ STILL = {
 }  # fmt: skip
 HABITS = re.compile("hair|style|fringe|beard|^glasses|makeup")
 SPLIT = {"train": range(20), "dev": range(20, 25), "test": range(25, 35)}
-RECIPE = Recipe(
-    "masked", network="tiny", epochs=20, lr=3e-3, augment=NOTHING, weight_decay=0.05
-)
+RECIPE = Recipe("masked", network="tiny", epochs=20, lr=3e-3, augment=NOTHING, weight_decay=0.05)
 
 
 def photograph(people: int, shots: range, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -159,4 +158,4 @@ def draw_rows(report: Report, people: int, seed: int) -> list[dict]:
 def measure(report: Report, people: int, seed: int, size: int, work: Path) -> None:
     rows = draw_rows(report, people, seed) + image_rows(report, people, seed, size, work)
     rows.append({"what": "chance", "accuracy": 1 / people})
-    report.table("who is it, without the face?", rows, percent=("accuracy", "low", "high"))
+    report.table("who is it, without the face?", rows)

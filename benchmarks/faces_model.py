@@ -8,7 +8,8 @@ Expect half of the lower one.
 from typing import Any
 
 import torch
-from faces_report import DIFFICULTY, Report, numbers
+from machine import Report
+from people import DIFFICULTY, numbers
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 

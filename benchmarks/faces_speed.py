@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from faces_report import DIFFICULTY, Report, numbers
+from machine import Report
+from people import DIFFICULTY, numbers
 from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 
@@ -129,5 +130,5 @@ def measure(report: Report, sizes: list[int], rounds: int) -> None:
     report.table("speed", [speed_row(size, rounds) for size in sizes])
     for size in (112, 224):
         if size in sizes:
-            report.table(f"stages at {size} px, profiled", stage_rows(size), percent=("share",))
+            report.table(f"stages at {size} px, profiled", stage_rows(size))
     report.table("memory", peak_rows(MEMORY_AT))

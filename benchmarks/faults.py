@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 import torch
 import typer
-from faces_report import Report
+from machine import Report
 
 from facekit.common.errors import RunError
 from facekit.models.weights import FORMAT, digest
@@ -320,7 +320,6 @@ def main(out: Path | None = None) -> None:
         report.note(f"{calls} calls touch the disk in one save with its mirror")
         report.table("faults", [fault_row(template, kind, calls) for kind in KINDS])
         report.table("damages", [damage_row(template, name) for name in DAMAGES])
-    report.close()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from faces_report import DIFFICULTY, numbers
 from gpu_job import Job
 from machine import Row
+from people import DIFFICULTY, numbers
 
 from facekit import faces, training
 from facekit.common import machine

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from faces_report import DIFFICULTY, numbers
 from gpu_job import Job, bytes_moved, of_bandwidth
 from machine import AGAIN, Row, progress, time_rounds, verdict
+from people import DIFFICULTY, numbers
 
 from facekit import faces
 

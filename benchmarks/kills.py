@@ -20,7 +20,7 @@ from typing import Annotated
 
 import torch
 import typer
-from faces_report import Report, steps
+from machine import Report, steps
 
 from facekit import training
 from facekit.common.errors import RunError
@@ -158,7 +158,6 @@ def main(
         )
         rows = [measure(data, work, runs, each, seed, wholes[each]) for each in workers]
     report.table("kills", rows)
-    report.close()
 
 
 if __name__ == "__main__":

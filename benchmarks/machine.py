@@ -1,6 +1,6 @@
-"""What the measurements of speed share: rounds, ratios, the machine, and the report.
+"""What the measurements share: rounds, ratios, the machine, and the report.
 
-Beside the kit only the standard library, torch and numpy, so that it runs on a bare GPU machine.
+Beside the kit only the standard library, torch, numpy and tqdm: it runs on a bare GPU machine.
 """
 
 import json
@@ -8,13 +8,14 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from facekit.common.errors import DataError, FacekitError
 from facekit.common.files import write_whole
@@ -64,6 +65,8 @@ def describe_machine() -> Row:
         "torch": str(torch.__version__),
         "time": time.strftime("%Y-%m-%d %H:%M"),
     }
+    if "cv2" in sys.modules:
+        found["opencv"] = sys.modules["cv2"].__version__
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
         found["gpu"] = f"{gpu.name}, {gpu.total_memory / (1 << 30):.0f} GiB"
@@ -212,6 +215,18 @@ class Report:
 def progress(text: str) -> None:
     """A line for whoever waits."""
     print(f"... {text}", file=sys.stderr, flush=True)
+
+
+def steps(things: Iterable, title: str) -> tqdm:
+    """The same things, with a bar of progress on standard error; seldom, where it is a file."""
+    every = 0.1 if sys.stderr.isatty() else 15
+    return tqdm(things, title, file=sys.stderr, mininterval=every, leave=False)
+
+
+def against(value: float, sign: str, bar: float) -> Row:
+    """How a share stands against its bar, such as (0.96, ">=", 0.97)."""
+    met = value >= bar if sign == ">=" else value <= bar
+    return {"bar": f"{sign} {100 * bar:.3g} %", "verdict": "PASS" if met else "missed"}
 
 
 def _is_plain(value: Any) -> bool:

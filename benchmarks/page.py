@@ -31,8 +31,7 @@ def report(name: str) -> Row:
 
 def rows(name: str, table: str, **where: Any) -> list[Row]:
     """The rows of a report's table in which these columns have these values."""
-    content = report(name)
-    found = content.get("tables", content.get("figures"))[table]
+    found = report(name)["tables"][table]
     return [row for row in found if all(row.get(key) == value for key, value in where.items())]
 
 

@@ -28,8 +28,8 @@ import torch
 import typer
 from faces_judge import middle, mtcnn
 from faces_learn import fingerprint
-from faces_report import FRESH
 from machine import Report, Row, one_line_for_errors, progress
+from people import FRESH
 from PIL import Image
 from real_faces import Embed, pair_scores, scores, untrained
 from real_faces import pixels as grey_pixels
