@@ -9,8 +9,8 @@
     python benchmarks/faces.py variety                         how near are the two most alike?
 
 Each prints tables and writes the same as JSON, with arguments and versions, into
-results/faces_<command>.json or `--out FILE`. `--threads` goes before the command. `judge` needs `pip install dlib-bin` and
-`pip install --no-deps facenet-pytorch`.
+results/faces_<command>.json or `--out FILE`. `--threads` goes before the command. `judge` needs
+`pip install dlib-bin` and `pip install --no-deps facenet-pytorch`.
 """
 
 from pathlib import Path
