@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import settings
 
 from facekit import cli, training
 from facekit.common.lock import only_one
@@ -21,6 +22,10 @@ from facekit.data.layout import CourseData
 from facekit.sources import set_up
 from facekit.sources.profiles import Profile
 from facekit.training import recipe
+
+# Of every property test: the same examples each time, and no limit on the time of one.
+settings.register_profile("kit")
+settings.load_profile("kit")
 
 TINY = Profile("tiny", 6, 6, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
 

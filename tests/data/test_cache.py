@@ -470,7 +470,7 @@ def test_a_damaged_index_is_not_believed(paths: list[Path], cache: Path, damage:
 
 
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 def test_no_flipped_bit_of_an_index_is_believed(tmp_path_factory, place: int, bit: int) -> None:
     index = tmp_path_factory.mktemp("index") / "some.index.npz"
     seen = np.zeros(5, fingerprint.SEEN)
@@ -526,7 +526,7 @@ def test_a_cache_that_cannot_be_written_is_named(paths: list[Path], cache: Path)
 
 
 @given(count=st.integers(0, 12), threads=st.integers(1, 4), ahead=st.integers(1, 6))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 def test_results_come_in_order_from_at_most_so_many_threads(
     count: int, threads: int, ahead: int
 ) -> None:

@@ -128,7 +128,7 @@ def test_a_batch_is_drawn_changed_and_mixed(course: CourseData, cache: Path) -> 
 
 
 @given(size=st.integers(2, 36), epoch=st.integers(0, 9), workers=st.integers(0, 2))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 def test_an_image_does_not_depend_on_the_cut_of_the_batches(
     course: CourseData, cache: Path, size: int, epoch: int, workers: int
 ) -> None:

@@ -47,7 +47,6 @@ SAMPLERS = {
 
 
 @given(**SAMPLERS)
-@settings(deadline=None, derandomize=True)
 def test_an_epoch_has_every_image_exactly_once(
     size: int, batch_size: int, seed: int, epoch: int
 ) -> None:
@@ -64,7 +63,6 @@ def test_an_epoch_has_every_image_exactly_once(
 
 
 @given(**SAMPLERS, data=st.data())
-@settings(deadline=None, derandomize=True)
 def test_skip_leaves_exactly_the_tail(
     size: int, batch_size: int, seed: int, epoch: int, data: st.DataObject
 ) -> None:
@@ -76,7 +74,6 @@ def test_skip_leaves_exactly_the_tail(
 
 
 @given(**SAMPLERS, fewest=st.integers(2, 40))
-@settings(deadline=None, derandomize=True)
 def test_only_a_last_batch_too_small_for_all_processes_is_left_out(
     size: int, batch_size: int, seed: int, epoch: int, fewest: int
 ) -> None:
@@ -111,7 +108,7 @@ def epoch_of(labels, classes, each, seed=0, epoch=0, skip=0) -> list[list[int]]:
     each=st.integers(2, 6),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 def test_an_epoch_has_every_image_once_in_groups_of_a_class(counts, classes, each, seed):
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))

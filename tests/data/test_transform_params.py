@@ -42,7 +42,7 @@ def uniform(values, low: float, high: float) -> bool:
 
 
 @given(st.permutations(range(12)), st.integers(1, 11))
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 def test_an_images_changes_do_not_depend_on_its_batch(order, cut):
     keys = [(epoch, 1000 * index) for epoch in (2, 3) for index in range(6)]
     whole = drawn(ALL, keys)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as nn_functional
@@ -71,7 +71,6 @@ def test_black_and_white_become_minus_two_and_two():
 
 
 @given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
-@settings(deadline=None, derandomize=True)
 def test_invert_gives_the_colour_back(red, green, blue):
     preprocess = Preprocess(4, mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.7))
     image = Image.new("RGB", (4, 4), (red, green, blue))

@@ -15,7 +15,7 @@ from facekit.common.errors import DataError
 from facekit.evaluation import identification
 from facekit.models.heads import LargeMarginGaussianMixture
 
-thorough = settings(deadline=None, derandomize=True, max_examples=100)
+thorough = settings(max_examples=100)
 
 GRID = [np.float32(k / 4) for k in range(-4, 5)]
 NEIGHBOURS = [np.nextafter(np.float32(0.5), np.float32(side)) for side in (-1, 1)]

@@ -26,7 +26,7 @@ def whole(probes: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, 
 
 
 @given(st.integers(1, 40), st.integers(1, 90), st.integers(1, 100), st.integers(1, 50), st.data())
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_blocks_find_what_the_whole_matrix_holds(probes, gallery, block, rows, data):
     k = data.draw(st.integers(1, gallery))
     x = vectors(0, probes)

@@ -11,7 +11,7 @@ from sklearn.metrics import det_curve
 from facekit.common.errors import DataError
 from facekit.evaluation import identification, verification
 
-thorough = settings(deadline=None, derandomize=True, max_examples=60)
+thorough = settings(max_examples=60)
 
 
 @st.composite

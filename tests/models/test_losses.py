@@ -268,7 +268,7 @@ ROWS = [[0.0] * DIM, [1.0] * DIM, [-1.0] * DIM, [1.0, 0, 0, 0, 0], [0.3, -2.0, 0
         max_size=10,
     )
 )
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_values_and_gradients_are_finite_for_any_finite_embedding(spec, picks):
     """Equal, opposite, zero, huge and tiny ones among them."""
     x = torch.tensor([[size * value for value in row] for row, size, _ in picks])
@@ -298,7 +298,7 @@ def test_equal_embeddings_of_one_class_do_not_pull_at_each_other(spec):
 
 @every_loss
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 def test_neither_the_names_of_classes_nor_the_order_of_images_matter(spec, seed):
     embedding, labels = batch(seed=seed)
     order = torch.randperm(CLASSES, generator=torch.Generator().manual_seed(seed))

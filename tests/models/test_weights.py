@@ -110,7 +110,7 @@ def payload(content: bytes, place: Path) -> list[range]:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_a_flipped_bit_is_never_loaded(intact, place, data):
     at, bit = data.draw(st.integers(0, len(intact) - 1)), data.draw(st.integers(0, 7))
     damaged = bytearray(intact)
@@ -119,7 +119,7 @@ def test_a_flipped_bit_is_never_loaded(intact, place, data):
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_a_changed_byte_of_the_content_is_refused(intact, place, data):
     span = data.draw(st.sampled_from([span for span in payload(intact, place) if span]))
     at, change = data.draw(st.sampled_from(span)), data.draw(st.integers(1, 255))
@@ -129,7 +129,7 @@ def test_a_changed_byte_of_the_content_is_refused(intact, place, data):
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_a_truncated_file_is_refused(intact, place, data):
     assert refused_or_unchanged(place, intact[: data.draw(st.integers(0, len(intact) - 1))])
 
@@ -278,14 +278,14 @@ plain = st.recursive(
 
 
 @given(value=plain)
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_every_plain_state_is_loaded_as_it_was(place, value):
     weights.save(place, {"value": value})
     assert digest(weights.load(place)) == digest({"value": value})
 
 
 @given(first=plain, second=plain)
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 def test_digests_differ_where_values_differ(first, second):
     same = repr(first).replace("(", "[") == repr(second).replace("(", "[")
     assert (digest(first) == digest(second)) >= same

@@ -74,7 +74,7 @@ def starters_figures(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
     }
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(4, 400), st.integers(0, 2**32 - 1), st.booleans())
 def test_the_figures_are_those_of_the_usual_way(count, seed, rounded):
     random = np.random.default_rng(seed)

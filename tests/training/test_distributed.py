@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import facekit
@@ -323,7 +323,6 @@ def test_when_torchrun_is_killed_its_processes_save_and_end(course, tmp_path):
 
 
 @given(st.integers(1, 300), st.integers(1, 16))
-@settings(deadline=None, derandomize=True)
 def test_parts_are_even_runs_that_hold_everything_once(count, wanted):
     found = slices(count, wanted)
     assert len(found) == max(1, min(wanted, count // 2))
@@ -335,14 +334,12 @@ def test_parts_are_even_runs_that_hold_everything_once(count, wanted):
 
 
 @given(st.integers(0, 100), st.integers(1, 8))
-@settings(deadline=None, derandomize=True)
 def test_every_item_is_in_exactly_one_share(count, size):
     shares = [list(World(rank, size).share(range(count))) for rank in range(size)]
     assert sorted(chain(*shares)) == list(range(count))
 
 
 @given(st.integers(1, 40), st.integers(1, 8))
-@settings(deadline=None, derandomize=True)
 def test_a_batch_too_small_for_all_processes_is_refused(count, size):
     batch = list(range(count))
     worlds = [World(rank, size) for rank in range(size)]

@@ -98,7 +98,7 @@ def test_the_watch_can_be_switched_off():
 
 
 @given(st.integers(2, 50), st.integers(1, 20))
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 def test_guesses_hardly_reach_the_limit(classes, each):
     """By the exact binomial distribution, of dev sets with some pictures of each class."""
     images, chance = classes * each, 1 / classes

@@ -6,7 +6,7 @@ from io import BytesIO
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.optim.lr_scheduler import (
@@ -114,7 +114,6 @@ def schedules(draw) -> tuple[int, int, float]:
 
 
 @given(schedules())
-@settings(deadline=None, derandomize=True)
 def test_the_rate_climbs_to_its_peak_and_falls_to_almost_nothing(schedule):
     steps, warmup, peak = schedule
     rates = [warmup_cosine(step, steps, warmup, peak) for step in range(steps)]
@@ -130,7 +129,6 @@ def test_the_rate_climbs_to_its_peak_and_falls_to_almost_nothing(schedule):
 
 
 @given(schedules())
-@settings(deadline=None, derandomize=True)
 def test_a_climb_is_straight_and_a_fall_is_symmetric_about_half_the_peak(schedule):
     steps, warmup, peak = schedule
     for step in range(warmup):
@@ -288,7 +286,6 @@ def test_one_cycle_of_a_single_step_is_defined():
     st.integers(0, 5),
     st.integers(1, 4),
 )
-@settings(deadline=None, derandomize=True)
 def test_the_rate_after_plateaus_is_torchs(accuracies, patience, each):
     sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     settings = {"factor": 0.5, "patience": patience, "threshold": 0.0, "eps": 0.0}
