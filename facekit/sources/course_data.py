@@ -25,6 +25,7 @@ from facekit.data.layout import (
     CourseData,
     Term,
     class_names,
+    find_term,
     get_term,
     image_files,
     is_stray,
@@ -263,14 +264,21 @@ def _counts(course: CourseData | PairData) -> dict[str, int]:
     return {part: len(getattr(course, part)) for part in course.PARTS}
 
 
-def open_course(progress: bool = True) -> CourseData | PairData:
+def open_course(progress: bool = True) -> CourseData:
     """The course in the workspace's data/, made there first where there is none.
 
     This is what every notebook begins with: rendered faces, in the size that suits the machine.
+    Raises DataError for data of a term with pairs, which the lessons are not about.
     """
     root = machine.data().value
     if (root / MANIFEST).exists() or is_course(root):
-        return open_data(root)
+        term = find_term(root)
+        if term in PAIR_TERMS:
+            raise DataError(
+                f"{root}: has pairs of faces, and the lessons are about an open set; move it to "
+                "another folder (facekit's commands take it by --data), and run this again"
+            )
+        return CourseData(root, term)
     return set_up("synthetic", profiles.profile().value, root, progress=progress)
 
 
