@@ -66,6 +66,21 @@ PUBLISHED = {
     )
 }
 
+REMARKS = {  # ours: what to look at
+    "row01": "over the limit: 30 million parameters",
+    "row02": "best of the first five",
+    "row03": "AdamW; knows its training images, and few new ones",
+    "row04": "AdamW, a restart every 5 epochs",
+    "row05": "the network of all rows below",
+    "row06": "ten times the rate; does not learn",
+    "row07": "the rate of row 5, fewer restarts",
+    "row08": "stopped half-way down its third cosine",
+    "row09": "one cosine, no restart",
+    "row10": "the same, longer",
+    "row11": "the same, longer still",
+    "row12": "a tenth of the rate; where it began is not told",
+}
+
 
 class Colours(NamedTuple):
     """Of red, green and blue, from 0 to 1."""
@@ -98,7 +113,7 @@ ALL = tuple(PUBLISHED)
 FULL = Scale(1.0, 1, 224, 128, ALL)  # as published
 SCALES = {  # by profile
     "smoke": Scale(1 / 15, 0, 48, 16, ("row06", "row07", "row11")),
-    "laptop": Scale(1 / 30, 0, 48, 32, ("row04", "row05", "row06", "row07", "row11")),
+    "laptop": Scale(1 / 30, 0, 32, 32, ("row05", "row06", "row07", "row11")),
     "gpu": Scale(1 / 30, 0, 64, 128, ALL),
     "homework": Scale(1 / 30, 1, 112, 128, ALL),  # all rows in full: months of a T4
 }
@@ -107,6 +122,25 @@ SCALES = {  # by profile
 def published() -> pd.DataFrame:
     """The published table: the settings of each row, and its accuracies from 0 to 1."""
     return pd.DataFrame(PUBLISHED.values(), index=list(PUBLISHED))
+
+
+def networks() -> pd.DataFrame:
+    """The network of each published row in words, and a remark of ours."""
+    rows = {}
+    for row, remark in REMARKS.items():
+        spec = models.TABLE[row]
+        steps = spec.stages[::3]  # each step has its block before and after the transition
+        dropout = [stage.options.get("dropout", 0) for stage in steps]
+        channels = [spec.stem.channels, *(stage.channels for stage in spec.stages[1::3])]
+        rows[row] = {
+            "block": steps[0].block,
+            "channels": " ".join(map(str, channels)),
+            "squeeze_excite": sum(stage.options.get("se", 0) > 0 for stage in steps),
+            "dropout": " ".join(map(str, dropout)) if any(dropout) else "none",
+            "activation": spec.stem.activation,
+            "remark": remark,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def colours_of(course: CourseData) -> Colours:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from facekit.data.layout import ImageSet
 from facekit.evaluation.embed import TrainedRun, embed
@@ -51,10 +52,41 @@ class Plane(nn.Module):
         return embedding, embedding
 
 
+class Turned(nn.Module):
+    """Embeddings (B, dim) through one more layer, and a head: a trained network that goes on.
+
+    The layer begins as the identity and the head with the means of the people of `known`. It has
+    the parts of a FaceNet that `losses.Objective` asks for.
+    """
+
+    def __init__(self, known: Faces, head: str | Mapping) -> None:
+        super().__init__()
+        dim, people = known.features.shape[1], int(known.labels.max()) + 1
+        self.embed = nn.Linear(dim, dim, bias=False)
+        nn.init.eye_(self.embed.weight)
+        self.head = heads.build(head, dim, people)
+        unit = F.normalize(known.features)
+        self.head.start_from_means(heads.class_means(unit, known.labels, people))
+
+    def features(self, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The embedding (B, dim), and what the head gets: the same."""
+        embedding = self.embed(faces)
+        return embedding, embedding
+
+
 @torch.no_grad()
-def looseness(net: Plane, people: Faces) -> float:
-    """Mean squared distance within people, each face with itself too, over that between any two."""
+def looseness(net: Plane, people: Faces, by: str = "distance") -> float:
+    """How far faces of one person lie apart, in the mean, over how far those of two people do.
+
+    `by` "distance": of squared distances. "angle": of angles, as seen from the origin. Each face
+    is compared with itself, too.
+    """
     points = net.embed(people.features)
-    squared = torch.cdist(points, points).square()  # (N, N)
-    same = people.labels[:, None] == people.labels
-    return (squared[same].mean() / squared[~same].mean()).item()
+    if by == "angle":
+        unit = F.normalize(points)
+        chord = torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist")
+        apart = 2 * (chord / 2).clamp(max=1).asin()  # radians, exact for small angles, too
+    else:
+        apart = torch.cdist(points, points).square()
+    same = people.labels[:, None] == people.labels  # (N, N)
+    return (apart[same].mean() / apart[~same].mean()).item()

@@ -244,6 +244,37 @@ def bars(
     return fig
 
 
+def heat_map(table: pd.DataFrame, title: str) -> Figure:
+    """Whole numbers of a table (rows, columns) as tints, each with its number written on it."""
+    fig, (place,) = figure(6, 5)
+    values = table.to_numpy()
+    place.imshow(values, cmap="Blues")
+    for (row, column), value in np.ndenumerate(values):
+        dark = value > values.max() / 2
+        colour = "white" if dark else "black"
+        place.text(column, row, str(value), ha="center", va="center", color=colour)
+    place.set_xticks(range(len(table.columns)), map(as_it_is, table.columns), rotation=90)
+    place.set_yticks(range(len(table)), map(as_it_is, table.index))
+    place.set_title(as_it_is(title))
+    return fig
+
+
+def leaders(scores: np.ndarray, mean: float) -> Figure:
+    """The leader's public and private score (draws, 2), a dot for each draw of a public part.
+
+    `mean`: the score of all hand-ins on all rows, drawn as two dotted lines.
+    """
+    fig, (place,) = figure(4.5, 4.5)
+    place.plot(*(100 * scores.T), "o", color=BLUE, alpha=0.3, label="a draw")
+    place.axline((100 * mean, 100 * mean), slope=1, color="black", label="no fall")
+    place.axvline(100 * mean, color="grey", linestyle=":")
+    place.axhline(100 * mean, color="grey", linestyle=":", label="mean of all hand-ins")
+    place.set(title="The leader of the public part", aspect="equal")
+    place.set(xlabel="public score, %", ylabel="private score, %")
+    place.legend(fontsize=8)
+    return fig
+
+
 def curves(history: History, chance: float) -> Figure:
     """Loss and accuracy of each epoch, on the training and the dev images; the best epoch."""
     frame, best = history.frame(), history.best

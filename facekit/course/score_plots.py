@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -22,6 +23,7 @@ from facekit.common.errors import DataError
 from facekit.course.plots import (
     BLUE,
     GREEN,
+    MANY,
     ORANGE,
     RED,
     as_it_is,
@@ -37,7 +39,7 @@ from facekit.evaluation.comparison import Comparison
 from facekit.evaluation.rules import PLAIN
 from facekit.evaluation.verification import Roc
 
-MARKERS = "osv^D*PXh<>d"
+METHODS = {"pca": "PCA", "tsne": "t-SNE"}
 Judged = tuple[np.ndarray, np.ndarray]  # scores and truth
 
 
@@ -232,29 +234,40 @@ def _face(place: Axes, path: Path, title: str) -> None:
     place.set_title(as_it_is(title), fontsize=8)
 
 
-def plane(vectors: np.ndarray, labels: np.ndarray, method: str = "pca") -> Figure:
-    """Embeddings (N, D) in two dimensions, a colour and a marker for each label (N,); -1 is grey.
+def face_map(
+    vectors: np.ndarray, labels: np.ndarray, paths: Sequence[Path], method: str = "pca"
+) -> Figure:
+    """Embeddings (N, D) in two dimensions, at each point its face (N paths).
+
+    A frame's colour and the number beside it are the person's, `labels` (N,). `method` as in
+    `in_two`, and so are the errors.
+    """
+    points = in_two(vectors, method)
+    fig, (place,) = figure(9, 6.5)
+    place.plot(*points.T, ",", alpha=0)  # so that the axes reach to all of them
+    for point, label, path in zip(points, labels, paths, strict=True):
+        face = OffsetImage(np.asarray(read_rgb(path).resize((26, 26))))
+        frame = {"edgecolor": MANY[label % len(MANY)], "linewidth": 2}
+        place.add_artist(AnnotationBbox(face, point, pad=0.1, bboxprops=frame))
+        place.annotate(
+            str(label), point, (16, 6), textcoords="offset points", fontsize=8, weight="bold"
+        )
+    place.set(title=METHODS[method], xticks=[], yticks=[])
+    return fig
+
+
+def in_two(vectors: np.ndarray, method: str) -> np.ndarray:
+    """Vectors (N, D) as points of a page (N, 2).
 
     method "pca" keeps the two directions in which they vary most; "tsne" (van der Maaten and
     Hinton 2008) keeps neighbours, and distances across the page mean nothing. Raises DataError
     for fewer than three vectors.
     """
-    vectors, labels = np.asarray(vectors, np.float64), np.asarray(labels)
+    vectors = np.asarray(vectors, np.float64)
     if len(vectors) < 3:
         raise DataError(f"a plane needs three vectors, not {len(vectors)}")
     reduce = PCA(2) if method == "pca" else _tsne(len(vectors))
-    points = reduce.fit_transform(vectors)
-    fig, (place,) = figure(6, 4.5)
-    for number, label in enumerate(np.unique(labels)):
-        own = labels == label
-        nobody = label == identification.NOBODY
-        colour = "lightgrey" if nobody else plt.colormaps["tab10"](number % 10)
-        marker = "." if nobody else MARKERS[number % len(MARKERS)]
-        place.plot(*points[own].T, marker, color=colour, markersize=6, alpha=0.8)
-        if not nobody:
-            place.annotate(as_it_is(label), np.median(points[own], axis=0), weight="bold")
-    place.set(title={"pca": "PCA", "tsne": "t-SNE"}[method], xticks=[], yticks=[])
-    return fig
+    return reduce.fit_transform(vectors)
 
 
 def _tsne(count: int) -> TSNE:

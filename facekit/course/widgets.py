@@ -268,7 +268,7 @@ def _angular_heads(share: float, scale: float, vectors: torch.Tensor) -> list[_A
         _AngularHead(f"ArcFace: angle + {angle:.2f}", heads.ArcFace(2, people, scale, angle)),
         _AngularHead(f"CosFace: cosine - {share:.2f}", heads.CosFace(2, people, scale, share)),
         _AngularHead(
-            f"LargeMarginSoftmax: angle x {times}",
+            f"L-Softmax: angle x {times}",
             heads.LargeMarginSoftmax(2, people, times, lambda_start=0, lambda_floor=0),
             length=scale,
         ),

@@ -128,15 +128,16 @@ def classify(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
     return logits.argmax(1)
 
 
-def embed(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
+def embed(run: TrainedRun, paths: Sequence[Path], unit: bool = True) -> np.ndarray:
     """The embedding of each image, in the order of `paths`: float32 (N, D).
 
     It is the mean over the image and its mirror image, who are the same person. Its length is one
-    where the run's measure is the cosine, and as the network gave it where distances count.
+    where the run's measure is the cosine, and as the network gave it where distances count, or
+    where `unit` is False.
     """
     net = fold_batch_norm(run.net)
     vectors = _outputs(run, paths, lambda x: (net.embed(x) + net.embed(x.flip(-1))) / 2)
-    if run.measure != "cosine":
+    if run.measure != "cosine" or not unit:
         return vectors
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 

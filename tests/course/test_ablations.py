@@ -29,6 +29,22 @@ def test_the_table_has_the_rows_of_the_networks():
     assert (table["dev_accuracy"] <= table["train_accuracy"]).all()
 
 
+def test_the_networks_in_words_are_those_that_are_built():
+    found = ablations.networks()
+    assert list(found.index) == list(PUBLISHED)
+    for row, words in found.iterrows():
+        net = models.build(models.TABLE[row], 5)
+        blocks = sum(isinstance(module, SqueezeExcite) for module in net.modules())
+        assert blocks == 2 * words["squeeze_excite"], "a block before and after each transition"
+        channels = words["channels"].split()
+        assert channels[0] == str(models.TABLE[row].stem.channels)
+        assert channels[-1] == str(models.TABLE[row].stages[-1].channels)
+        assert words["remark"]
+    assert found["dropout"]["row03"] == "0.1 0.1 0.1"
+    assert found["dropout"]["row02"] == "none"
+    assert found["activation"].to_list() == ["relu"] * 3 + ["relu6"] * 9
+
+
 @pytest.mark.parametrize("row", PUBLISHED)
 def test_in_full_a_row_is_trained_as_published(row):
     made, of = ablations.recipe(row, FULL), PUBLISHED[row]

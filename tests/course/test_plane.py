@@ -54,6 +54,17 @@ def test_a_plane_learns_with_every_head(head):
     assert plane.looseness(net, people) < before
 
 
+def test_a_turned_network_begins_as_it_was_and_knows_people_by_their_means():
+    labels = torch.arange(3).repeat_interleave(4)
+    vectors = 5 * torch.eye(3, 6)[labels] + 0.1 * torch.randn(12, 6)
+    net = plane.Turned(plane.Faces(vectors, labels), "arcface")
+    assert torch.equal(net.embed(vectors), vectors)
+    assert net.head(vectors).argmax(1).equal(labels)
+    value, _ = losses.Objective(net)(vectors, labels)
+    value.backward()
+    assert net.embed.weight.grad.abs().sum() > 0
+
+
 def test_looseness_by_hand():
     points = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 4.0]])
     net = plane.Plane(2, "linear", 2)
@@ -61,6 +72,17 @@ def test_looseness_by_hand():
     # Within: 0, 0, 0, 1, 1; between: 16, 16, 17, 17.
     loose = plane.looseness(net, plane.Faces(points, torch.tensor([0, 0, 1])))
     assert loose == pytest.approx((2 / 5) / (66 / 4))
+
+
+def test_looseness_by_angle_by_hand_whatever_the_lengths():
+    net = plane.Plane(2, "linear", 2)
+    net.embed = torch.nn.Identity()
+    for length in (1.0, 50.0):
+        points = torch.tensor([[1.0, 0.0], [length, length], [0.0, 3.0]])  # 0, 45, 90 degrees
+        people = plane.Faces(points, torch.tensor([0, 0, 1]))
+        # Within: 0, 0, 0, 45, 45; between: 90, 90, 45, 45.
+        loose = plane.looseness(net, people, "angle")
+        assert loose == pytest.approx((90 / 5) / (270 / 4), rel=1e-4)
 
 
 def test_people_who_are_not_told_apart_are_about_as_loose_as_everybody():

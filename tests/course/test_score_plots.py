@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.offsetbox import AnnotationBbox
 from PIL import Image
 from sklearn.decomposition import PCA
 
@@ -230,29 +231,33 @@ def test_without_mistakes_the_figure_says_so(faces):
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
-def test_every_vector_is_a_point_and_every_label_has_a_marker(method):
-    vectors, labels = NUMBERS.normal(size=(40, 6)), np.arange(40) % 5 - 1
-    place = score_plots.plane(vectors, labels, method).axes[0]
-    groups = place.lines
-    assert [len(line.get_xdata()) for line in groups] == [8] * 5
-    assert len({line.get_marker() for line in groups}) == 5
-    assert {text.get_text() for text in place.texts} == {"0", "1", "2", "3"}
-    if method == "pca":
-        points = np.stack([groups[1].get_xdata(), groups[1].get_ydata()], 1)
-        expected = PCA(2).fit_transform(vectors)[labels == 0]
-        np.testing.assert_allclose(points, expected, atol=1e-9)
+def test_every_face_stands_at_its_point_in_a_frame_of_its_person(method, faces):
+    vectors, labels = NUMBERS.normal(size=(12, 6)), np.arange(12) % 3
+    paths = [faces[i % len(faces)] for i in range(12)]
+    place = score_plots.face_map(vectors, labels, paths, method).axes[0]
+    boxes = [artist for artist in place.artists if isinstance(artist, AnnotationBbox)]
+    np.testing.assert_allclose([box.xy for box in boxes], score_plots.in_two(vectors, method))
+    frames = [box.patch.get_edgecolor() for box in boxes]
+    assert [frames.index(frame) for frame in frames] == labels.tolist()
+    assert [text.get_text() for text in place.texts] == [str(label) for label in labels]
+
+
+def test_pca_is_that_of_scikit_learn():
+    vectors = NUMBERS.normal(size=(40, 6))
+    expected = PCA(2).fit_transform(vectors)
+    np.testing.assert_allclose(score_plots.in_two(vectors, "pca"), expected, atol=1e-9)
 
 
 def test_few_vectors_can_be_neighbours_too():
-    score_plots.plane(NUMBERS.normal(size=(4, 6)), np.arange(4), "tsne").canvas.draw()
+    assert score_plots.in_two(NUMBERS.normal(size=(4, 6)), "tsne").shape == (4, 2)
 
 
 def test_islands_stay_islands():
     labels = np.repeat(np.arange(3), 20)
     vectors = 30 * np.eye(3)[labels] + NUMBERS.normal(size=(60, 3))
     for method in ("pca", "tsne"):
-        lines = score_plots.plane(vectors, labels, method).axes[0].lines
-        clouds = [np.stack(line.get_data(), 1) for line in lines]
+        points = score_plots.in_two(vectors, method)
+        clouds = [points[labels == label] for label in range(3)]
         for i, cloud in enumerate(clouds):
             own = np.linalg.norm(cloud - cloud.mean(0), axis=1).max()
             others = [np.linalg.norm(cloud.mean(0) - c.mean(0)) for c in clouds[:i]]
@@ -261,7 +266,7 @@ def test_islands_stay_islands():
 
 def test_two_vectors_have_no_plane():
     with pytest.raises(DataError, match="three vectors, not 2"):
-        score_plots.plane(np.ones((2, 3)), np.arange(2))
+        score_plots.in_two(np.ones((2, 3)), "pca")
 
 
 # --- rules beside each other

@@ -552,6 +552,21 @@ def test_a_larger_margin_leaves_less_room_and_a_scale_only_makes_surer(scale):
     assert (rooms[-1][1:3] < 0.2 * widgets.SIDE**2).all()
 
 
+def test_a_heat_map_has_each_number_on_its_tint():
+    table = pd.DataFrame([[0, 4], [1, 2]], ["a", "b"], ["c", "d"])
+    (place,) = plots.heat_map(table, "t").axes
+    assert (place.images[0].get_array() == table.to_numpy()).all()
+    written = {text.get_position(): text.get_text() for text in place.texts}
+    assert written == {(0, 0): "0", (1, 0): "4", (0, 1): "1", (1, 1): "2"}
+    assert [label.get_text() for label in place.get_xticklabels()] == ["c", "d"]
+
+
+def test_leaders_are_dots_in_per_cent():
+    scores = np.array([[0.5, 0.4], [0.6, 0.35]])
+    (place,) = plots.leaders(scores, 0.45).axes
+    np.testing.assert_allclose(np.stack(place.lines[0].get_data(), 1), 100 * scores)
+
+
 def test_regions_are_painted_in_their_owners_colour_and_white_where_there_is_none():
     owner, sure = np.array([[0, 1], [-1, 1]]), np.array([[1.0, 0.5], [0.0, 1.0]])
     fig = plots.regions({"a": (owner, sure)}, np.eye(2), 1.0)

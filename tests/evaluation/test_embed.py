@@ -107,6 +107,8 @@ def test_embeddings_are_the_mean_over_the_image_and_its_mirror(run, course, embe
         vectors = (run.net.embed(images) + run.net.embed(images.flip(-1))) / 2
     expected = vectors / vectors.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(embeddings, expected.numpy(), atol=1e-5)
+    as_they_are = embed.embed(run, course.test.paths, unit=False)
+    np.testing.assert_allclose(as_they_are, vectors.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_where_distances_count_the_embedding_keeps_its_length(copy_of_run, course):
