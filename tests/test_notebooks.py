@@ -104,7 +104,9 @@ class TestEachNotebook:
     def test_is_short_enough_to_read(self, path):
         cells = code_cells(path)
         lines = [cell.count("\n") + 1 for cell in cells]
-        assert sum(lines[1:]) <= 150, "without the first cell, which is the same everywhere"
+        # Modules to write take lines; what is only read stays shorter.
+        limit = 150 if path in NOTEBOOKS else 220
+        assert sum(lines[1:]) <= limit, "without the first cell, which is the same everywhere"
         assert lines[0] <= 20
         assert max(lines) <= 25
         assert max(len(line) for cell in cells for line in cell.splitlines()) <= 79
