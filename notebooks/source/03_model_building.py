@@ -637,6 +637,20 @@ summary.describe(models.build(mixed, 7001), 112)
 #
 # <details><summary>Answer</summary>
 #
+# About as sure as chance, 1 / number of people. Its random weights may prefer
+# somebody a little.
+#
+# </details>
+
+# %%
+net.eval()
+with torch.no_grad():
+    embedding, logits = net.embed(face), net(face)
+probability, chance = logits.softmax(1).max(), 1 / len(course.classes)
+print("embedding", tuple(embedding.shape), "logits", tuple(logits.shape))
+print(f"highest probability {probability:.3f}, chance {chance:.3f}")
+
+# %% [markdown]
 # ## A network of your own
 #
 # None of these blocks is needed. A network is any module that is made for a
