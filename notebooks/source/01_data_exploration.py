@@ -148,7 +148,8 @@ print("label 0 is the folder", course.classes[0])
 folder = ImageFolder(course.train.paths[0].parent.parent, ToTensor())
 batch, labels = next(iter(DataLoader(folder, batch_size=8)))
 print(tuple(batch.shape), labels.tolist())
-same_order = [Path(path) for path, _ in folder.samples] == course.train.paths
+listed = tuple(Path(path) for path, _ in folder.samples)
+same_order = listed == course.train.paths
 same_labels = folder.targets == list(course.train.labels)
 print("the same order:", same_order, " the same labels:", same_labels)
 
