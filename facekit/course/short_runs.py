@@ -16,7 +16,7 @@ BATCH = 32
 
 
 def short_run(
-    course: CourseData, augment: Augment, people: int = 60, epochs: int = 30
+    course: CourseData, augment: Augment, people: int = 40, epochs: int = 30
 ) -> pd.DataFrame:
     """Train on the first people of the course, anew; the accuracies after every epoch.
 

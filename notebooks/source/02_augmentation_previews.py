@@ -167,7 +167,7 @@ print(f"{(1 - 0.5) * (1 - 0.25) * (1 - 0.1):.1%} escape all three")
 # %% [markdown]
 # ## What is it worth?
 #
-# Three short runs of a tiny network on 60 people of the course (on all, where
+# Three short runs of a tiny network on 40 people of the course (on all, where
 # there are fewer): without augmentation, with the flip alone, and with the usual
 # changes. First weights, order and learning rates are the same. After each epoch
 # the network is judged on the *unchanged* training pictures and on the dev
@@ -208,7 +208,7 @@ print(f"most overfit: {ends['overfits by'].idxmax()}; the usual changes move "
       f"dev by {100 * gained:+.0f} points, overfitting by {-100 * less:+.0f}")
 
 # %% [markdown]
-# The dev pictures of 60 people are few: differences of a few points are luck (07
+# The dev pictures of 40 people are few: differences of a few points are luck (07
 # says how much). The column `upside down` is the dev accuracy on faces turned on
 # their heads. *What does it say about the vertical flip?*
 #
