@@ -56,18 +56,24 @@ def test_right_outputs_with_wrong_gradients_are_not_right():
     assert "the output is right; input gradient: " in words
 
 
-class WithoutShortcutLayers(nn.Module):
+class OneMore(ResidualBlock):
     def __init__(self, channels: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.branch = ResidualBlock(channels, out, stride).residual
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.branch(x)
+        super().__init__(channels, out, stride)
+        self.last = nn.Conv2d(out, out, 1)
 
 
 def test_a_module_of_other_weights_is_told_how_many_there_are():
-    words = KNOWN["ResidualBlock"].judge(WithoutShortcutLayers).words
-    assert "wanted are" in words or "differ" in words
+    words = KNOWN["ResidualBlock"].judge(OneMore).words
+    assert "it has 12 weights and buffers, wanted are 10" in words
+
+
+def test_layers_made_in_another_order_are_named():
+    def backwards(channels: int, reduction: int) -> nn.Module:
+        gate = InOtherWords(channels, reduction)
+        gate._modules = dict(reversed(gate._modules.items()))
+        return gate
+
+    assert "number 1 has the shape" in KNOWN["SqueezeExcite"].judge(backwards).words
 
 
 def test_drawn_modules_reach_every_branch_of_the_reference():
