@@ -364,8 +364,7 @@ print(inspect.getsource(loop))
 #
 # </details>
 #
-# Write one step of SGD with
-# momentum as Nesterov proposed it, from tensors of one shape and three
+# Write one step of SGD with momentum as Nesterov proposed it, from tensors of one shape and three
 # numbers; return the new weights and the new velocity as a tuple, and leave
 # what you were given as it was. Decay pulls the weights to zero: add `decay`
 # times the weights to the gradient. The new velocity is `momentum` times the
