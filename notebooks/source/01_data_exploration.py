@@ -164,10 +164,10 @@ print("the same order:", same_order, " the same labels:", same_labels)
 #
 # </details>
 #
-# Write the labels of some files. `paths` is a list of paths such as `train/n10/7.jpg`, in any order; a path's
-# folder is named `path.parent.name`. The label is the place of that name
-# among all the names that occur, sorted as text. Return a list of integers,
-# one for each path.
+# Write the labels of some files. `paths` is a list of paths such as
+# `train/n10/7.jpg`, in any order; a path's folder is named
+# `path.parent.name`. The label is the place of that name among all the names
+# that occur, sorted as text. Return a list of integers, one for each path.
 
 # %%
 from facekit.course import exercises

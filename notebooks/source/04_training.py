@@ -364,12 +364,12 @@ print(inspect.getsource(loop))
 #
 # </details>
 #
-# Write one step of SGD with momentum as Nesterov proposed it, from tensors of one shape and three
-# numbers; return the new weights and the new velocity as a tuple, and leave
-# what you were given as it was. Decay pulls the weights to zero: add `decay`
-# times the weights to the gradient. The new velocity is `momentum` times the
-# old one, plus that gradient. The step goes against that gradient plus
-# `momentum` times the *new* velocity, by `rate`.
+# Write one step of SGD with momentum as Nesterov proposed it, from tensors of
+# one shape and three numbers; return the new weights and the new velocity as
+# a tuple, and leave what you were given as it was. Decay pulls the weights to
+# zero: add `decay` times the weights to the gradient. The new velocity is
+# `momentum` times the old one, plus that gradient. The step goes against that
+# gradient plus `momentum` times the *new* velocity, by `rate`.
 
 # %%
 from facekit.course import exercises
@@ -422,8 +422,8 @@ print(f"best: {best['dev_accuracy']:.1%} in epoch {best['epoch']:.0f}")
 #
 # <details><summary>Answer</summary>
 #
-# More pictures of each person, if there are any; then stronger augmentation (02), more
-# dropout or weight decay, label smoothing, a smaller network. A longer run rather
+# More pictures of each person, if there are any; then stronger augmentation (02),
+# more dropout or weight decay, label smoothing, a smaller network. A longer run rather
 # widens the gap. Whether dev gets *better* is another question: only a run tells.
 #
 # </details>
