@@ -214,7 +214,7 @@ print(f"most overfit: {ends['overfits by'].idxmax()}; the usual changes move "
 #
 # <details><summary>Answer</summary>
 #
-# A network that has only seen upright faces fails on most of them. It would have to
+# A network that has only seen upright faces knows fewer of them. It would have to
 # learn them as well, from the same number of steps, and no test face would thank
 # it.
 #
