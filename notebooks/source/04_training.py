@@ -186,13 +186,13 @@ plots.schedules(rates, 10);
 # `cosine` and `onecycle` end at zero, and `plateau` near it, halved every six
 # epochs once nothing gets better; `restarts` has jumped up twice, and `constant`
 # never falls. Choose one and move its sliders. *Which settings make `restarts`
-# the same as `cosine`? And `plateau` the same as `constant`?*
+# the same as `cosine`? What does the slider of `plateau` change?*
 #
 # <details><summary>Answer</summary>
 #
-# `restarts` with a restart that is at least as long as the run after its warm-up.
-# `plateau` with a patience that never runs out: here at least as many epochs as
-# come after the rise.
+# A restart just as long as the run after its warm-up: 57 epochs of 60 with 3 of
+# warm-up. The slider of `plateau` says how many epochs without a better one it
+# waits before the rate is halved.
 #
 # </details>
 
