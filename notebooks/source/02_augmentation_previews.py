@@ -477,13 +477,13 @@ plots.bars(costs, "Cost of an image", "ms of a core");
 #
 # <details><summary>Answer</summary>
 #
-# 1,000 divided by the milliseconds of a bar. A small network on a processor takes a
-# few hundred a second, a GPU thousands.
+# 1,000 divided by the milliseconds of a bar. How many the network takes, the bar of
+# a run in 04 shows.
 #
 # </details>
 #
-# If the network takes more, the processor
-# keeps it waiting; a GPU then changes the pictures itself, by the tensor way.
+# If the network takes more, the processor keeps it waiting; a GPU then changes the
+# pictures itself, by the tensor way.
 #
 # **On Colab, Kaggle, a laptop.** Beside a quick GPU stand few processor cores,
 # on Colab two, so pictures that fit into the GPU's memory stay in it and are
