@@ -512,7 +512,8 @@ widgets.block(size=28)
 # %%
 spec = zoo.as_spec(recipe.network)
 print(spec.stem, *spec.stages, sep="\n")
-print(f"embedding of {spec.embedding}, dropout {spec.dropout}")
+print(f"embedding of {spec.embedding or spec.stages[-1].channels}, "
+      f"dropout {spec.dropout}")
 
 # %%
 net = models.build(recipe.network, len(course.classes))
