@@ -228,3 +228,63 @@ def test_two_do_not_run_the_notebooks_at_once(tmp_path):
 def test_the_runner_asks_for_notebooks_where_there_are_none(tmp_path):
     with pytest.raises(FacekitError, match="no notebook here"):
         run_all.run_all(tmp_path)
+
+
+# --- the form of a lesson: what it asks, answers folded away, what stands on top and below
+
+FOLDED = re.compile(
+    r"^<details><summary>Answer</summary>\n\n(.+?)\n\n</details>$", re.MULTILINE | re.DOTALL
+)
+NOT_PROSE = re.compile(r"```.*?```|\$\$.*?\$\$|`[^`]*`|\*\*.*?\*\*", re.DOTALL)
+ASKED = re.compile(r"\*[^*\n][^*]*\?\*")
+MARKDOWN_LINK = re.compile(r"\[[^\]]+\]\(https://[^)\s]+\)")
+
+
+def words(path: Path) -> list[str]:
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "markdown"]
+
+
+def items(text: str) -> list[str]:
+    """The entries of a Markdown list, each on one line."""
+    return [" ".join(item.split()) for item in re.split(r"^- ", text, flags=re.MULTILINE)[1:]]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS[:4], ids=identity)
+class TestTheForm:
+    def test_on_top_stands_what_it_teaches_needs_takes_and_earns(self, path):
+        top = words(path)[0]
+        parts = ["**You will be able to**", "**Before this:** ", "**Minutes:** ", "**Points:** "]
+        places = [top.index(part) for part in parts]
+        assert places == sorted(places)
+        assert 3 <= len(items(top[: places[1]])) <= 5
+        assert re.search(r"^\*\*Minutes:\*\* \d+ without a GPU.*\d+ with one", top, re.MULTILINE)
+        exercises = sum(text.startswith("### Exercise ") for text in words(path))
+        assert re.search(r"^\*\*Points:\*\* (\d+)", top, re.MULTILINE)[1] == str(exercises)
+
+    def test_below_stand_five_lines_the_terms_and_three_things_to_read(self, path):
+        summary, _, rest = words(path)[-1].partition("\n## Terms\n")
+        terms, _, reading = rest.partition("\n## To read\n")
+        assert summary.startswith("## Summary\n")
+        assert len(items(summary)) == 5
+        assert 4 <= len(items(terms)) <= 8
+        assert all(item.startswith("**") for item in items(terms))
+        assert len(items(reading)) == 3
+        for item in items(reading):
+            assert re.search(r"\((19|20)\d\d\), ", item), item
+            assert MARKDOWN_LINK.search(item), item
+
+    def test_every_question_has_a_folded_answer(self, path):
+        sections = [part for text in words(path) for part in re.split(r"\n(?=## )", text)]
+        asking = [
+            part for part in sections if ASKED.search(NOT_PROSE.sub("", FOLDED.sub("", part)))
+        ]
+        assert len(asking) >= 15
+        for text in asking:
+            assert len(FOLDED.findall(text)) == 1, text
+
+    def test_no_fold_is_left_open_or_empty(self, path):
+        for text in words(path):
+            folded = FOLDED.findall(text)
+            assert text.count("<details>") == text.count("</details>") == len(folded), text
+            assert all(answer.strip() and "<" not in answer[:1] for answer in folded)

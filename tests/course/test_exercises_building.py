@@ -7,7 +7,7 @@ from facekit import models
 from facekit.course import exercises
 from facekit.course.exercises import building
 from facekit.models import specs, summary
-from facekit.models.blocks import ResidualBlock, SqueezeExcite
+from facekit.models.blocks import ResidualBlock
 
 KNOWN = exercises.exercises()
 
@@ -26,28 +26,71 @@ def test_the_parameters_are_those_of_torchs_convolution():
         assert building.conv_parameters(channels, out, window, groups, bias) == count
 
 
-def test_the_residual_sum_is_that_of_the_kits_block():
-    torch.manual_seed(0)
-    block, x = ResidualBlock(4, 8, stride=2).eval(), torch.randn(2, 4, 6, 6)
-    expected = block(x)
-    assert (expected > 0).any()
-    torch.testing.assert_close(building.residual(x, block.residual, block.shortcut), expected)
+class InOtherWords(nn.Module):
+    """A squeeze-excite with linear layers of other names: the same as the kit's 1x1 windows."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(channels, channels // reduction)
+        self.up = nn.Linear(channels // reduction, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        score = self.up(self.down(x.mean((2, 3))).relu())
+        return x * (torch.clamp(score + 3, 0, 6) / 6)[:, :, None, None]
 
 
-def test_a_drawn_block_needs_its_shortcut_and_its_activation():
-    for x, branch, shortcut in KNOWN["residual"].cases(seed=1):
-        assert branch(x).shape == shortcut(x).shape == x.shape
-        assert not torch.allclose(shortcut(x), x, atol=0.1)
-        assert (branch(x) < 0).any()
-        assert (branch(x) + shortcut(x) < 0).any()
+def test_a_module_may_have_other_names_and_other_layers_of_the_same_weights():
+    assert KNOWN["SqueezeExcite"].judge(InOtherWords).state == "right"
 
 
-def test_the_gate_is_that_of_the_kits_squeeze_excite():
-    torch.manual_seed(0)
-    gate, x = SqueezeExcite(8, reduction=2), torch.randn(3, 8, 5, 4)
-    gate.weigh[-1] = nn.Sigmoid()  # the kit's is a hard one
-    scores = gate.weigh[:-1](x.mean((2, 3), keepdim=True))[:, :, 0, 0]
-    torch.testing.assert_close(building.excite(x, scores), gate(x))
+class ThroughNumpy(InOtherWords):
+    """Right numbers, but the gradient does not come through the gate."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (super().forward(x) / x).detach()
+
+
+def test_right_outputs_with_wrong_gradients_are_not_right():
+    state, words = KNOWN["SqueezeExcite"].judge(ThroughNumpy)
+    assert state == "not yet"
+    assert "the output is right; input gradient: " in words
+
+
+class OneMore(ResidualBlock):
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__(channels, out, stride)
+        self.last = nn.Conv2d(out, out, 1)
+
+
+def test_a_module_of_other_weights_is_told_how_many_there_are():
+    words = KNOWN["ResidualBlock"].judge(OneMore).words
+    assert "it has 12 weights and buffers, wanted are 10" in words
+
+
+def test_layers_made_in_another_order_are_named():
+    def backwards(channels: int, reduction: int) -> nn.Module:
+        gate = InOtherWords(channels, reduction)
+        gate._modules = dict(reversed(gate._modules.items()))
+        return gate
+
+    assert "number 1 has the shape" in KNOWN["SqueezeExcite"].judge(backwards).words
+
+
+def test_drawn_modules_reach_every_branch_of_the_reference():
+    cases = KNOWN["ResidualBlock"].cases(seed=1)
+    assert any(channels == out and stride == 1 for channels, out, stride, _ in cases)
+    assert any(channels != out for channels, out, _, _ in cases)
+    for channels, out, stride, x in cases:
+        assert (x < 0).any()
+        assert ResidualBlock(channels, out, stride)(x).shape[1] == out
+
+
+def test_an_exercise_leaves_the_random_numbers_of_the_notebook_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    KNOWN["ResidualBlock"].judge(ResidualBlock)
+    torch.testing.assert_close(torch.rand(3), expected)
 
 
 def reach(layers: list[tuple[int, int]]) -> int:

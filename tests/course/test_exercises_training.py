@@ -1,13 +1,20 @@
 """The references of notebook 04's exercises agree with torch, with loops and with the package."""
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from facekit.course import exercises
-from facekit.course.exercises.training import accuracy, scheduled_rate, sgd_step, when_to_stop
+from facekit.course.exercises.training import (
+    accuracy,
+    scheduled_rate,
+    sgd_step,
+    train_epoch,
+    when_to_stop,
+)
 from facekit.training import schedules
 from facekit.training.recipe import Recipe
 
@@ -104,3 +111,27 @@ def test_another_way_to_write_it_is_right_too(name):
         "when_to_stop": stopped_by_hand,
     }
     assert KNOWN[name].judge(answers[name]).state == "right"
+
+
+def test_an_epoch_of_one_batch_is_one_step_of_the_optimiser_by_autograd():
+    torch.manual_seed(0)
+    layer, x, y = torch.nn.Linear(3, 4), torch.randn(5, 3), torch.tensor([0, 1, 2, 3, 0])
+    before = layer.weight.detach().clone()
+    correct = int((layer(x).argmax(1) == y).sum())
+    loss = torch.nn.functional.cross_entropy(layer(x), y)
+    (slope,) = torch.autograd.grad(loss, layer.weight)
+    told, right = train_epoch(layer, [(x, y)], torch.optim.SGD(layer.parameters(), lr=0.3))
+    torch.testing.assert_close(layer.weight.detach(), before - 0.3 * slope)
+    assert told == pytest.approx(loss.item())
+    assert right == correct / 5
+
+
+def test_every_epoch_of_a_convex_problem_lowers_the_loss():
+    torch.manual_seed(0)
+    labels = torch.arange(40) % 2
+    features = torch.randn(40, 3) + 3 * labels[:, None]
+    batches = list(zip(features.split(10), labels.split(10), strict=True))
+    net = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    losses = [train_epoch(net, batches, optimizer)[0] for _ in range(10)]
+    assert all(later < earlier for earlier, later in pairwise(losses))

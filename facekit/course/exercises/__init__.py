@@ -77,7 +77,7 @@ class Exercise:
         """What is wrong with the answer to these arguments, "" for nothing; None: it gives none."""
         given = copy.deepcopy(arguments)
         try:
-            found = answer(*given)
+            found = self.run(answer, given)
         except NotImplementedError:
             return None
         except Exception as error:  # a student's code may raise anything
@@ -86,38 +86,49 @@ class Exercise:
             return None
         if difference(given, arguments):
             return f"it changes its arguments, {show(arguments)}; work on a copy"
-        told = difference(found, self.reference(*copy.deepcopy(arguments)))
+        told = self.compare(found, self.run(self.reference, copy.deepcopy(arguments)))
         return f"for {show(arguments)} {told}" if told else ""
+
+    def run(self, answer: Callable, arguments: tuple) -> Any:
+        """What an answer gives for these arguments; exercises of other kinds try more of it."""
+        return answer(*arguments)
+
+    def compare(self, found: Any, wanted: Any) -> str:
+        """How what an answer gave differs from what the reference gave, in words; "" if not."""
+        return difference(found, wanted)
 
     def _hint(self, answer: Callable, cases: list[tuple]) -> str:
         """What is told to those whose answers are those of a known mistake."""
         for hint, wrong in self.mistakes.items():
-            if all(_alike(answer, wrong, arguments) for arguments in cases):
+            if all(self._alike(answer, wrong, arguments) for arguments in cases):
                 return hint
         return ""
 
-
-def _alike(one: Callable, other: Callable, arguments: tuple) -> bool:
-    try:
-        return not difference(one(*copy.deepcopy(arguments)), other(*copy.deepcopy(arguments)))
-    except Exception:
-        return False
+    def _alike(self, one: Callable, other: Callable, arguments: tuple) -> bool:
+        try:
+            found, wanted = (self.run(each, copy.deepcopy(arguments)) for each in (one, other))
+            return not difference(found, wanted)
+        except Exception:
+            return False
 
 
 def add_exercise(
-    reference: Callable, draw: Callable[[Generator], Cases], *mistakes: str | Callable
+    reference: Callable,
+    draw: Callable[[Generator], Cases],
+    *mistakes: str | Callable,
+    kind: type[Exercise] = Exercise,
 ) -> None:
     """Make an exercise of a reference, which is named as the student's function.
 
     `draw` gives arguments to try from a random generator. `mistakes`: a hint and the wrong answer
-    that earns it, in turn; of several that fit the first counts. Raises ValueError for a name that
-    another module's exercise has.
+    that earns it, in turn; of several that fit the first counts. `kind` says how answers are
+    tried. Raises ValueError for a name that another module's exercise has.
     """
     name = reference.__name__
     if name in _known and _known[name].reference.__module__ != reference.__module__:
         raise ValueError(f"two exercises are called {name}")
     hints, answers = mistakes[::2], mistakes[1::2]
-    _known[name] = Exercise(name, reference, draw, dict(zip(hints, answers, strict=True)))
+    _known[name] = kind(name, reference, draw, dict(zip(hints, answers, strict=True)))
 
 
 def but(reference: Callable, **changes: Callable) -> Callable:

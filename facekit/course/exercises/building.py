@@ -1,15 +1,16 @@
 """The exercises of notebook 03: shapes, parameters, a block of one's own. Built in notebook 03."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import accumulate
 from operator import mul
 
-import torch
 from numpy.random import Generator
-from torch import Tensor
+from torch import Tensor, nn
 
 from facekit.course.exercises import Cases, add_exercise, tensor
+from facekit.course.exercises.modules import ModuleExercise, acting
+from facekit.models.blocks import InvertedBottleneck, ResidualBlock, SqueezeExcite
 
 
 def _convolutions(rng: Generator) -> Cases:
@@ -33,30 +34,6 @@ add_exercise(
     lambda size, window, stride, padding: (size + padding - window) // stride + 1,
     "A window that would stick out at the end is left out, so the division rounds down.",
     lambda size, window, stride, padding: math.ceil((size + 2 * padding - window) / stride) + 1,
-)
-
-
-def _gates(rng: Generator) -> Cases:
-    """Features (B, C, H, W) and one score for each channel (B, C)."""
-    batch, channels, height, width = rng.integers(2, 6, size=4)
-    features = tensor(rng.normal(size=(batch, channels, height, width)))
-    yield features, tensor(rng.normal(size=(batch, channels)))
-
-
-def excite(features: Tensor, scores: Tensor) -> Tensor:
-    """Each channel of (B, C, H, W) weighed by the sigmoid of its score, of (B, C)."""
-    return features * torch.sigmoid(scores)[:, :, None, None]
-
-
-add_exercise(
-    excite,
-    _gates,
-    "A score may be any number; what weighs a channel lies between 0 and 1.",
-    lambda features, scores: features * scores[:, :, None, None],
-    "Every image has channel weights of its own: look at the axes.",
-    lambda features, scores: features * torch.sigmoid(scores).mean(0)[None, :, None, None],
-    "A gate multiplies: with a weight of 0 nothing of the channel is left.",
-    lambda features, scores: features + torch.sigmoid(scores)[:, :, None, None],
 )
 
 
@@ -96,43 +73,6 @@ add_exercise(
 )
 
 
-def _branches(rng: Generator) -> Cases:
-    """Features (B, C, H, W), a branch and a shortcut that both make (B, D, H, W) of them."""
-    batch, channels, side = rng.integers(2, 5, size=3).tolist()
-    features = tensor(rng.normal(size=(batch, channels, side, side)))
-    # As many channels as before, so that a shortcut left out is a wrong answer and no error.
-    weights = tensor(rng.normal(size=(2, channels, channels)))
-
-    def branch(x: Tensor) -> Tensor:
-        return torch.einsum("oc,bchw->bohw", weights[0], x).tanh() - 0.2
-
-    def shortcut(x: Tensor) -> Tensor:
-        return torch.einsum("oc,bchw->bohw", weights[1], x) + 0.1
-
-    yield features, branch, shortcut
-
-
-def residual(features: Tensor, branch: Callable, shortcut: Callable) -> Tensor:
-    """The ReLU of what the branch and the shortcut make of the features, added."""
-    return (branch(features) + shortcut(features)).relu()
-
-
-add_exercise(
-    residual,
-    _branches,
-    "With a branch that gives zero, a residual block passes on its input. Does yours?",
-    lambda features, branch, shortcut: branch(features).relu(),
-    "Cut off before the sum, the branch can only add, never take away.",
-    lambda features, branch, shortcut: branch(features).relu() + shortcut(features),
-    "The sum is right. What comes after it in the block of 2016?",
-    lambda features, branch, shortcut: branch(features) + shortcut(features),
-    "What is added is what the shortcut makes of the input: it may change the channels.",
-    lambda features, branch, shortcut: (branch(features) + features).relu(),
-    "Branch and shortcut stand side by side: both begin at the input.",
-    lambda features, branch, shortcut: (branch(features) + shortcut(branch(features))).relu(),
-)
-
-
 def _stacks(rng: Generator) -> Cases:
     """Window and stride of each layer of a stack, the one next to the image first."""
     yield ([(3, 1)],)
@@ -168,4 +108,126 @@ add_exercise(
     lambda layers: _sees(layers, [1, *(stride for _, stride in layers)]),
     "The first layer of the list is the one next to the image.",
     lambda layers: receptive_field(layers[::-1]),
+)
+
+
+def _shapes(rng: Generator) -> Cases:
+    """Channels in and out, stride, features (B, C, H, W): the same shape, and changed ones."""
+    channels = int(rng.integers(2, 5))
+    for out, stride in ((channels, 1), (2 * channels, 2), (2 * channels, 1), (channels, 2)):
+        yield channels, out, stride, tensor(3 * rng.normal(size=(2, channels, 5, 5)))
+
+
+def _with_biases(channels: int, out: int, stride: int) -> nn.Module:
+    block = ResidualBlock(channels, out, stride)
+    block.residual[0][0] = nn.Conv2d(channels, out, 3, stride, 1)
+    block.residual[1] = nn.Conv2d(out, out, 3, 1, 1)
+    return block
+
+
+def _strided_late(channels: int, out: int, stride: int) -> nn.Module:
+    block = ResidualBlock(channels, out, stride)
+    block.residual[0][0].stride, block.residual[1].stride = (1, 1), (stride, stride)
+    return block
+
+
+def _one_relu(channels: int, out: int, stride: int) -> nn.Module:
+    block = ResidualBlock(channels, out, stride)
+    block.residual[0][2] = nn.Identity()
+    return block
+
+
+add_exercise(
+    ResidualBlock,
+    _shapes,
+    "With a branch that gives zero, a residual block passes on its input. Does yours?",
+    acting(ResidualBlock, lambda block, x: block.residual(x).relu()),
+    "Cut off before the sum, the branch can only add, never take away.",
+    acting(ResidualBlock, lambda block, x: block.residual(x).relu() + block.shortcut(x)),
+    "The sum is right. What comes after it in the block of 2016?",
+    acting(ResidualBlock, lambda block, x: block.residual(x) + block.shortcut(x)),
+    "Between the two convolutions there is a ReLU; without it they are a single linear step.",
+    _one_relu,
+    "Where a batch norm follows, a bias does nothing: leave it out.",
+    _with_biases,
+    "The first of the two convolutions has the stride.",
+    _strided_late,
+    kind=ModuleExercise,
+)
+
+
+def _reductions(rng: Generator) -> Cases:
+    """Channels, reduction, features (B, C, H, W)."""
+    for reduction in (2, 4):
+        channels = reduction * int(rng.integers(1, 4))
+        yield channels, reduction, tensor(3 * rng.normal(size=(3, channels, 4, 3)))
+
+
+def _squeezed(x: Tensor) -> Tensor:
+    return x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
+
+
+def _no_relu(channels: int, reduction: int) -> nn.Module:
+    gate = SqueezeExcite(channels, reduction)
+    gate.weigh[1] = nn.Identity()
+    return gate
+
+
+def _unreduced(channels: int, reduction: int) -> nn.Module:
+    return SqueezeExcite(channels, 1)
+
+
+add_exercise(
+    SqueezeExcite,
+    _reductions,
+    "A score may be any number; what weighs a channel lies between 0 and 1.",
+    acting(SqueezeExcite, lambda gate, x: x * gate.weigh[:-1](_squeezed(x))),
+    "A sigmoid is a gate, too, and was the paper's; here nn.Hardsigmoid is asked for.",
+    acting(SqueezeExcite, lambda gate, x: x * gate.weigh[:-1](_squeezed(x)).sigmoid()),
+    "A hard swish has no upper end. Which function takes any number to 0 ... 1?",
+    acting(SqueezeExcite, lambda gate, x: x * nn.Hardswish()(gate.weigh[:-1](_squeezed(x)))),
+    "A gate multiplies: with a weight of 0 nothing of the channel is left.",
+    acting(SqueezeExcite, lambda gate, x: x + gate.weigh(_squeezed(x))),
+    "Every image has channel weights of its own: over which axes do you take the mean?",
+    acting(SqueezeExcite, lambda gate, x: x * gate.weigh(_squeezed(x).mean(0, keepdim=True))),
+    "Between the two layers there is a ReLU.",
+    _no_relu,
+    "In the middle there are channels / reduction numbers: that is the squeeze.",
+    _unreduced,
+    kind=ModuleExercise,
+)
+
+
+def _dense(channels: int, out: int, stride: int) -> nn.Module:
+    block = InvertedBottleneck(channels, out, stride)
+    block.residual[1][0] = nn.Conv2d(4 * channels, 4 * channels, 3, stride, 1, bias=False)
+    return block
+
+
+def _early_stride(channels: int, out: int, stride: int) -> nn.Module:
+    block = InvertedBottleneck(channels, out, stride)
+    block.residual[0][0].stride, block.residual[1][0].stride = (stride, stride), (1, 1)
+    return block
+
+
+def _unbounded(channels: int, out: int, stride: int) -> nn.Module:
+    block = InvertedBottleneck(channels, out, stride)
+    block.residual[0][2], block.residual[1][2] = nn.ReLU(), nn.ReLU()
+    return block
+
+
+add_exercise(
+    InvertedBottleneck,
+    _shapes,
+    "Where the shape stays, the input is added.",
+    acting(InvertedBottleneck, lambda block, x: block.residual(x)),
+    "The narrow end carries all there is: no activation after the last 1x1, nor after the sum.",
+    acting(InvertedBottleneck, lambda block, x: InvertedBottleneck.forward(block, x).relu()),
+    "The 3x3 is depthwise: how many groups has it?",
+    _dense,
+    "The 3x3 has the stride; the 1x1 before it keeps the whole map.",
+    _early_stride,
+    "This block's activation has an upper end: ReLU6.",
+    _unbounded,
+    kind=ModuleExercise,
 )

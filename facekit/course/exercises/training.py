@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.random import Generator
-from torch import Tensor
+from torch import Tensor, nn
 
-from facekit.course.exercises import Cases, add_exercise, but, tensor
+from facekit.course.exercises import Cases, Exercise, add_exercise, but, difference, tensor
 from facekit.training import History
 from facekit.training.schedules import warmup_cosine
 
@@ -176,4 +176,89 @@ add_exercise(
     _as_good_is_better,
     "You compare with the epoch before; an epoch is better if it beats all before it.",
     _than_the_last,
+)
+
+
+class LoopExercise(Exercise):
+    """A training loop over batches: what it returns, and the network that it leaves behind."""
+
+    def run(self, answer: Callable, arguments: tuple) -> tuple | None:
+        features, labels = arguments
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            layers = nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)
+        network = nn.Sequential(*layers).eval()  # as a network is left after it was judged
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+        found = answer(network, list(zip(features, labels, strict=True)), optimizer)
+        if found is None:
+            return None
+        return found, [weight.flatten() for weight in network.state_dict().values()]
+
+    def compare(self, found: tuple, wanted: tuple) -> str:
+        if told := difference(found[0], wanted[0]):
+            return f"loss and accuracy: {told}"
+        told = difference(found[1], wanted[1])
+        return f"loss and accuracy are right; the weights that are left: {told}" if told else ""
+
+
+def _batches(rng: Generator) -> Cases:
+    """Features (b, 3) and labels (b,) of each batch: one batch, and several of unequal size."""
+    for sizes in ([4], [6, 6, 3]):
+        features = [tensor(rng.normal(size=(size, 3))) for size in sizes]
+        yield features, [torch.from_numpy(rng.integers(0, 4, size)) for size in sizes]
+
+
+def train_epoch(network, loader, optimizer):
+    """One step for each batch of the loader: the mean loss and the accuracy over all images."""
+    network.train()
+    total, right, count = 0.0, 0, 0
+    for images, labels in loader:
+        logits = network(images)
+        loss = nn.functional.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(labels)
+        right += (logits.argmax(1) == labels).sum().item()
+        count += len(labels)
+    return total / count, right / count
+
+
+def _loop(
+    mode: bool = True, clear: bool = True, step: bool = True, weighed: bool = True
+) -> Callable:
+    """A loop that leaves something out: training mode, clearing gradients, the step, weights."""
+
+    def train_epoch(network, loader, optimizer):
+        network.train(mode)
+        losses, rights, sizes = [], [], []
+        for images, labels in loader:
+            logits = network(images)
+            loss = nn.functional.cross_entropy(logits, labels)
+            if clear:
+                optimizer.zero_grad()
+            loss.backward()
+            if step:
+                optimizer.step()
+            losses.append(loss.item())
+            rights.append((logits.argmax(1) == labels).float().mean().item())
+            sizes.append(len(labels))
+        weights = sizes if weighed else None
+        return np.average(losses, weights=weights), np.average(rights, weights=weights)
+
+    return train_epoch
+
+
+add_exercise(
+    train_epoch,
+    _batches,
+    "Gradients add up from step to step unless somebody sets them to nothing.",
+    _loop(clear=False),
+    "The weights stay as they were: who takes the step, and are there gradients at that time?",
+    _loop(step=False),
+    "The network may come in evaluation mode: batch norm then uses old means.",
+    _loop(mode=False),
+    "One image of the small last batch counts as much as several of the others.",
+    _loop(weighed=False),
+    kind=LoopExercise,
 )

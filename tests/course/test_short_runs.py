@@ -1,0 +1,26 @@
+"""Short runs learn, differ by their augmentation alone, and judge unchanged images."""
+
+import pandas as pd
+
+from facekit.course.short_runs import short_run
+from facekit.data import NOTHING, only
+
+
+def test_a_short_run_learns_its_images_and_is_the_same_again(course):
+    run = short_run(course, NOTHING, epochs=8)
+    assert list(run.columns) == ["train", "dev", "upside down"]
+    assert list(run.index) == list(range(1, 9))
+    assert run["train"].iloc[-1] > 2 / len(course.classes)
+    assert run.stack().between(0, 1).all()
+    pd.testing.assert_frame_equal(run, short_run(course, NOTHING, epochs=8))
+
+
+def test_another_augmentation_is_another_run(course):
+    plain, flipped = (short_run(course, change, epochs=3) for change in (NOTHING, only(flip=1.0)))
+    assert not plain.equals(flipped)
+
+
+def test_few_people_are_a_smaller_task(course):
+    two = short_run(course, NOTHING, people=2, epochs=1)
+    shares = two["dev"] * sum(label < 2 for label in course.dev.labels)
+    assert (shares.round() - shares).abs().max() < 1e-9
