@@ -250,7 +250,7 @@ def items(text: str) -> list[str]:
     return [" ".join(item.split()) for item in re.split(r"^- ", text, flags=re.MULTILINE)[1:]]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS[:4], ids=identity)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=identity)
 class TestTheForm:
     def test_on_top_stands_what_it_teaches_needs_takes_and_earns(self, path):
         top = words(path)[0]
