@@ -281,7 +281,7 @@ def score(
         return
     if csv is None or answers is None:
         raise DataError("what to score? facekit score CSV --answers CSV, or facekit score --all")
-    if pairs.is_pairs(answers):
+    if pairs.is_pairs(csv):
         found = pairs.score(csv, answers)
         say(*pairs.report(found, len(pairs.read_scores(answers))))
         return

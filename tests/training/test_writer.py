@@ -323,6 +323,7 @@ training.fit(recipe, sys.argv[1], sys.argv[2], "cpu", False, callbacks=[Ask()])
 def test_a_process_that_ends_lets_its_thread_write_first(course, tmp_path):
     command = [sys.executable, "-c", ENDS, str(course.root), str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == -signal.SIGINT, done.stderr
+    # 1 where Python evaluates a text on its way out, as tabulate does if torch finds it.
+    assert done.returncode in (-signal.SIGINT, 1), done.stderr
     assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
     assert progress(tmp_path / "run")["step"] == 2
