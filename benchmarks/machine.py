@@ -65,8 +65,9 @@ def describe_machine() -> Row:
         "torch": str(torch.__version__),
         "time": time.strftime("%Y-%m-%d %H:%M"),
     }
-    if "cv2" in sys.modules:
-        found["opencv"] = sys.modules["cv2"].__version__
+    opencv = sys.modules.get("cv2")
+    if opencv is not None:
+        found["opencv"] = opencv.__version__
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
         found["gpu"] = f"{gpu.name}, {gpu.total_memory / (1 << 30):.0f} GiB"

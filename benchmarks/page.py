@@ -17,7 +17,9 @@ from typing import Any
 
 import jinja2
 import typer
-from machine import RESULTS, Row
+from machine import RESULTS, Row, one_line_for_errors
+
+from facekit.common.errors import DataError
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
@@ -25,8 +27,11 @@ PAGE = HERE.parent / "docs" / "results.md"
 
 @cache
 def report(name: str) -> Row:
-    """What a benchmark wrote: arguments, machine, notes and tables."""
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    """What a benchmark wrote: arguments, machine, notes and tables. DataError without it."""
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; its benchmark writes it")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def rows(name: str, table: str, **where: Any) -> list[Row]:
@@ -72,7 +77,8 @@ def render() -> str:
 
 def main(check: bool = False) -> None:
     """Write the page, or compare it."""
-    text = render()
+    with one_line_for_errors():
+        text = render()
     if not check:
         PAGE.write_text(text, encoding="utf-8")
     elif text != PAGE.read_text(encoding="utf-8"):

@@ -14,6 +14,7 @@ Needs `pip install scikit-image`, for `--aligned` also `pip install --no-deps fa
 Runs in the file of an earlier call, and what the folder `--work` holds, are not made again.
 """
 
+import importlib.util
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,7 @@ from real_faces import Embed, pair_scores, scores, untrained
 from real_faces import pixels as grey_pixels
 
 from facekit import faces, training
+from facekit.common.errors import DataError
 from facekit.data.images import read_rgb
 from facekit.data.layout import CourseData, get_term, is_image
 from facekit.evaluation import embed as predict
@@ -323,6 +325,8 @@ def main(
     torch.set_num_threads(threads)
     settings = {"folder": folder.name, "recipe": recipe, "shots": shots, "seen": seen}
     with one_line_for_errors():
+        if importlib.util.find_spec("skimage") is None:
+            raise DataError("histograms of gradients need pip install scikit-image")
         judge = CourseData(folder)
         report = Report("transfer", out, **settings, threads=threads)
         report.go_on()
