@@ -84,9 +84,14 @@ PAIR_TERMS = {
 }
 
 
+def all_terms() -> dict[str, Term]:
+    """Those with an open set, then those with pairs."""
+    return TERMS | PAIR_TERMS
+
+
 def get_term(name: str) -> Term:
     """The spec of a term. Raises DataError that lists the terms there are."""
-    known = TERMS | PAIR_TERMS
+    known = all_terms()
     if name not in known:
         raise DataError(f"no term {name!r}; choose one of: {', '.join(known)}")
     return known[name]
@@ -94,7 +99,7 @@ def get_term(name: str) -> Term:
 
 def find_term(root: str | Path) -> str:
     """The name of the term whose folders are in `root`; F23 where there are none."""
-    for term in (TERMS | PAIR_TERMS).values():
+    for term in all_terms().values():
         if (Path(root) / term.classification).is_dir():
             return term.name
     return "F23"
@@ -203,7 +208,25 @@ class Answers:
     verification: Path
 
 
-class CourseData:
+class TermData:
+    """A term's data under `root`, in its two folders."""
+
+    root: Path
+    term: Term
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.root)!r}, term={self.term.name!r})"
+
+    @property
+    def classification(self) -> Path:
+        return self.root / self.term.classification
+
+    @property
+    def verification(self) -> Path:
+        return self.root / self.term.verification
+
+
+class CourseData(TermData):
     """The course's data under `root`, checked as it is read.
 
     Raises DataError, naming the folder or file, when something is missing, empty or not in step.
@@ -226,17 +249,6 @@ class CourseData:
                     f"{', '.join(there[:6]) or 'nothing'}); "
                     "is this the right folder, and is it unpacked whole?"
                 )
-
-    def __repr__(self) -> str:
-        return f"CourseData({str(self.root)!r}, term={self.term.name!r})"
-
-    @property
-    def classification(self) -> Path:
-        return self.root / self.term.classification
-
-    @property
-    def verification(self) -> Path:
-        return self.root / self.term.verification
 
     @cached_property
     def classes(self) -> list[str]:

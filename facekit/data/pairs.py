@@ -19,7 +19,15 @@ from pathlib import Path
 
 from facekit.common.errors import DataError
 from facekit.common.files import LARGEST
-from facekit.data.layout import PAIR_TERMS, CourseData, ImageSet, find_term, get_term, is_stray
+from facekit.data.layout import (
+    PAIR_TERMS,
+    CourseData,
+    ImageSet,
+    TermData,
+    find_term,
+    get_term,
+    is_stray,
+)
 
 LABELS = "labels.txt"
 FORM = {2: "two images", 3: "two images and 1 or 0"}  # of a line, by its columns
@@ -47,7 +55,7 @@ class Pairs:
         return tuple(dict.fromkeys((*self.first, *self.second)))
 
 
-class PairData:
+class PairData(TermData):
     """The course's data of a term with pairs, checked as it is read.
 
     What a network is trained on is as in `CourseData`: classes, train, dev. Raises DataError,
@@ -62,17 +70,6 @@ class PairData:
         for folder in (self.root, self.classification, self.verification):
             if not folder.is_dir():
                 raise DataError(f"{folder}: no such folder; is the data unpacked whole?")
-
-    def __repr__(self) -> str:
-        return f"PairData({str(self.root)!r}, term={self.term.name!r})"
-
-    @property
-    def classification(self) -> Path:
-        return self.root / self.term.classification
-
-    @property
-    def verification(self) -> Path:
-        return self.root / self.term.verification
 
     @cached_property
     def classes(self) -> list[str]:
@@ -110,9 +107,9 @@ class PairData:
 
     @cached_property
     def answers(self) -> Path | None:
-        """Where the truth about the test pairs lies; None where nobody told."""
+        """Where the truth about the test pairs lies; None where nobody told, or it is private."""
         path = self.root / "answers" / "verification_test.csv"
-        return path if path.is_file() else None
+        return path if os.access(path, os.R_OK) else None
 
     def _file(self, split: str) -> Path:
         return self.classification / split / LABELS

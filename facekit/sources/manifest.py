@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from facekit.common.errors import DataError
 from facekit.common.files import sync, write_whole
 from facekit.common.lock import HOLDER, LOCK
-from facekit.data.layout import PAIR_TERMS, TERMS, is_stray
+from facekit.data.layout import all_terms, is_stray
 
 MANIFEST = "manifest.json"
 STARTED = ".facekit-setup.json"  # there while a set-up is not finished
@@ -54,8 +54,9 @@ def is_course(folder: Path) -> bool:
     """Whether a folder holds a whole course of any term, whoever made it."""
     # After a power cut the first note may be there again, beside the last.
     unfinished = (folder / STARTED).exists() and not (folder / MANIFEST).exists()
-    terms = (TERMS | PAIR_TERMS).values()
-    return not unfinished and any((folder / term.classification).is_dir() for term in terms)
+    return not unfinished and any(
+        (folder / term.classification).is_dir() for term in all_terms().values()
+    )
 
 
 def is_finished(out: Path, settings: dict) -> bool:
