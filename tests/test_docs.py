@@ -18,7 +18,7 @@ import yaml
 from facekit.course import exercises
 from facekit.data import layout
 from facekit.data.layout import CourseData, Term
-from facekit.sources import manifest, set_up
+from facekit.sources import set_up
 from facekit.sources.profiles import Profile
 
 REPOSITORY = Path(__file__).parents[1]
@@ -142,7 +142,6 @@ def test_the_settings_that_are_shown_are_those_of_pyproject():
 
 def test_the_term_that_is_shown_can_be_made_and_read(tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "TERMS", terms := dict(layout.TERMS))
-    monkeypatch.setattr(manifest, "TERMS", terms)
     (example,) = [code for code in fenced("python") if "TERMS" in code]
     exec(example, {"TERMS": terms, "Term": Term})
     profile = Profile("dot", 2, 2, 1, 1, known=2, unknown_dev=9, unknown_test=9, pixels=16)
