@@ -9,9 +9,10 @@ first image that is read to the last epoch that is judged: two epochs are timed 
 number of epochs, with which the schedule ends, is fitted to them. Or all have `--epochs`.
 
 A contestant that may be trained in several ways is tried in each with the first seed; the way with
-the best dev accuracy on the course stands in its row, and is the one the other seeds take. All are judged alike (real_faces.py), by the image and its mirror image.
-Intervals of 95 % are Student's over the seeds; of the agreement of two orders, see table.py. The
-same call goes on where an earlier one stopped; more courses, rows and seeds may be added.
+the best dev accuracy on the course stands in its row, and is the one the other seeds take. All are
+judged alike (real_faces.py), by the image and its mirror image. Intervals of 95 % are Student's
+over the seeds; of the agreement of two orders, see table.py. The same call goes on where an earlier
+one stopped; more courses, rows and seeds may be added.
 """
 
 import importlib.util
