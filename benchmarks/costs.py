@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import torch
 import typer
-from faces_model import GPUS, LAUNCH, Traffic
+from faces_model import GPUS, LAUNCH
 from gpu_speed import BYTES, conv_outputs
 from machine import Report, Row
 from torch import nn
 from torch.nn import functional as F
+from traffic import Traffic
 
 from facekit.data.layout import TERMS
 from facekit.models import build, count_parameters, zoo

@@ -5,13 +5,9 @@ bounds: how fast operations are handed over, and how fast memory is read and wri
 Expect half of the lower one.
 """
 
-from typing import Any
-
-import torch
 from machine import Report
 from people import DIFFICULTY, numbers
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from traffic import Traffic
 
 from facekit import faces
 from facekit.faces import rendering
@@ -22,47 +18,6 @@ GPUS = {  # bytes of memory, bytes a second, images a second aimed at with 224 p
     "H100": (80e9, 3.0e12, 2000),
     "T4": (15.8e9, 270e9, 400),
 }
-FREE = {"detach", "alias", "lift_fresh", "_unsafe_view", "empty", "_local_scalar_dense"}
-
-
-def held(tensor: torch.Tensor) -> int:
-    """Bytes of memory behind a tensor; an axis that is only repeated counts once."""
-    total = tensor.element_size()
-    for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        total *= length if stride or not length else 1
-    return total
-
-
-def tensors(values: Any) -> list[torch.Tensor]:
-    return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
-
-
-class Traffic(TorchDispatchMode):
-    """Counts operations, but views, and the bytes that they read and write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations = 0
-        self.bytes = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: tuple, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if not func.is_view and name not in FREE:
-            self.operations += 1
-            self.bytes += moved(name, args, kwargs, result)
-        return result
-
-
-def moved(name: str, args: tuple, kwargs: dict | None, result: Any) -> int:
-    """Bytes that an operation reads and writes."""
-    if name in ("index_select", "index"):  # of the source only what is picked
-        return sum(map(held, tensors(args[1:]))) + 2 * held(result)
-    if name in ("index_put_", "scatter_reduce_"):  # of the target only what is met
-        return sum(map(held, tensors(args[1:]))) + 2 * held(tensors(args)[-1])
-    return sum(map(held, tensors((args, kwargs)))) + sum(map(held, tensors(result)))
 
 
 def count(size: int) -> tuple[int, float]:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from gpu_job import Job, bytes_moved, of_bandwidth
+from gpu_job import Job, of_bandwidth
 from machine import AGAIN, Row, progress, time_rounds, verdict
 from people import DIFFICULTY, numbers
+from traffic import bytes_moved
 
 from facekit import faces
 

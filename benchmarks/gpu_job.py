@@ -2,15 +2,12 @@
 
 import gc
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from machine import Report, Row
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from facekit.data.layout import CourseData
 from facekit.sources import set_up
@@ -51,31 +48,6 @@ def give_back(job: Job) -> None:
     gc.collect()
     if job.device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-class Traffic(TorchDispatchMode):
-    """Inside, `bytes` grows by what each operation reads and writes."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if func.is_view or "empty" in name:
-            return result
-        picks = name in ("index", "index_select", "gather")  # which read no more than they write
-        sides = [result, result] if picks else [args, kwargs, result]
-        tensors = [leaf for leaf in tree_leaves(sides) if isinstance(leaf, torch.Tensor)]
-        # An expanded tensor has more numbers than memory.
-        self.bytes += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors)
-        return result
-
-
-def bytes_moved(work: Callable[[], object], images: int) -> float:
-    """Of an image, to and from memory, where no two operations share a pass over it."""
-    with Traffic() as traffic:
-        work()
-    return traffic.bytes / images
 
 
 def of_bandwidth(job: Job, moved: float, rate: float) -> Row:

@@ -15,11 +15,12 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
-from gpu_job import CLASSES, DEV_IMAGES, IMAGES, Job, bytes_moved, give_back, of_bandwidth
+from gpu_job import CLASSES, DEV_IMAGES, IMAGES, Job, give_back, of_bandwidth
 from machine import AGAIN, Row, Taken, compare, progress, time_rounds, wait
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+from traffic import bytes_moved
 
 from facekit.common import machine
 from facekit.common.machine import Choice
