@@ -83,10 +83,9 @@ class Run:
         workers: int | None = None,
         images: OwnLoader | None = None,
     ) -> None:
-        if recipe.best_by == "eer" and not data.has_pairs:
-            raise RecipeError(f"best_by = eer needs pairs of faces, and {data.root} has none")
         self.recipe = recipe
         self.data = data
+        self._check_best_by()
         self.out = Path(out)
         self.identity = secrets.token_hex(8)  # its states and its best network bear it
         self.device = device
@@ -105,9 +104,8 @@ class Run:
         self.progress = Progress(micro_batches=recipe.micro_batches)
         self.totals = self._on_device(self.progress.totals)
         limit = data.term.max_parameters or MOST_PARAMETERS
-        check_size(recipe.network, recipe.head, len(data.classes), limit)
-        if recipe.margin_head:
-            check_size(recipe.network, recipe.margin_head, len(data.classes), limit)
+        for head in (recipe.head, recipe.margin_head or recipe.head):
+            check_size(recipe.network, head, len(data.classes), limit)
         self.build(recipe.head)
         check_limit(self.net, limit)
         # Once: a file that is edited while the run trains is not what the run was made of.
@@ -191,6 +189,10 @@ class Run:
         if self.data.has_pairs:  # now: a bad image is told before the first epoch
             kept = CacheSettings(cache, progress=progress)
             Loader(self.data.pairs_dev.images, None, self.preprocess, self.device, cache=kept)
+
+    def _check_best_by(self) -> None:
+        if self.recipe.best_by == "eer" and not self.data.has_pairs:
+            raise RecipeError(f"best_by = eer needs pairs of faces, and {self.data.root} has none")
 
     def _check_labels(self) -> None:
         """Raise DataError for a label of the reader's own images that is no class of the data."""
