@@ -264,10 +264,10 @@ def score(
         return
     if csv is None or answers is None:
         raise DataError("what to score? facekit score CSV --answers CSV, or facekit score --all")
-    profile = made_for(answers.absolute().parent.parent)  # answers stand in data/answers
     if pairs.is_pairs(csv):
-        say(*pairs.report(pairs.score(csv, answers), profile))
+        say(*pairs.report(pairs.score(csv, answers)))
         return
+    profile = made_for(answers.absolute().parent.parent)  # answers stand in data/answers
     right, count = csvs.count_right(csv, answers)
     say(cutoffs.report(csvs.task_of(csv), right / count, profile=profile, count=count))
 

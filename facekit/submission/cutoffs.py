@@ -67,21 +67,13 @@ MADE = {  # of rendered courses with fewer people, by profile; how found: docs/r
         "verification": Cutoffs(high=0.45, medium=0.35, low=0.25),
     },
 }
-ON_PAIRS = {  # equal error rates, by profile
-    # S26 has published 9 % alone, for its checkpoint; the others are the kit's, by what hand-ins
-    # of S25 to S26 reached: 2.4 to 3.4 %, the last on rank 177 of 266.
-    None: Cutoffs(high=0.035, medium=0.05, low=0.07, very_low=0.09),
-}
+# Equal error rates. S26 has published 9 % alone, for its checkpoint; the others are the kit's, by
+# what hand-ins of S25 to S26 reached: 2.4 to 3.4 %, the last on rank 177 of 266.
+ON_PAIRS = Cutoffs(high=0.035, medium=0.05, low=0.07, very_low=0.09)
 
 
 def cutoffs_of(task: str, profile: str | None = None) -> tuple[Cutoffs, str]:
-    """The cut-offs of a task, and whose they are: a rendered profile's, or the homework's.
-
-    Of the task "pairs" they are equal error rates, and the kit's where they are no profile's.
-    """
-    if task == "pairs":
-        own = profile in ON_PAIRS and profile is not None
-        return ON_PAIRS[profile if own else None], f"profile {profile}'s" if own else "the kit's"
+    """The cut-offs of a task, and whose they are: a rendered profile's, or the homework's."""
     if profile in MADE:
         return MADE[profile][task], f"profile {profile}'s"
     return CUTOFFS[task], "the homework's"

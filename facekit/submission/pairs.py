@@ -11,8 +11,7 @@ from facekit.data.pairs import PairData
 from facekit.evaluation import statistics
 from facekit.evaluation.embed import TrainedRun, classify, pair_scores
 from facekit.evaluation.verification import eer, pair_metrics
-from facekit.sources.manifest import made_for
-from facekit.submission.cutoffs import cutoffs_of
+from facekit.submission.cutoffs import ON_PAIRS
 
 COLUMNS = ["ID", "Label"]
 FILES = {"verification": "pairs.csv"}
@@ -99,7 +98,7 @@ def evaluate(run: TrainedRun, data: PairData) -> list[str]:
     right = classify(run, data.dev.paths) == data.dev.labels
     found = judge(pair_scores(run, data.pairs_dev), np.array(data.pairs_dev.same))
     first = f"classification {right.mean():.2%} of the dev images"
-    return [first, *report(found, made_for(data.root))]
+    return [first, *report(found)]
 
 
 def write_submissions(
@@ -138,22 +137,17 @@ def scoreboard(paths: dict[str, Path], data: PairData) -> list[str]:
     """Where the submission is and, where the answers are known, what it scores."""
     lines = [f"{task} submission: {path}" for task, path in paths.items()]
     if data.answers:
-        found = score(paths["verification"], data.answers.verification)
-        lines += report(found, made_for(data.root))
+        lines += report(score(paths["verification"], data.answers.verification))
     return lines
 
 
-def report(metrics: dict[str, float], profile: str | None = None) -> list[str]:
-    """The figures of `judge` in two lines: the score, points, how sure both are; then the rest.
-
-    Beside the cut-offs of the profile that the data was rendered for.
-    """
+def report(metrics: dict[str, float]) -> list[str]:
+    """The figures of `judge` in two lines: the score, points, how sure both are; then the rest."""
     error, low, high = (metrics[name] for name in ("EER", "EER low", "EER high"))
-    cutoffs, whose = cutoffs_of("pairs", profile)
-    points = cutoffs.describe_points(error, (low, high))
+    points = ON_PAIRS.describe_points(error, (low, high))
     rates = ", ".join(f"{name} {value:.1%}" for name, value in metrics.items() if "TPR" in name)
     return [
-        f"verification EER {error:.2%} -> {cutoffs.grade(error)} ({points}; {whose} {cutoffs}, "
+        f"verification EER {error:.2%} -> {ON_PAIRS.grade(error)} ({points}; the kit's {ON_PAIRS}, "
         f"chance 50 %; EER {low:.2%} to {high:.2%} on {metrics['pairs']} pairs)",
         f"ACC {metrics['ACC']:.1%}, AUC {metrics['AUC']:.3f}, EER at the nearest point "
         f"{metrics['EER, nearest point']:.2%}, {rates}",

@@ -11,7 +11,7 @@ from facekit.evaluation import statistics, verification
 from facekit.submission import csvs, cutoffs
 from facekit.submission.cutoffs import CUTOFFS, Cutoffs
 
-S26 = cutoffs.ON_PAIRS[None]
+S26 = cutoffs.ON_PAIRS
 
 
 @pytest.mark.parametrize(

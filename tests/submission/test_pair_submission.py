@@ -135,7 +135,7 @@ def test_from_a_run_to_a_scored_submission(run, course, capsys, monkeypatch):
         embed.pair_scores(embed.load_run(run), course.pairs_test),
         np.array(pairs.read_scores(course.answers.verification)),
     )
-    grades = cutoffs.ON_PAIRS[None]
+    grades = cutoffs.ON_PAIRS
     line = f"EER {wanted['EER']:.2%} -> {grades.grade(wanted['EER'])} ("
     assert line + f"{grades.points(wanted['EER']):.1f} points, 95 % interval" in scored
     assert scored.strip() in told
