@@ -39,7 +39,7 @@ from facekit.submission import csvs, cutoffs, form_of, pairs, pipeline
 %config InlineBackend.figure_formats = ["jpeg"]
 course = open_course()
 run = lesson.trained_run(course)  # only read if finished
-form = form_of(course)  # what is handed in: two files, or since F24 one of pairs
+form = form_of(course)  # of what is handed in: two files, or one of pairs
 
 # %% [markdown]
 # ## Predict: classification
