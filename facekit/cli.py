@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 import typer.core
 from PIL import Image
 
-from facekit import training
+from facekit import submission, training
 from facekit.common import machine
 from facekit.common.errors import DataError, FacekitError, printable, say
 from facekit.common.files import write_whole
@@ -22,10 +21,11 @@ from facekit.course import doctor as examination
 from facekit.course import starting_file
 from facekit.data.layout import CourseData
 from facekit.data.pairs import PairData, open_data
-from facekit.evaluation import embed, identification, verification
+from facekit.evaluation import embed
 from facekit.faces import sheet as contact
 from facekit.sources import archives, health, profiles, set_up
-from facekit.submission import csvs, leaderboard, pairs, pipeline
+from facekit.sources.manifest import made_for
+from facekit.submission import csvs, cutoffs, leaderboard, pairs, pipeline
 from facekit.training import recipe as recipes
 
 
@@ -164,7 +164,10 @@ def _tell(folder: Path, history: training.History) -> None:
         raise Stopped(history.stopped)
     best = history.best
     if int(os.environ.get("RANK", "0")) == 0:
-        say(f"{folder}: best dev accuracy {best['dev_accuracy']:.2%} in epoch {best['epoch']}")
+        text = f"best dev accuracy {best['dev_accuracy']:.2%}"
+        if history.best_by == "eer":
+            text = f"best EER of the dev pairs {best['dev_eer']:.2%}"
+        say(f"{folder}: {text} in epoch {best['epoch']}")
 
 
 @app.command()
@@ -184,21 +187,10 @@ def _load_run(run: Path, network: str | None, head: str | None) -> embed.Trained
 def evaluate(
     run: Path, data: DataOption = None, network: NetworkOption = None, head: HeadOption = None
 ) -> None:
-    """Judge a run on the dev images: classes, then the open set."""
+    """Judge a run on the dev images: classes, then the open set, or the pairs."""
     trained = _load_run(run, network, head)
     course = trained.course_data(data)
-    right = embed.classify(trained, course.dev.paths) == course.dev.labels
-    if isinstance(course, PairData):
-        say(f"classification {right.mean():.2%} of the dev images")
-        scores = embed.pair_scores(trained, course.pairs_dev)
-        found = verification.pair_metrics(scores, np.array(course.pairs_dev.same))
-        say(*pairs.report(found, len(scores)))
-        return
-    say(pipeline.report("classification", right.mean(), course))
-    dev, decision = pipeline.decide(trained, course)
-    right = identification.accuracy(dev.scores, dev.truth, decision.threshold)
-    say(pipeline.report("verification", right, course))
-    say(*pipeline.decision_lines(dev, decision))
+    say(*submission.form_of(course).evaluate(trained, course))
 
 
 @app.command("rules")
@@ -213,7 +205,7 @@ def rules_(
     """Compare ways to decide the open set, each on people it was not fitted to."""
     trained = _load_run(run, network, head)
     course = trained.course_data(data)
-    if isinstance(course, PairData):
+    if course.has_pairs:
         raise DataError(f"{course.root}: has pairs and no open set, so there is nothing to decide")
     dev = pipeline.verify_dev(trained, course, cohort=embed.class_means(trained, course))
     found = dev.compare_rules(fpir)
@@ -235,32 +227,23 @@ def submit_(
     network: NetworkOption = None,
     head: HeadOption = None,
 ) -> None:
-    """Write and check both submissions of a run; score them where the answers are known."""
+    """Write and check the submissions of a run; score them where the answers are known."""
     trained = _load_run(run, network, head)
     course = trained.course_data(data)
-    if isinstance(course, PairData):
-        _submit_pairs(trained, course)
-        return
-    paths = pipeline.write_submissions(trained, course, threshold, rule)
-    say(*pipeline.scoreboard(paths, course))
+    form = submission.form_of(course)
+    paths = form.write_submissions(trained, course, threshold, rule)
+    say(*form.scoreboard(paths, course))
     if kaggle:
         for task, path in paths.items():
             sent = csvs.send(path, task, course, message or f"facekit run {run.resolve().name}")
             say(*sent.splitlines())
 
 
-def _submit_pairs(run: embed.TrainedRun, course: PairData) -> None:
-    path = pairs.write_submission(run, course)
-    say(f"verification submission: {path}")
-    if course.answers:
-        say(*pairs.report(pairs.score(path, course.answers), len(course.pairs_test)))
-
-
 @app.command()
 def check(csv: Path, data: DataOption = None, term: TermOption = None) -> None:
     """Say what would be held against a submission."""
     course = _data(data, term)
-    problems = (pairs if isinstance(course, PairData) else csvs).check(csv, course)
+    problems = submission.form_of(course).check(csv, course)
     if problems:
         raise DataError("; ".join(problems))
     say(f"{csv}: nothing wrong")
@@ -282,12 +265,11 @@ def score(
     if csv is None or answers is None:
         raise DataError("what to score? facekit score CSV --answers CSV, or facekit score --all")
     if pairs.is_pairs(csv):
-        found = pairs.score(csv, answers)
-        say(*pairs.report(found, len(pairs.read_scores(answers))))
+        say(*pairs.report(pairs.score(csv, answers)))
         return
-    accuracy = csvs.score(csv, answers)
-    profile = pipeline.made_for(answers.absolute().parent.parent)  # answers stand in data/answers
-    say(csvs.report(csvs.task_of(csv), accuracy, profile=profile))
+    profile = made_for(answers.absolute().parent.parent)  # answers stand in data/answers
+    right, count = csvs.count_right(csv, answers)
+    say(cutoffs.report(csvs.task_of(csv), right / count, profile=profile, count=count))
 
 
 @faces_app.command()

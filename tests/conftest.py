@@ -19,6 +19,7 @@ from hypothesis import settings
 from facekit import cli, training
 from facekit.common.lock import only_one
 from facekit.data.layout import CourseData
+from facekit.data.pairs import PairData
 from facekit.sources import set_up
 from facekit.sources.profiles import Profile
 from facekit.training import recipe
@@ -28,6 +29,7 @@ settings.register_profile("kit")
 settings.load_profile("kit")
 
 TINY = Profile("tiny", 6, 6, 2, 2, known=9, unknown_dev=9, unknown_test=18, pixels=32)
+PAIRS = Profile("pairs", 4, 6, 2, 1, 8, 12, 20, pixels=24, difficulty="easy")
 
 
 class Outcome(NamedTuple):
@@ -88,6 +90,13 @@ def tiny_profile() -> Profile:
 def course(tmp_path_factory: pytest.TempPathFactory) -> CourseData:
     """A course of rendered faces that every test may read and none may change."""
     return set_up("synthetic", TINY, tmp_path_factory.mktemp("course"), progress=False)
+
+
+@pytest.fixture(scope="session")
+def pair_course(tmp_path_factory: pytest.TempPathFactory) -> PairData:
+    """As `course`, of a term with pairs."""
+    root = tmp_path_factory.mktemp("pair_course") / "data"
+    return set_up("synthetic", PAIRS, root, term="S26", progress=False)
 
 
 @pytest.fixture(scope="session")

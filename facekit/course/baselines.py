@@ -9,6 +9,7 @@ from PIL import ImageOps
 
 from facekit.data.images import read_rgb
 from facekit.data.layout import CourseData
+from facekit.data.pairs import Pairs
 from facekit.evaluation import identification
 
 
@@ -27,6 +28,11 @@ def _plain(vectors: np.ndarray) -> np.ndarray:
 def grey_similarity(probes: Sequence[Path], gallery: Sequence[Path]) -> np.ndarray:
     """How alike probes and gallery are pixel by pixel: the cosine of their grey vectors, (P, G)."""
     return identification.similarity(grey_vectors(probes), grey_vectors(gallery))
+
+
+def grey_pairs(pairs: Pairs) -> np.ndarray:
+    """How alike the two images of each pair are pixel by pixel: float32 (N,)."""
+    return (grey_vectors(pairs.first) * grey_vectors(pairs.second)).sum(1)
 
 
 def nearest_class(data: CourseData, paths: Sequence[Path]) -> np.ndarray:

@@ -14,7 +14,7 @@ from facekit.course import starting_file
 from facekit.data.layout import CourseData
 from facekit.evaluation.embed import TrainedRun, load_run
 from facekit.sources import profiles
-from facekit.submission.pipeline import made_for
+from facekit.sources.manifest import made_for
 from facekit.training.recipe import Recipe, for_profile
 from facekit.training.recipe import load as load_recipe
 from facekit.training.session import fit

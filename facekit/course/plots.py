@@ -276,7 +276,10 @@ def leaders(scores: np.ndarray, mean: float) -> Figure:
 
 
 def curves(history: History, chance: float) -> Figure:
-    """Loss and accuracy of each epoch, on the training and the dev images; the best epoch."""
+    """Loss and accuracy of each epoch, on the training and the dev images; the best epoch.
+
+    With pairs the accuracy of the dev pairs, too, at the threshold where both errors are alike.
+    """
     frame, best = history.frame(), history.best
     fig, (losses, accuracies) = figure(9, 3.5, columns=2)
     for split, colour, style in (("train", ORANGE, "--"), ("dev", BLUE, "-")):
@@ -284,6 +287,8 @@ def curves(history: History, chance: float) -> Figure:
             values = frame[f"{split}_{kind}"]
             place.plot(frame["epoch"], values, color=colour, linestyle=style, label=split)
     accuracies.plot(best["epoch"], best["dev_accuracy"], "o", color=BLUE, label="best dev")
+    if "dev_eer" in frame:
+        accuracies.plot(frame["epoch"], 1 - frame["dev_eer"], color="grey", label="pairs, 1 - EER")
     accuracies.axhline(chance, color="black", linestyle=":", label="chance")
     losses.set(title="Cross-entropy", xlabel="epoch", ylabel="nats")
     accuracies.set(title="Accuracy", xlabel="epoch", ylabel="share of images", ylim=(0, 1))

@@ -17,7 +17,7 @@ from facekit.common.files import write_whole
 from facekit.common.lock import only_one
 from facekit.course import lesson
 from facekit.sources import open_course
-from facekit.submission import pipeline
+from facekit.submission import form_of
 
 PATIENCE = 30  # seconds that a cell has, once interrupted, to save what it did
 
@@ -79,8 +79,10 @@ def run_all(folder: Path, out: Path | None = None) -> None:
             began = time.monotonic()
             run_notebook(path, out / path.name)
             print(f"done in {time.monotonic() - began:.0f} s", flush=True)
-    paths = {task: lesson.course_run() / name for task, name in pipeline.FILES.items()}
-    say("", *pipeline.scoreboard(paths, open_course()))
+    data = open_course()
+    form = form_of(data)
+    paths = {task: lesson.course_run() / name for task, name in form.FILES.items()}
+    say("", *form.scoreboard(paths, data))
 
 
 def run_notebook(path: Path, copy: Path, timeout: float = 4 * 3600) -> None:

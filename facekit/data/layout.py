@@ -204,7 +204,7 @@ class ImageSet:
 class Answers:
     """The truth about the two test sets, for scoring and never for choosing."""
 
-    classification: Path
+    classification: Path | None  # None with pairs, whose test labels are handed out
     verification: Path
 
 
@@ -216,6 +216,11 @@ class TermData:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.root)!r}, term={self.term.name!r})"
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether it has pairs of faces, and no open set: since F24."""
+        return self.term.name in PAIR_TERMS
 
     @property
     def classification(self) -> Path:

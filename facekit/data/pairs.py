@@ -21,6 +21,7 @@ from facekit.common.errors import DataError
 from facekit.common.files import LARGEST
 from facekit.data.layout import (
     PAIR_TERMS,
+    Answers,
     CourseData,
     ImageSet,
     TermData,
@@ -106,10 +107,10 @@ class PairData(TermData):
         return self._pairs(columns=2)
 
     @cached_property
-    def answers(self) -> Path | None:
+    def answers(self) -> Answers | None:
         """Where the truth about the test pairs lies; None where nobody told, or it is private."""
         path = self.root / "answers" / "verification_test.csv"
-        return path if os.access(path, os.R_OK) else None
+        return Answers(None, path) if os.access(path, os.R_OK) else None
 
     def _file(self, split: str) -> Path:
         return self.classification / split / LABELS

@@ -157,23 +157,25 @@ def pair_scores(run: TrainedRun, pairs: Pairs) -> np.ndarray:
     return -np.linalg.norm(first - second, axis=1)
 
 
-def class_means(run: TrainedRun, data: CourseData, images: int = 5) -> np.ndarray:
+def class_means(run: TrainedRun, data: CourseData | PairData, images: int = 5) -> np.ndarray:
     """The mean embedding of each training class over its first `images`: float32 (C, D).
 
     Many people of whom one knows that they are neither in the gallery nor among the probes: the
     cohort that `rules.as_norm` measures a score against. Images that cannot be read are left out,
     as they are in training; DataError for a class that has no other.
     """
-    labels = np.array(data.train.labels)
+    order = np.argsort(data.train.labels, kind="stable")  # a list may have classes in any order
+    labels = np.array(data.train.labels)[order]
+    paths = [data.train.paths[row] for row in order]
     place = np.arange(len(labels)) - np.searchsorted(labels, labels)  # within its class
     rows = np.flatnonzero(place < images)
-    bad = find_bad(run, [data.train.paths[row] for row in rows])
+    bad = find_bad(run, [paths[row] for row in rows])
     rows = np.delete(rows, list(bad))
     counts = np.bincount(labels[rows], minlength=len(data.classes))
     if not counts.all():
         folder = data.train.folder / data.classes[counts.argmin()]
         raise DataError(f"{folder}: none of its first {images} images can be read; replace them")
-    vectors = embed(run, [data.train.paths[row] for row in rows])
+    vectors = embed(run, [paths[row] for row in rows])
     starts = np.searchsorted(labels[rows], np.arange(len(data.classes)))
     return np.add.reduceat(vectors, starts) / counts[:, None].astype(np.float32)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from facekit.common.errors import DataError
-from facekit.evaluation import identification
+from facekit.evaluation import identification, verification
 from facekit.evaluation.identification import Threshold
 
 Statistic = Callable[[np.ndarray], float | Sequence[float]]  # of some rows
@@ -100,6 +100,24 @@ def interval(samples: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.n
     tail = (1 - level) / 2
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
     return low, high
+
+
+def eer_interval(
+    scores: np.ndarray, same: np.ndarray, count: int = 300, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of the equal error rate, as if every pair were of people of its own.
+
+    Pairs are drawn again, those of one person and those of two apart. scores, same: (N,) each.
+    """
+    scores, same = np.asarray(scores, np.float64), np.asarray(same)
+    samples = bootstrap(
+        lambda rows: verification.eer(scores[rows], same[rows])[0],
+        np.where(same == 1, np.arange(len(same)), identification.NOBODY),
+        count,
+        seed,
+    )
+    low, high = interval(samples)
+    return float(low), float(high)
 
 
 def folds(truth: np.ndarray, count: int = 5, seed: int = 0) -> list[np.ndarray]:

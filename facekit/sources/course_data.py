@@ -25,7 +25,6 @@ from facekit.data.layout import (
     CourseData,
     Term,
     class_names,
-    find_term,
     get_term,
     image_files,
     is_stray,
@@ -264,33 +263,38 @@ def _counts(course: CourseData | PairData) -> dict[str, int]:
     return {part: len(getattr(course, part)) for part in course.PARTS}
 
 
-def open_course(progress: bool = True) -> CourseData:
+def open_course(progress: bool = True, pairs: bool = True) -> CourseData | PairData:
     """The course in the workspace's data/, made there first where there is none.
 
     This is what every notebook begins with: rendered faces, in the size that suits the machine.
-    Raises DataError for data of a term with pairs, which the lessons are not about.
+    Raises DataError for data of a term with pairs where they are no use: `pairs=False`.
     """
     root = machine.data().value
     if (root / MANIFEST).exists() or is_course(root):
-        term = find_term(root)
-        if term in PAIR_TERMS:
+        course = open_data(root)
+        if course.has_pairs and not pairs:
             raise DataError(
-                f"{root}: has pairs of faces, and the lessons are about an open set; move it to "
-                "another folder (facekit's commands take it by --data), and run this again"
+                f"{root}: has pairs of faces, and this lesson is about an open set; go on with "
+                "the next, or move the data to another folder and run this again"
             )
-        return CourseData(root, term)
+        return course
     return set_up("synthetic", profiles.profile().value, root, progress=progress)
 
 
-def more_people(course: CourseData, most: int = 360, progress: bool = True) -> CourseData | None:
+def more_people(
+    course: CourseData | PairData, most: int = 360, progress: bool = True
+) -> CourseData | None:
     """The open set of `course` once more, of other people, with ten times as many dev probes.
 
     They are rendered, `most` probes at most, and kept in the cache. None where the course has as
-    many, or was not rendered: of real people there are no more than were handed out.
+    many, or was not rendered: of real people there are no more than were handed out. A course with
+    pairs has no open set, so it gets one in any case.
     """
     made = read_manifest(course.root)
     if made.get("source") != "synthetic":
-        return None
+        if not course.has_pairs:
+            return None
+        made = asdict(profiles.profile().value) | {"seed": 0, "sha256": "real"}
     try:
         profile = Profile(**{field.name: made[field.name] for field in fields(Profile)})
         seed = int(made["seed"]) + 1
@@ -298,7 +302,7 @@ def more_people(course: CourseData, most: int = 360, progress: bool = True) -> C
         probes = min(10 * profile.unknown_dev, most)
     except (LookupError, TypeError, ValueError) as error:
         raise DataError(f"{course.root / MANIFEST}: damaged; set the data up anew") from error
-    if probes <= profile.unknown_dev:
+    if probes <= profile.unknown_dev and not course.has_pairs:
         return None
     few = {"classes": 2, "train": 1, "dev": 1, "test": 1, "unknown_test": 9}
     wanted = replace(profile, name="more", unknown_dev=probes, **few)

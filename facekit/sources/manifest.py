@@ -18,6 +18,7 @@ from facekit.common.errors import DataError
 from facekit.common.files import sync, write_whole
 from facekit.common.lock import HOLDER, LOCK
 from facekit.data.layout import all_terms, is_stray
+from facekit.sources.profiles import PROFILES
 
 MANIFEST = "manifest.json"
 STARTED = ".facekit-setup.json"  # there while a set-up is not finished
@@ -30,6 +31,12 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
     """
     path = Path(root) / MANIFEST
     return _read(path, "set the data up anew in another folder") if os.access(path, os.R_OK) else {}
+
+
+def made_for(root: Path) -> str | None:
+    """The profile that the course in `root` was rendered for, by its manifest; else None."""
+    name = read_manifest(root).get("name")
+    return name if isinstance(name, str) and name in PROFILES else None
 
 
 def read_note(out: Path) -> dict[str, Any]:

@@ -1,13 +1,16 @@
-"""The two CSVs: written, checked, scored, graded, sent.
+"""What is handed in: written, checked, scored, graded, sent. Two CSVs, or since F24 one of pairs.
 
-Read csvs first, then pipeline (from a run's folder to both files) and leaderboard (all runs).
+Read csvs first, then cutoffs (what a score earns), pipeline (from a run's folder to both files),
+pairs (the same of a term with pairs), forms and leaderboard (all runs).
 """
 
 from facekit.submission.csvs import check, score, write_classification, write_verification
+from facekit.submission.forms import form_of
 from facekit.submission.pipeline import write_submissions
 
 __all__ = [
     "check",
+    "form_of",
     "score",
     "write_classification",
     "write_submissions",

@@ -1,10 +1,9 @@
-"""The two CSV files: written, checked, scored, graded, sent. Built in notebook 08."""
+"""The two CSV files: written, checked, scored, sent. Built in notebook 08."""
 
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,6 @@ import pandas as pd
 from facekit.common.errors import DataError
 from facekit.common.files import read_table, refuse_link, write_table
 from facekit.data.layout import IDENTITY, NO_MATCH, CourseData, is_image
-from facekit.evaluation.statistics import standard_error
 from facekit.sources import kaggle
 
 COLUMNS = ["id", "label"]
@@ -22,44 +20,6 @@ WANTED = {  # as a label of each task
 }
 FORM = {"classification": re.compile(r"0|[1-9][0-9]*"), "verification": IDENTITY}
 NOTHING = {"", "nan", "none", "null", "na", "n/a", "<na>", "nat"}
-
-
-@dataclass(frozen=True)
-class Cutoffs:
-    """The accuracies that earn each grade."""
-
-    high: float
-    medium: float
-    low: float
-
-    def grade(self, accuracy: float) -> str:
-        if accuracy >= self.high:
-            return "HIGH"
-        if accuracy >= self.medium:
-            return "MEDIUM"
-        return "LOW" if accuracy >= self.low else "below LOW"
-
-    def __str__(self) -> str:
-        return f"LOW {self.low:.0%}, MEDIUM {self.medium:.0%}, HIGH {self.high:.0%}"
-
-
-CUTOFFS = {  # the homework's own
-    "classification": Cutoffs(high=0.90, medium=0.84, low=0.82),
-    "verification": Cutoffs(high=0.55, medium=0.49, low=0.30),
-}
-MADE = {  # of rendered courses with fewer people, by profile; how found: docs/results.md
-    "smoke": {
-        "classification": Cutoffs(high=0.89, medium=0.85, low=0.80),
-        "verification": Cutoffs(high=0.45, medium=0.35, low=0.25),
-    },
-}
-
-
-def cutoffs_of(task: str, profile: str | None = None) -> tuple[Cutoffs, str]:
-    """The cut-offs of a task, and whose they are: a rendered profile's, or the homework's."""
-    if profile in MADE:
-        return MADE[profile][task], f"profile {profile}'s"
-    return CUTOFFS[task], "the homework's"
 
 
 def write_classification(path: str | Path, names: Sequence[str], labels: Sequence[int]) -> None:
@@ -248,7 +208,13 @@ def _digits(value: str) -> str:
 
 
 def score(path: str | Path, answers: str | Path) -> float:
-    """The share of the answers' rows that the submission has right; rows are matched by id.
+    """The share of the answers' rows that the submission has right; see `count_right`."""
+    right, count = count_right(path, answers)
+    return right / count
+
+
+def count_right(path: str | Path, answers: str | Path) -> tuple[int, int]:
+    """How many rows of the answers the submission has right, of how many; matched by id.
 
     Raises DataError unless both files have the same ids, each once, and labels of the task's form;
     and for a submission that is a link, or the file of the answers itself.
@@ -265,7 +231,7 @@ def score(path: str | Path, answers: str | Path) -> float:
         )
     if Path(path).samefile(answers):
         raise DataError(f"{path}: the file of the answers itself, not one that was handed in")
-    return float((mine.loc[truth.index] == truth).mean())
+    return int((mine.loc[truth.index] == truth).sum()), len(truth)
 
 
 def _labels_by_id(path: str | Path) -> pd.Series:
@@ -282,33 +248,18 @@ def _labels_by_id(path: str | Path) -> pd.Series:
     return table.set_index("id")["label"]
 
 
-def report(
-    task: str,
-    accuracy: float,
-    chance: float | None = None,
-    profile: str | None = None,
-    count: int | None = None,
-) -> str:
-    """A score in one line, beside the cut-offs of the profile that the data was rendered for.
-
-    `count`: on how many images it was measured, for the standard error.
-    """
-    cutoffs, whose = cutoffs_of(task, profile)
-    beside = "" if chance is None else f", chance {chance:.1%}"
-    if count:
-        beside += f", standard error {standard_error(accuracy, count):.1%} on {count}"
-    return f"{task} {accuracy:.2%} -> {cutoffs.grade(accuracy)} ({whose} {cutoffs}{beside})"
-
-
 def send(path: str | Path, task: str, data: CourseData, message: str) -> str:
     """Check a submission, and send it with Kaggle's own program; what Kaggle answered.
 
     Raises DataError, sending nothing, when something would be held against the file or it is the
     other task's; FacekitError that says what to do when Kaggle refuses.
     """
+    slug = kaggle.slug_of(data.term, task)
+    if not slug:
+        raise DataError(f"{path}: not sent: no competition of {data.term.name} is known; upload it")
     problems = check(path, data)
     if not problems and task_of(path) != task:
         problems = [f"{path}: a {task_of(path)} submission, not one for {task}"]
     if problems:
         raise DataError(f"not sent: {'; '.join(problems)}")
-    return kaggle.send(kaggle.slug_of(data.term, task), Path(path), message)
+    return kaggle.send(slug, Path(path), message)

@@ -8,10 +8,12 @@ import pandas as pd
 from facekit.common import machine
 from facekit.common.errors import DataError, FacekitError, printable
 from facekit.common.files import refuse_link
-from facekit.data.layout import Answers, CourseData, find_term
+from facekit.data.layout import PAIR_TERMS, Answers, find_term
+from facekit.data.pairs import open_data
 from facekit.evaluation.rules import PLAIN
 from facekit.models import weights
 from facekit.submission import pipeline
+from facekit.submission.forms import form_of
 
 COLUMNS = ["dev", "classification", "verification", "rule", "note"]
 
@@ -21,7 +23,8 @@ def leaderboard(runs: str | Path, data: str | Path | None = None) -> pd.DataFram
 
     dev: the best dev accuracy, as the run itself says; classification and verification: the
     accuracy of the run's submissions where they are written and the answers known, else NaN; rule:
-    how the open set is decided; note: what could not be read, or is not to be trusted.
+    how the open set is decided; note: what could not be read, or is not to be trusted. With pairs
+    verification is the equal error rate, and the lowest comes first.
 
     The answers are those of `data`, by default the workspace's, never of a place that a run names:
     a run may come from anybody. Raises DataError where there is no run.
@@ -34,6 +37,8 @@ def leaderboard(runs: str | Path, data: str | Path | None = None) -> pd.DataFram
     numbers = table[COLUMNS[:3]].astype(float)
     table[COLUMNS[:3]] = numbers
     total = numbers.iloc[:, 1:].fillna(0).sum(axis=1)
+    if find_term(root) in PAIR_TERMS:  # error rates
+        total = -numbers["verification"].fillna(1)
     order = np.lexsort((-numbers["dev"].fillna(0), -total))
     table.index.name = "run"
     return table.iloc[order]
@@ -43,19 +48,22 @@ def _row(folder: Path, root: Path) -> dict[str, object]:
     """What is known of one run; where something is wrong, a note has it in a figure's place."""
     row: dict[str, object] = dict.fromkeys(COLUMNS[:3], np.nan)
     row |= {"rule": "", "note": ""}
-    paths = {task: folder / name for task, name in pipeline.FILES.items()}
     try:
-        for path in (folder / "best.pt", *paths.values()):
-            refuse_link(path)
+        refuse_link(folder / "best.pt")
         saved = weights.load_run(folder / "best.pt")
         row["dev"] = _dev_accuracy(saved, folder)
-        kept = pipeline.kept_decision(folder)
-        row["rule"] = kept.rule if kept else PLAIN
-        data = CourseData(root, find_term(root))
+        data = open_data(root)
+        form = form_of(data)
+        paths = {task: folder / name for task, name in form.FILES.items()}
+        for path in paths.values():
+            refuse_link(path)
+        if not data.has_pairs:
+            kept = pipeline.kept_decision(folder)
+            row["rule"] = kept.rule if kept else PLAIN
         if saved["classes"] != data.classes:
             raise DataError(f"trained on other classes than those of {root}; --data names its own")
         written = {task: path for task, path in paths.items() if path.is_file()}
-        row |= pipeline.scores(written, data)
+        row |= form.scores(written, data)
         if len(written) < len(paths):
             row["note"] = f"facekit submit {folder}"
         elif data.answers and _older(written, data.answers):

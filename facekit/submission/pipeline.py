@@ -21,9 +21,9 @@ from facekit.evaluation import comparison, identification, rules, statistics
 from facekit.evaluation.embed import TrainedRun, class_means, classify, embed, find_bad
 from facekit.evaluation.identification import Threshold
 from facekit.evaluation.rules import Evidence, Rule
-from facekit.sources.manifest import read_manifest
-from facekit.sources.profiles import PROFILES
-from facekit.submission import csvs
+from facekit.sources.manifest import made_for
+from facekit.submission import csvs, cutoffs
+from facekit.submission.csvs import check
 
 FILES = {"classification": "classification.csv", "verification": "verification.csv"}
 DECISION = "decision.json"
@@ -79,15 +79,9 @@ class Verification:
         return comparison.compare(self.evidence, self.truth, target=target)
 
 
-def made_for(root: Path) -> str | None:
-    """The profile that the course in `root` was rendered for, by its manifest; else None."""
-    name = read_manifest(root).get("name")
-    return name if isinstance(name, str) and name in PROFILES else None
-
-
 def report(task: str, accuracy: float, data: CourseData, count: int | None = None) -> str:
     """A score in one line, beside chance, the cut-offs of the data, and how sure it is."""
-    return csvs.report(task, accuracy, chance(task, data), made_for(data.root), count)
+    return cutoffs.report(task, accuracy, chance(task, data), made_for(data.root), count)
 
 
 def verify_dev(
@@ -173,6 +167,15 @@ def decide(
     return dev, Decision(rule, threshold)
 
 
+def evaluate(run: TrainedRun, data: CourseData) -> list[str]:
+    """What the run makes of the dev images and of the dev probes, in words."""
+    right = classify(run, data.dev.paths) == data.dev.labels
+    dev, decision = decide(run, data)
+    named = identification.accuracy(dev.scores, dev.truth, decision.threshold)
+    scores = [report("classification", right.mean(), data), report("verification", named, data)]
+    return scores + decision_lines(dev, decision)
+
+
 def write_submissions(
     run: TrainedRun,
     data: CourseData,
@@ -191,7 +194,7 @@ def write_submissions(
     answers = identify_test(run, data, dev, decision.threshold)
     csvs.write_classification(paths["classification"], data.test.names, labels)
     csvs.write_verification(paths["verification"], answers)
-    problems = [problem for path in paths.values() for problem in csvs.check(path, data)]
+    problems = [problem for path in paths.values() for problem in check(path, data)]
     if problems:
         raise DataError("; ".join(problems))
     return paths

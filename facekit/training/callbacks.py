@@ -33,7 +33,7 @@ class Callback:
         """The weights have changed; `run.progress.step` counts the step already."""
 
     def after_epoch(self, run: Run, row: dict) -> None:
-        """The dev images are judged; `row` has the columns of HISTORY."""
+        """The dev images are judged; `row` has the columns of HISTORY, and with pairs ON_PAIRS."""
 
     def close(self) -> None:
         """Training is over, for whatever reason."""
@@ -160,10 +160,14 @@ class ProgressBar(Callback):
         self.bar.update()
 
     def after_epoch(self, run: Run, row: dict) -> None:
+        pairs, best = "", f"best {run.progress.best_accuracy:.1%}"
+        if "dev_eer" in row:
+            pairs = f"EER {row['dev_eer']:.1%}, "
+        if run.recipe.best_by == "eer":
+            best = f"best EER {1 - run.progress.best_accuracy:.1%}"
         self.bar.set_postfix_str(
             f"epoch {row['epoch']}: loss {row['train_loss']:.2f}, "
-            f"train {row['train_accuracy']:.1%}, dev {row['dev_accuracy']:.1%}, "
-            f"best {run.progress.best_accuracy:.1%}"
+            f"train {row['train_accuracy']:.1%}, dev {row['dev_accuracy']:.1%}, {pairs}{best}"
         )
 
     def close(self) -> None:
@@ -177,4 +181,4 @@ class OnEpoch(Callback):
         self.function = function
 
     def after_epoch(self, run: Run, row: dict) -> None:
-        self.function(History(run.progress.rows))
+        self.function(run.history())

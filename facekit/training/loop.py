@@ -24,7 +24,7 @@ def train(run: Run, callbacks: Callbacks) -> None:
         train_epoch(run, callbacks)
         loss, accuracy = evaluate(run.eval_forward(), run.dev_batches(), run.precision.value,
                                   run.world.all_reduce)  # fmt: skip
-        row = run.end_epoch(loss, accuracy)
+        row = run.end_epoch(loss, accuracy, **run.judge_pairs())
         callbacks.after_epoch(run, row)
 
 

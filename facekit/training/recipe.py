@@ -61,6 +61,7 @@ RENAMED = {  # settings of version 0.3
     "extra_weight": "auxiliary_weight",
 }
 CHOICES = {
+    "best_by": ("accuracy", "eer"),
     "optimizer": ("adamw", "sgd"),
     "schedule": ("cosine", "restarts", "plateau", "onecycle", "constant"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
@@ -97,7 +98,8 @@ class Recipe:
     ema_decay: float = 0.0  # decay of the weights' running average, which is judged; 0: none
     margin_head: str | dict = ""  # takes over from the class means for the last `margin_epochs`
     margin_epochs: int = 0
-    patience: int = 0  # stop after so many epochs without a better dev accuracy; 0: never
+    best_by: str = "accuracy"  # of the dev images; or "eer", the lowest of the dev pairs
+    patience: int = 0  # stop after so many epochs without a better one; 0: never
     watch: bool = True  # stop a run that learns nothing, with the reason
     precision: str = "auto"  # or "float32", "bfloat16", "float16": of the network's products
     compile: str = "auto"  # or "yes", "no"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
@@ -23,7 +24,9 @@ from facekit.data import samplers
 from facekit.data.layout import CourseData
 from facekit.data.loader import Batch, Loader
 from facekit.data.own_loader import OwnLoader
+from facekit.data.pairs import PairData, Pairs
 from facekit.data.pixels import CacheSettings
+from facekit.evaluation import embed, verification
 from facekit.evaluation.inference import sum_dtype
 from facekit.models import losses
 from facekit.models.build import build, settings_of
@@ -38,7 +41,7 @@ from facekit.models.summary import (
     count_multiply_adds,
 )
 from facekit.training.distributed import ALONE, World
-from facekit.training.history import HISTORY
+from facekit.training.history import HISTORY, ON_PAIRS, History, accuracy_of
 from facekit.training.optim import EMA, build_optimizer
 from facekit.training.recipe import Recipe
 from facekit.training.schedules import lr_at
@@ -54,7 +57,7 @@ class Progress:
     step: int = 0  # steps done in the running epoch
     totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of the running epoch
     rows: list[dict] = field(default_factory=list)
-    best_accuracy: float = -1.0
+    best_accuracy: float = -1.0  # of the epochs, as `accuracy_of` has it
     best_epoch: int = 0
     untrained_loss: float = math.inf  # of the first batch: the level of chance
     margin_stage: bool = False
@@ -73,7 +76,7 @@ class Run:
     def __init__(
         self,
         recipe: Recipe,
-        data: CourseData,
+        data: CourseData | PairData,
         out: Path,
         device: torch.device,
         world: World = ALONE,
@@ -82,6 +85,7 @@ class Run:
     ) -> None:
         self.recipe = recipe
         self.data = data
+        self._check_best_by()
         self.out = Path(out)
         self.identity = secrets.token_hex(8)  # its states and its best network bear it
         self.device = device
@@ -100,9 +104,8 @@ class Run:
         self.progress = Progress(micro_batches=recipe.micro_batches)
         self.totals = self._on_device(self.progress.totals)
         limit = data.term.max_parameters or MOST_PARAMETERS
-        check_size(recipe.network, recipe.head, len(data.classes), limit)
-        if recipe.margin_head:
-            check_size(recipe.network, recipe.margin_head, len(data.classes), limit)
+        for head in (recipe.head, recipe.margin_head or recipe.head):
+            check_size(recipe.network, head, len(data.classes), limit)
         self.build(recipe.head)
         check_limit(self.net, limit)
         # Once: a file that is edited while the run trains is not what the run was made of.
@@ -183,6 +186,13 @@ class Run:
             workers=self.workers,
             cache=CacheSettings(cache, progress=progress),
         )
+        if self.data.has_pairs:  # now: a bad image is told before the first epoch
+            kept = CacheSettings(cache, progress=progress)
+            Loader(self.data.pairs_dev.images, None, self.preprocess, self.device, cache=kept)
+
+    def _check_best_by(self) -> None:
+        if self.recipe.best_by == "eer" and not self.data.has_pairs:
+            raise RecipeError(f"best_by = eer needs pairs of faces, and {self.data.root} has none")
 
     def _check_labels(self) -> None:
         """Raise DataError for a label of the reader's own images that is no class of the data."""
@@ -262,7 +272,17 @@ class Run:
         dev_accuracies = [row["dev_accuracy"] for row in self.progress.rows]
         return lr_at(self.recipe, step, self.steps, dev_accuracies)
 
-    def end_epoch(self, dev_loss: float, dev_accuracy: float) -> dict:
+    def judge_pairs(self) -> dict[str, float]:
+        """EER and AUC of the dev pairs, the same in all processes; nothing where there are none."""
+        if not self.data.has_pairs:
+            return {}
+        return self.world.from_main(lambda: dev_figures(self, self.data.pairs_dev))
+
+    def history(self, stopped: str = "") -> History:
+        """What the epochs gave so far."""
+        return History(self.progress.rows, stopped, self.recipe.best_by)
+
+    def end_epoch(self, dev_loss: float, dev_accuracy: float, **on_pairs: float) -> dict:
         """Count the epoch as done, and note whether it was the best and the last; its row."""
         progress = self.progress
         lr = self.lr_at(progress.epoch * self.steps)  # of the epoch's first step
@@ -271,10 +291,11 @@ class Run:
         progress.step = 0
         progress.totals = [0.0, 0.0, 0.0]
         values = (progress.epoch, lr, loss_sum / count, correct / count, dev_loss, dev_accuracy)
-        row = dict(zip(HISTORY, values, strict=True))
+        row = dict(zip(HISTORY, values, strict=True)) | on_pairs
         progress.rows.append(row)
-        if dev_accuracy > progress.best_accuracy:
-            progress.best_accuracy = dev_accuracy
+        accuracy = accuracy_of(row, self.recipe.best_by)
+        if accuracy > progress.best_accuracy:
+            progress.best_accuracy = accuracy
             progress.best_epoch = progress.epoch
         waited = progress.epoch - progress.best_epoch
         patience = self.recipe.patience
@@ -338,6 +359,23 @@ def try_compiling(device: torch.device, wanted: Choice) -> Choice:
             ) from error
         return Choice(False, f"{wanted.reason}, but {reason}")
     return wanted
+
+
+def dev_figures(run: Run, pairs: Pairs) -> dict[str, float]:
+    """The figures of ON_PAIRS: the pairs as the network that is evaluated and kept sees them."""
+    trained = embed.TrainedRun(
+        folder=run.out,
+        net=run.eval_model,
+        preprocess=run.preprocess,
+        classes=run.data.classes,
+        data=run.data.root,
+        term=run.data.term.name,
+        device=run.device,
+        precision=run.precision.value,
+    )
+    scores, same = embed.pair_scores(trained, pairs), np.array(pairs.same)
+    figures = verification.eer(scores, same)[0], verification.auc(scores, same)
+    return dict(zip(ON_PAIRS, figures, strict=True))
 
 
 def build_objective(

@@ -58,12 +58,12 @@ def fit(
     """Train a recipe on `data.train`, judge each epoch on `data.dev`, keep the run in `out`.
 
     `out` gets the two newest states (step-00000412.pt), best.pt (the network with the best dev
-    accuracy), history.csv, recipe.json and environment.json. Where `out`, or else its copy in the
-    `mirror` folder [FACEKIT_MIRROR], holds a run already, it goes on from there; a finished run is
-    only read. A state is saved while training goes on: after each epoch that is the best so far,
-    every `save_minutes` (0: after each step), and in the end. After `max_hours` it saves, says so
-    in `stopped`, and returns. `track`: "tensorboard", "wandb". `workers`: threads that prepare
-    batches. `on_epoch` is called with the history so far.
+    accuracy, or EER: `best_by`), history.csv, recipe.json and environment.json. Where `out`, or
+    else its copy in the `mirror` folder [FACEKIT_MIRROR], holds a run already, it goes on from
+    there; a finished run is only read. A state is saved while training goes on: after each epoch
+    that is the best so far, every `save_minutes` (0: after each step), and in the end. After
+    `max_hours` it saves, says so in `stopped`, and returns. `track`: "tensorboard", "wandb".
+    `workers`: threads that prepare batches. `on_epoch` is called with the history so far.
 
     `network`, `head` and `auxiliary_loss` stand in for the recipe's: a name, a table, FILE.py:NAME,
     or an object of your own. A network is a module, or what makes one of the number of classes; a
@@ -87,7 +87,7 @@ def fit(
         run = Run(chosen, data, Path(out), where, world, workers, images)
         checkpoints = Checkpoints(run.out, mirror=_copies(run.out, mirror))
         if _is_done(run, checkpoints):
-            return History(run.progress.rows)
+            return run.history()
         shown = progress and world.is_main
         run.prepare(shown)
         own_folder = only_one(run.out) if world.is_main else nullcontext()  # for its sisters, too
@@ -146,7 +146,7 @@ def _train(run: Run, in_order: list[Callback]) -> History:
         ) from error
     finally:
         callbacks.close()
-    return History(run.progress.rows, stopped)
+    return run.history(stopped)
 
 
 def _copies(out: Path, mirror: str | Path | None) -> Path | None:

@@ -17,7 +17,8 @@ from facekit.models.registered import own_parts
 from facekit.training.checkpoint import BEST, Checkpoints, identity
 from facekit.training.environment import environment
 from facekit.training.guards import check_loss
-from facekit.training.history import HISTORY
+from facekit.training.history import History
+from facekit.training.recipe import Recipe
 from facekit.training.run import Progress, Run
 
 CHANGEABLE = ("lr", "grad_clip", "patience", "micro_batches", "watch")  # while a run goes on
@@ -57,9 +58,10 @@ def on_processor(value: Any) -> Any:
 def save(checkpoints: Checkpoints, step: int, saved: dict, best: dict | None = None) -> None:
     """Write the state after `step` steps, the curves, and `best`, where there is one."""
     checkpoints.check_mine()
-    rows = [[row[key] for key in HISTORY] for row in saved["progress"]["rows"]]
+    history = History(saved["progress"]["rows"])
+    rows = history.frame().itertuples(index=False)
     with suppress(OSError):  # no room; the rows are in the state, too, which says so
-        write_table(checkpoints.folder / "history.csv", HISTORY, rows)
+        write_table(checkpoints.folder / "history.csv", history.columns, rows)
     checkpoints.save(step, saved, best)  # last: a run that is done is not touched
 
 
@@ -201,7 +203,8 @@ def check_same(run: Run, saved: dict) -> None:
     """Raise RunError, with both values, when network, settings, classes or data differ."""
     free = () if saved["progress"]["done"] else CHANGEABLE
     now = {key: value for key, value in run.recipe.as_dict().items() if key not in free}
-    then = {key: value for key, value in saved["recipe"].items() if key not in free}
+    usual = Recipe("recipe").as_dict()  # what a setting was that the kit did not have yet
+    then = {key: value for key, value in (usual | saved["recipe"]).items() if key not in free}
     difference = ""
     if then != now:
         # Another version of the kit may know other settings.

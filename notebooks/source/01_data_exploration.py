@@ -75,12 +75,12 @@ from facekit.course import baselines, plots, widgets
 from facekit.data import NO_MATCH, SPLITS, images
 from facekit.faces import sheet
 from facekit.sources import health, open_course, profiles
-from facekit.submission import csvs
+from facekit.submission import cutoffs
 
 pd.set_option("display.max_colwidth", None)  # show sentences whole
 # %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
-course = open_course()
+course = open_course(pairs=False)
 profile = profiles.profile().value
 print(course, f"profile: {profile.name}", sep="\n")
 
@@ -96,8 +96,8 @@ print(course, f"profile: {profile.name}", sep="\n")
 # </details>
 
 # %%
-for task in csvs.CUTOFFS:
-    print(f"{task:15}", *csvs.cutoffs_of(task, profile.name))
+for task in cutoffs.CUTOFFS:
+    print(f"{task:15}", *cutoffs.cutoffs_of(task, profile.name))
 
 # %% [markdown]
 # ## The files

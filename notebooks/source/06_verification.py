@@ -32,7 +32,7 @@ import pandas as pd
 from facekit.course import baselines, lesson, plots, score_plots, widgets
 from facekit.evaluation import class_means, identification
 from facekit.evaluation import statistics, verification
-from facekit.evaluation.embed import embed
+from facekit.evaluation.embed import embed, pair_scores
 from facekit.sources import more_people, open_course
 from facekit.submission import pipeline
 
@@ -47,7 +47,8 @@ many = more_people(course) or course
 # Each **probe** is a face of unknown name. The **gallery** holds one face of each
 # person we know. Say for each probe who it is, or `n000000` for "nobody I know".
 # The homework's dev set has 360 probes, 40 of them strangers. A course with fewer
-# gets more, of other rendered people: `many`.
+# gets more, of other rendered people: `many`. So does a course with pairs, as the
+# homework has them since F24: pairs are the first half of this lesson.
 #
 # ## One pair
 #
@@ -232,6 +233,41 @@ def tar_at_far(scores, same, target):
 exercises.exercise("tar_at_far", tar_at_far)
 
 # %% [markdown]
+# ## Since F24: pairs and nothing else
+#
+# A list has two images a line, their score is handed in, and the EER of all scores
+# is what counts: nobody chooses a threshold. The homework looks at a few more
+# figures, and says TPR for TAR and FPR for FAR. ACC is the accuracy at the best
+# threshold of all. The table is of your dev pairs, if the course has such, and else
+# of the pairs above.
+#
+# *What does a TPR at an FPR of 1e-4 say where there are 180 wrong pairs?*
+#
+# <details><summary>Answer</summary>
+#
+# Little: not one wrong pair may pass, so a single one, the worst, decides. The straight
+# line between two points of the curve makes a number of it all the same.
+#
+# </details>
+
+# %%
+both, match = {"network": scores, "grey pixels": floor[0]}, same
+if course.has_pairs:
+    asked, match = course.pairs_dev, np.array(course.pairs_dev.same)
+    both = {"network": pair_scores(run, asked),
+            "grey pixels": baselines.grey_pairs(asked)}
+on_pairs = pd.DataFrame({name: verification.pair_metrics(found, match)
+                         for name, found in both.items()})
+on_pairs.round(3)
+
+# %% [markdown]
+# "Nearest point" is the other way to take the EER: the mean of both errors where
+# they are closest, instead of the straight line to where they meet.
+#
+# **With a course of pairs you may stop here**: notebook 08 hands the scores in. From
+# here on it is about the terms up to S24, which ask for names: who is this, if
+# anybody we know?
+#
 # ## One against many
 #
 # The homework asks more: *who of all known people is this?* One probe is
@@ -654,6 +690,7 @@ assert chosen.accuracy >= max(identification.accuracy(similarity, truth, value)
                               for value in np.linspace(-1, 1, 2001))
 assert auc["network"] > 0.6, "a coin would give one half"
 assert auc["network"] > auc["grey pixels"]
+assert on_pairs.loc["AUC", "network"] > on_pairs.loc["AUC", "grey pixels"]
 assert rank_1 > 2 / len(gallery), "chance"
 assert identification.auc(similarity, truth) <= rank_1
 assert panel.choice == ("threshold", chosen.value), "moved? run again"

@@ -57,3 +57,9 @@ def test_the_nearest_known_is_right_where_a_loop_finds_it(course):
 
 def test_training_images_are_told_as_what_they_are(course):
     assert (baselines.nearest_class(course, course.train.paths) == course.train.labels).all()
+
+
+def test_the_pixels_of_pairs_are_compared_as_those_of_probes(pair_course):
+    pairs = pair_course.pairs_dev
+    wanted = baselines.grey_similarity(pairs.first, pairs.second).diagonal()
+    assert baselines.grey_pairs(pairs) == pytest.approx(wanted, abs=1e-6)

@@ -10,6 +10,7 @@ from facekit.course import exercises
 from facekit.course.exercises import submission
 from facekit.evaluation import statistics
 from facekit.submission import csvs
+from facekit.submission.cutoffs import CUTOFFS
 
 KNOWN = exercises.exercises()
 
@@ -56,7 +57,7 @@ def test_a_score_by_id_is_the_packages_where_all_rows_are_there(tmp_path):
 
 
 def test_the_grade_and_its_error_are_the_packages():
-    ours = csvs.CUTOFFS["classification"]
+    ours = CUTOFFS["classification"]
     for right, count, cutoffs in KNOWN["grade"].cases(seed=1):
         assert cutoffs == {"HIGH": ours.high, "MEDIUM": ours.medium, "LOW": ours.low}
         accuracy, error, name = submission.grade(right, count, cutoffs)

@@ -319,6 +319,15 @@ def test_the_curves_are_those_of_the_history():
     assert (best.get_xdata()[0], best.get_ydata()[0]) == (2, 0.4)
 
 
+def test_with_pairs_the_curves_have_their_accuracy_too():
+    rows = [
+        row | {"dev_eer": rate, "dev_auc": 0.9} for row, rate in zip(ROWS, (0.3, 0.2), strict=True)
+    ]
+    lines = plots.curves(History(rows), chance=0.25).axes[1].lines
+    (pairs,) = (line for line in lines if line.get_label() == "pairs, 1 - EER")
+    assert list(pairs.get_ydata()) == [0.7, 0.8]
+
+
 def test_lines_may_be_of_unequal_length_and_have_marks():
     frame = pd.DataFrame({"long": [1.0, 2.0, 3.0], "short": [5.0, np.nan, np.nan]})
     place = plots.lines(frame.rename_axis("x"), "Two", "y", {"here": 1.5}, log=True).axes[0]

@@ -13,7 +13,7 @@ from facekit.common.errors import DataError
 from facekit.data import CourseData, PairData, open_data
 from facekit.data.layout import PAIR_TERMS
 from facekit.sources import profiles, set_up
-from facekit.sources.course_data import open_course
+from facekit.sources.course_data import more_people, open_course
 from facekit.sources.pair_plans import pair_plan
 
 SMALL = profiles.Profile("own", 4, 3, 1, 1, 8, 12, 20, pixels=16, difficulty="easy")
@@ -86,10 +86,10 @@ def test_a_rendered_course_is_whole_and_says_so(made):
     }
     assert course.train.labels == tuple(label for label in range(4) for _ in range(3))
     assert sum(course.pairs_dev.same) == 6
-    answers = np.genfromtxt(course.answers, delimiter=",", names=True)
+    answers = np.genfromtxt(course.answers.verification, delimiter=",", names=True)
     assert answers["Label"].sum() == 10
     assert not set(course.pairs_dev.images) & set(course.pairs_test.images)
-    assert course.answers.stat().st_mode & 0o077 == 0
+    assert course.answers.verification.stat().st_mode & 0o077 == 0
 
 
 def test_the_same_seed_gives_the_same_pairs_and_another_seed_others():
@@ -116,10 +116,29 @@ def test_only_rendered_people_are_laid_out_so(tmp_path):
         set_up("folder", SMALL, tmp_path / "out", folder=tmp_path, term="S26", progress=False)
 
 
-def test_a_notebook_says_that_it_is_about_an_open_set(made, monkeypatch):
+def test_a_notebook_takes_either_kind_or_says_that_it_is_about_an_open_set(made, monkeypatch):
     monkeypatch.setenv("FACEKIT_HOME", str(made.parent))
-    with pytest.raises(DataError, match="the lessons are about an open set"):
-        open_course(progress=False)
+    assert open_course(progress=False).pairs_dev.same
+    with pytest.raises(DataError, match="has pairs of faces, and this lesson is about an open set"):
+        open_course(progress=False, pairs=False)
+
+
+def test_a_course_with_pairs_gets_an_open_set_of_other_rendered_people(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACEKIT_CACHE", str(tmp_path))
+    course = open_data(made)
+    many = more_people(course, progress=False)
+    assert not many.has_pairs
+    assert len(many.known) == SMALL.known
+    assert len(many.unknown_dev) == 10 * SMALL.unknown_dev
+    theirs = {path.read_bytes() for path in many.known}
+    assert not theirs & {path.read_bytes() for path in (*course.train, *course.pairs_dev.images)}
+
+
+def test_photographs_in_pairs_get_one_of_this_machines_profile(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FACEKIT_PROFILE", "smoke")
+    handed_out = open_data(by_hand(tmp_path / "data"))
+    assert len(more_people(handed_out, most=20, progress=False).unknown_dev) == 20
 
 
 FAULTS = {

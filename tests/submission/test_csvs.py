@@ -19,7 +19,7 @@ from facekit.common.files import MOST_ROWS, read_table, write_table
 from facekit.common.kit import install_command
 from facekit.data.layout import NO_MATCH, CourseData, read_identities
 from facekit.submission import csvs
-from facekit.submission.csvs import CUTOFFS
+from facekit.submission.cutoffs import CUTOFFS
 
 Rows = list[list[str]]
 
@@ -562,56 +562,6 @@ def test_a_file_larger_than_any_table_is_not_read(tmp_path: Path) -> None:
 
 
 # --- grades
-
-
-@pytest.mark.parametrize(
-    ("task", "accuracy", "grade"),
-    [
-        ("classification", 1.0, "HIGH"),
-        ("classification", 0.90, "HIGH"),
-        ("classification", 0.8999, "MEDIUM"),
-        ("classification", 0.84, "MEDIUM"),
-        ("classification", 0.8399, "LOW"),
-        ("classification", 0.82, "LOW"),
-        ("classification", 0.8199, "below LOW"),
-        ("classification", 0.0, "below LOW"),
-        ("verification", 0.55, "HIGH"),
-        ("verification", 0.5499, "MEDIUM"),
-        ("verification", 0.49, "MEDIUM"),
-        ("verification", 0.4899, "LOW"),
-        ("verification", 0.30, "LOW"),
-        ("verification", 0.2999, "below LOW"),
-    ],
-)
-def test_a_grade_begins_exactly_at_its_cut_off(task: str, accuracy: float, grade: str) -> None:
-    assert CUTOFFS[task].grade(accuracy) == grade
-    assert f"-> {grade} (" in csvs.report(task, accuracy)
-
-
-@pytest.mark.parametrize(("right", "grade"), [(90, "HIGH"), (89, "MEDIUM"), (82, "LOW")])
-def test_a_scored_file_gets_the_grade_of_its_share(right: int, grade: str, tmp_path: Path) -> None:
-    names = [f"{row:06d}.jpg" for row in range(100)]
-    csvs.write_classification(tmp_path / "truth.csv", names, [1] * 100)
-    csvs.write_classification(tmp_path / "mine.csv", names, [1] * right + [0] * (100 - right))
-    accuracy = csvs.score(tmp_path / "mine.csv", tmp_path / "truth.csv")
-    assert CUTOFFS["classification"].grade(accuracy) == grade
-
-
-def test_a_report_shows_score_cut_offs_and_chance() -> None:
-    line = csvs.report("verification", 0.5123, chance=1 / 9)
-    cutoffs = "the homework's LOW 30%, MEDIUM 49%, HIGH 55%"
-    assert line == f"verification 51.23% -> MEDIUM ({cutoffs}, chance 11.1%)"
-
-
-@pytest.mark.parametrize("profile", csvs.MADE)
-@pytest.mark.parametrize("task", CUTOFFS)
-def test_rendered_profiles_have_cut_offs_of_their_own(task: str, profile: str) -> None:
-    own = csvs.MADE[profile][task]
-    assert own != CUTOFFS[task]
-    assert 0 < own.low < own.medium < own.high < 1
-    grade = f"-> {own.grade(own.medium)} (profile {profile}'s {own}"
-    assert grade in csvs.report(task, own.medium, profile=profile)
-    assert csvs.report(task, 0.5, profile="gpu") == csvs.report(task, 0.5)
 
 
 # --- sending

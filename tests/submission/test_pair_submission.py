@@ -17,39 +17,47 @@ from facekit import cli, training
 from facekit.common.errors import DataError
 from facekit.data import PairData
 from facekit.evaluation import embed, verification
-from facekit.sources import profiles, set_up
-from facekit.submission import pairs
+from facekit.submission import cutoffs, leaderboard, pairs
 
-SMALL = profiles.Profile("own", 4, 6, 2, 1, 8, 12, 20, pixels=24, difficulty="easy")
 QUICK = ["epochs=2", "network=tiny", "image_size=32", "batch_size=8", "watch=false"]
 
 
-class FortyLines(nn.Module):
+class StarterNet(nn.Module):
     """As one writes it for the homework's starter: features and logits in a dictionary."""
 
-    def __init__(self, num_classes: int = 4) -> None:
+    def __init__(self, num_classes: int = 8631) -> None:
         super().__init__()
         self.backbone = nn.Sequential(
-            nn.Conv2d(3, 16, 3, stride=2, padding=1),
-            nn.BatchNorm2d(16),
+            nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3),
+            nn.BatchNorm2d(64),
             nn.ReLU(),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1),
-            nn.BatchNorm2d(32),
+            nn.Conv2d(64, 128, kernel_size=3, stride=2, padding=1),
+            nn.BatchNorm2d(128),
             nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(128, 256, kernel_size=3, stride=2, padding=1),
+            nn.BatchNorm2d(256),
+            nn.ReLU(),
+            nn.Conv2d(256, 512, kernel_size=3, stride=2, padding=1),
+            nn.BatchNorm2d(512),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d((1, 1)),
             nn.Flatten(),
         )
-        self.cls_layer = nn.Linear(32, num_classes)
+        self.dropout = nn.Dropout(0.2)
+        self.cls_layer = nn.Linear(512, num_classes)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         feats = self.backbone(x)
-        return {"feats": feats, "out": self.cls_layer(feats)}
+        out = self.cls_layer(self.dropout(feats))
+        return {"feats": feats, "out": out}
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory) -> PairData:
-    root = tmp_path_factory.mktemp("course") / "data"
-    return set_up("synthetic", SMALL, root, term="S26", progress=False)
+def course(pair_course) -> PairData:
+    return pair_course
 
 
 @pytest.fixture(scope="module")
@@ -119,32 +127,75 @@ def test_from_a_run_to_a_scored_submission(run, course, capsys, monkeypatch):
 
     assert "verification EER" in facekit("evaluate", run, "--data", course.root)
     told = facekit("submit", run, "--data", course.root)
-    path = run / pairs.FILE
+    path = run / pairs.FILES["verification"]
     assert str(path) in told
     assert "nothing wrong" in facekit("check", path, "--data", course.root)
-    scored = facekit("score", path, "--answers", course.answers)
+    scored = facekit("score", path, "--answers", course.answers.verification)
     wanted = verification.pair_metrics(
         embed.pair_scores(embed.load_run(run), course.pairs_test),
-        np.array(pairs.read_scores(course.answers)),
+        np.array(pairs.read_scores(course.answers.verification)),
     )
-    assert f"EER {wanted['EER']:.2%}" in scored
+    grades = cutoffs.ON_PAIRS
+    line = f"EER {wanted['EER']:.2%} -> {grades.grade(wanted['EER'])} ("
+    assert line + f"{grades.points(wanted['EER']):.1f} points, 95 % interval" in scored
     assert scored.strip() in told
     assert "no open set" in facekit("rules", run, "--data", course.root)
+    assert "decide nothing" in facekit("submit", run, "--data", course.root, "--rule", "gap")
+    told = facekit("submit", run, "--data", course.root, "--kaggle")
+    assert "not sent: no competition of S26 is known" in told
 
 
 def test_a_network_written_for_the_starter_trains_as_it_stands(course, tmp_path):
-    recipe = training.recipe.load("smoke", [text for text in QUICK if "network" not in text])
-    out = tmp_path / "run"
-    history = training.fit(recipe, course, out, "cpu", progress=False, network=FortyLines)
-    assert len(history.rows) == 2
-    trained = embed.load_run(out, own_objects=[FortyLines])
+    settings = [text for text in QUICK if "network" not in text and "epochs" not in text]
+    recipe = training.recipe.load("smoke", [*settings, "epochs=6", "best_by=eer"])
+    history = training.fit(recipe, course, tmp_path, "cpu", progress=False, network=StarterNet)
+    losses = history.frame()["train_loss"]
+    assert losses.iloc[-1] < 0.8 * losses.iloc[0]
+    trained = embed.load_run(tmp_path, own_objects=[StarterNet])
     assert trained.net.embeds_by == "feats"
-    assert np.isfinite(embed.pair_scores(trained, course.pairs_dev)).all()
+    scores = embed.pair_scores(trained, course.pairs_dev)
+    found = verification.pair_metrics(scores, np.array(course.pairs_dev.same))
+    assert history.best["dev_eer"] == pytest.approx(found["EER"])
+
+
+def test_class_means_do_not_ask_for_a_sorted_list(run, course, tmp_path):
+    trained = embed.load_run(run)
+    means = embed.class_means(trained, course, images=6)
+    root = shutil.copytree(course.root, tmp_path / "data")
+    labels = root / "cls_data" / "train" / "labels.txt"
+    labels.write_text("\n".join(reversed(labels.read_text().splitlines())))
+    shuffled = PairData(root)
+    assert list(shuffled.train.labels) != sorted(shuffled.train.labels)
+    assert embed.class_means(trained, shuffled, images=6) == pytest.approx(means, abs=1e-5)
+
+
+def test_runs_stand_beside_each_other_the_lowest_error_first(run, course, tmp_path):
+    for name in ("good", "bad", "silent"):
+        shutil.copytree(run, tmp_path / name, ignore=shutil.ignore_patterns("*.csv"))
+    right = np.array(pairs.read_scores(course.answers.verification))
+    noise = np.random.default_rng(0).normal(size=len(right))
+    pairs.write(tmp_path / "good" / "pairs.csv", right + 0.1 * noise)
+    pairs.write(tmp_path / "bad" / "pairs.csv", 0.5 * right + noise)
+    table = leaderboard.leaderboard(tmp_path, course.root)
+    assert list(table.index) == ["good", "bad", "silent"]
+    bad = pairs.score(tmp_path / "bad" / "pairs.csv", course.answers.verification)["EER"]
+    assert list(table["verification"])[:2] == [0, pytest.approx(bad)]
+    assert 0 < bad < 1
+    assert "facekit submit" in table.loc["silent", "note"]
+    assert set(table["rule"]) == {""}
 
 
 BAD = {
-    "a row too few": (lambda rows: rows[:-1], "19 rows for 20"),
-    "rows in another order": (lambda rows: [rows[1], rows[0], *rows[2:]], "row 0 has the ID '1'"),
+    "a row too few": (lambda rows: rows[:-1], "19 rows for 20 test pairs, 1 missing"),
+    "two rows too many": (lambda rows: [*rows, "20,0", "21,0"], "22 rows for 20 test pairs, 2 too"),
+    "rows in another order": (
+        lambda rows: [rows[1], rows[0], *rows[2:]],
+        "the rows are shuffled: row 0 has the ID '1'",
+    ),
+    "ids from 1": (
+        lambda rows: [f"{i},{i / 9}" for i in range(1, 21)],
+        "csv: row 0 has the ID '1'",
+    ),
     "a word": (lambda rows: ["0,yes", *rows[1:]], "row 0 has 'yes' where a score"),
     "nothing": (lambda rows: ["0,", *rows[1:]], "row 0 has '' where a score"),
     "NaN": (lambda rows: [*rows[:-1], "19,nan"], "row 19 has 'nan'"),
@@ -165,10 +216,10 @@ def test_a_bad_submission_is_told_what_is_wrong(course, tmp_path, name):
 
 def test_the_answers_themselves_and_links_are_no_submissions(course, tmp_path):
     with pytest.raises(DataError, match="the file of the answers itself"):
-        pairs.score(course.answers, course.answers)
-    (tmp_path / "link.csv").symlink_to(course.answers)
+        pairs.score(*[course.answers.verification] * 2)
+    (tmp_path / "link.csv").symlink_to(course.answers.verification)
     with pytest.raises(DataError, match="a link"):
-        pairs.score(tmp_path / "link.csv", course.answers)
+        pairs.score(tmp_path / "link.csv", course.answers.verification)
 
 
 def test_scores_that_are_no_numbers_are_not_written(tmp_path):

@@ -613,6 +613,15 @@ def test_a_run_with_a_setting_that_no_longer_exists_is_refused(course, reference
         fit(small(), course, tmp_path)
 
 
+def test_a_run_from_before_a_setting_was_made_goes_on_with_the_usual_value(
+    course, reference, tmp_path
+):
+    state = last(reference)
+    del state["recipe"]["best_by"]
+    Checkpoints(tmp_path).save(10, state)
+    assert fit(small(), course, tmp_path).rows == state["progress"]["rows"]
+
+
 def test_a_run_of_fewer_classes_is_refused(reference, copy_of_course, unchanged):
     for split in ("train", "dev"):
         folder = CourseData(copy_of_course).classification / split
