@@ -71,7 +71,7 @@ plain = sheet.portrait(someone)
 who, how = faces.parameters(someone, shot, changes=plain)
 for cause, changes in error_analysis.causes(someone, seed=0).items():
     after = faces.parameters(someone, shot, changes=plain | changes)
-    moved = [name for before, now in zip((who, how), after)
+    moved = [name for before, now in zip((who, how), after, strict=True)
              for name in now if not now[name].equal(before[name])]
     print(f"{cause}: {', '.join(moved[:6]) or 'nothing'}",
           f"and {len(moved) - 6} more" if len(moved) > 6 else "")
