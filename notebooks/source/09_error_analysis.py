@@ -62,7 +62,8 @@ world = error_analysis.World(course)
 # The people of this course are made. The same person in the same shot can be
 # rendered once more with one number changed: a turned head, or a hat, and all
 # else as it was. We begin with a plain **portrait** and change one cause at a
-# time. These are the numbers that each cause moves, of over a hundred:
+# time. These are the numbers that each cause moves, of over a hundred (an older
+# person differs in many):
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -73,8 +74,7 @@ for cause, changes in error_analysis.causes(someone, seed=0).items():
     after = faces.parameters(someone, shot, changes=plain | changes)
     moved = [name for before, now in zip((who, how), after, strict=True)
              for name in now if not now[name].equal(before[name])]
-    print(f"{cause}: {', '.join(moved[:6]) or 'nothing'}",
-          f"and {len(moved) - 6} more" if len(moved) > 6 else "")
+    print(f"{cause}:", *moved[:6], f"+{len(moved[6:])}" if moved[6:] else "")
 
 # %% [markdown]
 # And this is one person of the training set through all of them. **Write down
@@ -90,8 +90,7 @@ for cause, changes in error_analysis.causes(someone, seed=0).items():
 
 # %% alt="One person eleven times: a portrait, then turned, lit, dressed otherwise"
 one = world.through_causes(world.classes[:1])
-plots.montage(torch.cat([*one.values()]), [*one], columns=6,
-              title="The same person, the same shot, one cause changed");
+plots.montage(torch.cat([*one.values()]), [*one], columns=6);
 
 # %% [markdown]
 # ## Two questions to the network
@@ -430,11 +429,10 @@ exercises.exercise("attention_per_area", attention_per_area)
 # %% [markdown]
 # ## The cure
 #
-# The network errs on what it has seldom met. So let it meet more: `hard` shots
-# (heads turned far, hats, covered faces, odd light) of its people, four of each.
-# The network goes on for a while at a small rate, with them and, for
-# comparison, without. *Why not compare with the network as it
-# was?*
+# Much of what the network errs on it has seldom met. So let it meet more: `hard`
+# shots (heads turned far, hats, covered faces, odd light) of its people, four of
+# each. The network goes on for a while at a small rate, with them and, for
+# comparison, without. *Why not compare with the network as it was?*
 #
 # <details><summary>Answer</summary>
 #
@@ -524,9 +522,9 @@ verdicts.round(3)
 # %%
 assert all((one[cause] != one["portrait"]).any() for cause in [*one][1:])
 assert right["portrait"].mean() > 3 / len(course.classes), "beats chance"
-for table in (*costs.values(), *gains.values(), verdicts):
-    assert (table["low"] <= table["change"] + 1e-9).all()
+assert (costs["closed set: accuracy"]["told"] == "less").any(), "no luck"
 assert costs["closed set: accuracy"]["change"]["turned 50°"] < 0
+assert len(hard) == 4 * len(course.classes)
 assert not toy[0, 6:].any() and toy[0, :4, :4].min() > 0, "the corner alone"
 assert parts["times its area"].drop("background").max() > 1, "on the person"
 assert verdicts["told"]["all causes"] != "less", "no sure harm"
