@@ -483,8 +483,9 @@ plots.intervals(gains, "What hard shots in training gain",
 # <details><summary>Answer</summary>
 #
 # By the pictures that it will meet. If these are like dev, dev decides; if faces will
-# be turned and covered, the causes do. It is no proof of the cure that it helps on causes
-# that were put into training, and is still the point of it.
+# be turned and covered, the causes do. Where `told` says "perhaps luck", the cure is not
+# shown to help. That is no proof that it cannot: this is a small dose. Try more
+# steps and more shots, with the same in the control.
 #
 # </details>
 
