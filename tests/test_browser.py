@@ -17,7 +17,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks/solutions").glob("[0-9]*.ipynb"))
-WITHOUT_CONTROLS = ("08",)
+WITHOUT_CONTROLS = ("08", "09")
 # A notebook shows these pictures where there is a network, and does without where there is none.
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["facekit"]
 BADGES = [host["badge"] for host in PROJECT["badges"].values()]

@@ -82,8 +82,8 @@ def test_offline_is_offline(tmp_path):
     assert "the network is off in this test" in done.stderr
 
 
-def test_the_course_has_eight_notebooks_and_each_leads_to_the_next():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(1, 9)]
+def test_the_course_has_nine_notebooks_and_each_leads_to_the_next():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(1, 10)]
     for path, following in pairwise(NOTEBOOKS):
         last = nbformat.read(path, as_version=4).cells[-1]
         assert f"({following.name})" in last.source, path.stem

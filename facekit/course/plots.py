@@ -350,3 +350,26 @@ def schedules(lrs: Mapping[str, Sequence[float]], steps_per_epoch: int) -> Figur
     frame = pd.DataFrame({name: pd.Series(values) for name, values in lrs.items()})
     epochs = pd.Index(np.arange(len(frame)) / steps_per_epoch, name="epoch")
     return lines(frame.set_index(epochs), "Learning rate", "lr")
+
+
+def intervals(tables: Mapping[str, pd.DataFrame], title: str, label: str) -> Figure:
+    """Changes with their intervals, a row for each name and a mark for each table beside it.
+
+    Tables have columns change, low and high, shares that are drawn in points, and the same index.
+    """
+    names = next(iter(tables.values())).index
+    fig, (place,) = figure(7, 1.2 + 0.4 * len(names))
+    rows = np.arange(len(names))[::-1]  # the first on top
+    for number, (name, table) in enumerate(tables.items()):
+        change, low, high = (100 * table[part].to_numpy() for part in ("change", "low", "high"))
+        spread = ((change - low).clip(0), (high - change).clip(0))
+        shift = 0.3 * (number - (len(tables) - 1) / 2)
+        place.errorbar(
+            change, rows - shift, xerr=spread, fmt="oDs^"[number], color=COLOURS[number],
+            capsize=3, label=as_it_is(name),
+        )  # fmt: skip
+    place.axvline(0, color="black", linestyle="--")
+    place.set_yticks(rows, map(as_it_is, names))
+    place.set(title=as_it_is(title), xlabel=label)
+    legend_beside(place)
+    return fig

@@ -1,6 +1,6 @@
 """What a trained run says about images: class labels and embeddings. Built in notebook 06."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from facekit.models.registered import own_parts
 from facekit.models.summary import MOST_PARAMETERS, check_size
 
 BATCH = 128
+Images = Sequence[Path] | torch.Tensor  # files, or what they hold: uint8 (N, 3, H, W)
 # What a file raises that is sound and holds something else than a network of this kit.
 STRANGE = LookupError, TypeError, ValueError, AttributeError, RuntimeError, FacekitError
 
@@ -116,27 +117,27 @@ def load_run(
     return run
 
 
-def classify(run: TrainedRun, paths: Sequence[Path]) -> np.ndarray:
-    """The most likely class of each image, in the order of `paths`: int64 (N,).
+def classify(run: TrainedRun, images: Images) -> np.ndarray:
+    """The most likely class of each image, in their order: int64 (N,).
 
     By the mean of the logits of the image and its mirror image, as dev images are judged.
     """
     net = fold_batch_norm(run.net)
-    logits = _outputs(run, paths, lambda x: net(x) + net(x.flip(-1)))
+    logits = _outputs(run, images, lambda x: net(x) + net(x.flip(-1)))
     if not np.isfinite(logits).all():
         raise RunError(f"{run.folder}: the network answers with NaN; its training went wrong")
     return logits.argmax(1)
 
 
-def embed(run: TrainedRun, paths: Sequence[Path], unit: bool = True) -> np.ndarray:
-    """The embedding of each image, in the order of `paths`: float32 (N, D).
+def embed(run: TrainedRun, images: Images, unit: bool = True) -> np.ndarray:
+    """The embedding of each image, in their order: float32 (N, D).
 
     It is the mean over the image and its mirror image, who are the same person. Its length is one
     where the run's measure is the cosine, and as the network gave it where distances count, or
     where `unit` is False.
     """
     net = fold_batch_norm(run.net)
-    vectors = _outputs(run, paths, lambda x: (net.embed(x) + net.embed(x.flip(-1))) / 2)
+    vectors = _outputs(run, images, lambda x: (net.embed(x) + net.embed(x.flip(-1))) / 2)
     if run.measure != "cosine" or not unit:
         return vectors
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
@@ -191,13 +192,23 @@ def _loader(run: TrainedRun, paths: Sequence[Path], max_bad_fraction: float = 0)
 
 
 @torch.inference_mode()
-def _outputs(run: TrainedRun, paths: Sequence[Path], function) -> np.ndarray:
+def _outputs(run: TrainedRun, images: Images, function) -> np.ndarray:
     results = []
 
     def answer(images: torch.Tensor) -> torch.Tensor:
         with forward_precision(run.device, run.precision):
             return function(images).float().cpu()
 
-    for images, *_ in _loader(run, paths).in_order(BATCH):
-        results.append(in_parts(answer, images))
+    for batch in _batches(run, images):
+        results.append(in_parts(answer, batch))
     return torch.cat(results).numpy()
+
+
+def _batches(run: TrainedRun, images: Images) -> Iterator[torch.Tensor]:
+    """The images as the network gets them, float32 (B, 3, H, W) on its device."""
+    if not isinstance(images, torch.Tensor):
+        yield from (batch.images for batch in _loader(run, images).in_order(BATCH))
+        return
+    transform = run.preprocess.transform()
+    for part in images.split(BATCH):
+        yield transform(part).to(run.device, memory_format=torch.channels_last)

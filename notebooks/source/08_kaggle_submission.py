@@ -610,3 +610,5 @@ host.took()
 # - Blum and Hardt (2015), [The Ladder: a reliable leaderboard for machine learning competitions](https://arxiv.org/abs/1502.04585)
 # - Recht et al. (2019), [Do ImageNet classifiers generalize to ImageNet?](https://arxiv.org/abs/1902.10811)
 # - Dwork et al. (2015), [Generalization in adaptive data analysis and holdout reuse](https://arxiv.org/abs/1506.02629)
+#
+# Next: [09, why it errs](09_error_analysis.ipynb).

@@ -30,6 +30,7 @@ SUBJECTS = (  # modules of this folder, in the order of the notebooks
     "verification",
     "ablations",
     "submission",
+    "error_analysis",
 )
 TOLERANCE = 1e-4  # of values, beside their size: float32 sums in another order differ by less
 ROUNDS = 8  # draws of arguments
