@@ -1,16 +1,15 @@
-"""Three forms of every lesson from one source: python notebooks/build.py [--run | --check].
+"""Two forms of every lesson from one source: python notebooks/build.py [--run | --check].
 
     source/NN_name.py      what is written by hand: cells in jupytext's percent format
-    NN_name.ipynb          the lesson, with outputs, to be read as it stands and run
-    exercises/NN_name.ipynb  the same with a stub for each exercise: the student's copy
-    solutions/NN_name.ipynb  the same with the solutions
+    NN_name.ipynb          the lesson to read and work in: outputs, and a stub for each exercise
+    solutions/NN_name.ipynb  the same with the solutions, without outputs
 
 Where the code of a lesson changed, its outputs are dropped, and `--run` runs it and keeps what it
 shows. `--check` writes nothing and says what is out of step. `--release FOLDER` makes the copy
 of the kit that students get, without sources and solutions.
 
-In a source, `### BEGIN SOLUTION` and `### END SOLUTION` stand round what a student has to write;
-such a cell is not in the lesson. A heading `### Exercise: ...` gets its number. `alt="..."` in a
+In a source, `### BEGIN SOLUTION` and `### END SOLUTION` stand round what a student has to write.
+A heading `### Exercise: ...` gets its number. `alt="..."` in a
 cell's first line describes its picture to those who do not see it.
 """
 
@@ -35,7 +34,7 @@ from facekit.common.files import write_whole
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
-FORMS = {"lesson": "", "exercises": "exercises", "solutions": "solutions"}
+FORMS = {"lesson": "", "solutions": "solutions"}
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.M | re.S)
 STUB = "...  # your code\n"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -86,11 +85,7 @@ def build(source: Path, form: str) -> NotebookNode:
             cell.source = number_exercises(cell.source, number, cells)
             if FORMS[form]:  # one folder further down
                 cell.source = cell.source.replace("](../", "](../../")
-            if form == "lesson" and cell.source.startswith("### Exercise "):
-                cell.source += f"\n\n*Solve it in [your copy](exercises/{source.stem}.ipynb).*"
         elif "### BEGIN SOLUTION" in cell.source:
-            if form == "lesson":
-                continue
             cell.source = fill(cell.source, form)
         cells.append(cell)
     cells[1:1] = [new_markdown_cell(badges(source.stem, form)), new_code_cell(first_cell())]
@@ -113,7 +108,7 @@ def fill(code: str, form: str) -> str:
     """An exercise's cell with its solution, or with a stub in its place."""
     if code.count("### BEGIN SOLUTION") != len(SOLUTION.findall(code)):
         raise ValueError(f"a solution without an end:\n{code}")
-    stub = form == "exercises"
+    stub = form == "lesson"
     return SOLUTION.sub(lambda m: m[1] + STUB if stub else m[2], code + "\n").rstrip("\n")
 
 
@@ -127,7 +122,7 @@ def name_cells(book: NotebookNode) -> None:
 
 
 def badges(stem: str, form: str) -> str:
-    """Where else this notebook can be opened, and where its other forms are."""
+    """Where else this notebook can be opened, and what its form is."""
     place = "/".join(filter(None, ("notebooks", FORMS[form], f"{stem}.ipynb")))
     where = settings() | {"place": place}
     links = " ".join(
@@ -139,15 +134,12 @@ def badges(stem: str, form: str) -> str:
             f"{', '.join(where['badges'])}: this copy does not say yet where it lives. Write that "
             "into `pyproject.toml`, `[tool.facekit]`, then run `python notebooks/build.py`."
         )
-    up = "../" if FORMS[form] else ""
     forms = {
-        "lesson": f"the lesson with its outputs; [your copy](exercises/{stem}.ipynb) has exercises "
-        "that check themselves",
-        "exercises": f"your copy, with exercises; the lesson with its outputs is "
-        f"[here]({up}{stem}.ipynb)",
-        "solutions": f"the solutions; the exercises are [here]({up}exercises/{stem}.ipynb)",
+        "lesson": "Read it, run it, and write your code where a cell says `# your code`: the line "
+        "below that cell tells you whether it is right.",
+        "solutions": f"These are the solutions of [the lesson](../{stem}.ipynb).",
     }
-    return f"{links}\n\nThis is {forms[form]}."
+    return f"{links}\n\n{forms[form]}"
 
 
 def first_cell() -> str:

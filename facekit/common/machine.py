@@ -174,7 +174,7 @@ def workspace() -> Choice:
 
 def _checkout() -> Choice:
     here = Path.cwd()
-    notebooks = here.parent if here.name in ("exercises", "solutions") else here
+    notebooks = here.parent if here.name == "solutions" else here
     if notebooks.name == "notebooks":
         return Choice(notebooks.parent, "the folder above notebooks/")
     return Choice(here, "the current folder")

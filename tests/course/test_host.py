@@ -103,7 +103,7 @@ def test_three_lines_say_what_follows_each_with_its_reason(capsys, machine):
     assert runs == "runs in ../elsewhere (FACEKIT_RUNS)"
 
 
-@pytest.mark.parametrize("form", ["", "exercises", "solutions"])
+@pytest.mark.parametrize("form", ["", "solutions"])
 def test_every_form_of_a_notebook_works_in_one_workspace(capsys, machine, monkeypatch, form):
     folder = machine / "notebooks" / form
     folder.mkdir(parents=True)
@@ -117,9 +117,9 @@ def test_every_form_of_a_notebook_works_in_one_workspace(capsys, machine, monkey
 
 
 def test_a_folder_of_that_name_elsewhere_is_a_workspace_itself(machine, monkeypatch):
-    (machine / "exercises").mkdir()
-    monkeypatch.chdir(machine / "exercises")
-    assert runtime.workspace().value == machine / "exercises"
+    (machine / "solutions").mkdir()
+    monkeypatch.chdir(machine / "solutions")
+    assert runtime.workspace().value == machine / "solutions"
 
 
 def test_the_drive_is_colabs_alone(capsys):
@@ -607,7 +607,7 @@ def test_the_first_cell_fetches_the_kit_though_a_stranger_is_installed(
     assert "the stranger is loaded" not in done.stdout
 
 
-@pytest.mark.parametrize("form", ["", "exercises"])
+@pytest.mark.parametrize("form", ["", "solutions"])
 def test_in_a_clone_the_first_cell_takes_the_kit_that_lies_above(
     tmp_path, cell_without_address, stranger, form
 ):
