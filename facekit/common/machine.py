@@ -228,6 +228,12 @@ def mirror() -> Choice:
     return _named("FACEKIT_MIRROR") or Choice(None, "FACEKIT_MIRROR is not set")
 
 
+def data_copy() -> Path | None:
+    """Where a copy of the course's data is kept: one file in the mirror; None without a mirror."""
+    copies = mirror().value
+    return copies and copies / "data.zip"
+
+
 def copy_of(run: str | Path) -> Path | None:
     """Where copies of a run are kept: under its name in the mirror, for a run directly in runs/.
 

@@ -32,6 +32,7 @@ from facekit.data.layout import (
 )
 from facekit.data.pairs import PairData, open_data
 from facekit.sources import devices, foreign, kaggle, lfw, manifest, profiles, writers
+from facekit.sources.copies import bring_back, keep_copy
 from facekit.sources.manifest import MANIFEST, is_course, read_manifest
 from facekit.sources.pair_plans import PairPlan, pair_plan
 from facekit.sources.plans import ImageSource, Plan, folder_plan, held_out_plan, synthetic_plan
@@ -268,6 +269,7 @@ def open_course(progress: bool = True) -> CourseData:
     """The course in the workspace's data/, made there first where there is none.
 
     This is what every notebook begins with: rendered faces, in the size that suits the machine.
+    Where there is a mirror (FACEKIT_MIRROR), they are kept there, too, and come back from there.
     Raises DataError for data of a term with pairs, which the lessons are not about.
     """
     root = machine.data().value
@@ -279,7 +281,13 @@ def open_course(progress: bool = True) -> CourseData:
                 "another folder (facekit's commands take it by --data), and run this again"
             )
         return CourseData(root, term)
-    return set_up("synthetic", profiles.profile().value, root, progress=progress)
+    copy = machine.data_copy()
+    if copy and bring_back(copy, root):
+        return CourseData(root)
+    course = set_up("synthetic", profiles.profile().value, root, progress=progress)
+    if copy:
+        keep_copy(root, copy)
+    return course
 
 
 def more_people(course: CourseData, most: int = 360, progress: bool = True) -> CourseData | None:
