@@ -9,12 +9,14 @@ shows. `--check` writes nothing and says what is out of step. `--release FOLDER`
 of the kit that students get, without sources and solutions.
 
 In a source, `### BEGIN SOLUTION` and `### END SOLUTION` stand round what a student has to write.
-A heading `### Exercise: ...` gets its number. `alt="..."` in a
-cell's first line describes its picture to those who do not see it.
+A heading `### Exercise: ...` gets its number. `alt="..."` in a cell's first line describes its
+picture to those who do not see it.
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -23,12 +25,14 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
 from jsonschema import ValidationError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
+from PIL import Image
 
 from facekit.common.files import write_whole
 
@@ -41,6 +45,9 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("image/png", "image/jpeg", "text/html", "text/plain")
 PLACE = "~/facekit"
 BUDGET = 1_000_000  # bytes of a notebook with its outputs
+SMALL = 30_000  # letters of a picture that is kept as it was drawn
+FEW = 64  # colours, which lines and bars need
+QUALITY = 60  # of a JPEG with two pixels for one
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -189,15 +196,42 @@ def kept(output: NotebookNode, count: int, cell: NotebookNode) -> NotebookNode:
     output = NotebookNode(output)
     if "data" in output:
         widget = WIDGET in output.data
-        output.data = {kind: output.data[kind] for kind in KEPT if kind in output.data}
+        width = output.get("metadata", {}).get("image/png", {}).get("width")  # on the page
+        output.data = lighter({kind: output.data[kind] for kind in KEPT if kind in output.data})
         pictures = [kind for kind in output.data if kind.startswith("image/")]
         if pictures or widget:
             output.data.pop("text/plain", None)
         alt = cell.metadata.get("alt", "")
-        output.metadata = {kind: {"alt": alt} for kind in pictures}
+        shown = {"alt": alt} | ({"width": width} if width else {})
+        output.metadata = {kind: dict(shown) for kind in pictures}
     if "execution_count" in output:
         output.execution_count = count
     return output
+
+
+def lighter(data: dict) -> dict:
+    """An output's data with its picture in the smaller of two forms, if it is large.
+
+    A PNG of few colours suits lines and bars, a JPEG photographs.
+    """
+    drawn = data.get("image/png", "")
+    if len(drawn) <= SMALL:
+        return data
+    image = Image.open(io.BytesIO(base64.b64decode(drawn))).convert("RGB")
+    flat = image.quantize(FEW, dither=Image.Dither.NONE)
+    forms = {
+        "image/png": encoded(flat, "PNG"),
+        "image/jpeg": encoded(image, "JPEG", quality=QUALITY, progressive=True),
+    }
+    kind = min(forms, key=lambda kind: len(forms[kind]))
+    others = {kind: value for kind, value in data.items() if kind not in forms}
+    return {kind: forms[kind]} | others
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> str:
+    content = io.BytesIO()
+    image.save(content, form, optimize=True, **options)
+    return base64.b64encode(content.getvalue()).decode()
 
 
 def run(source: Path) -> NotebookNode:

@@ -35,7 +35,6 @@ from facekit.evaluation.embed import embed
 from facekit.sources import open_course
 from facekit.submission import csvs, pipeline
 
-%config InlineBackend.figure_formats = ["jpeg"]
 course = open_course()
 run = lesson.trained_run(course)  # only read if finished
 

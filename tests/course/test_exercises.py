@@ -1,6 +1,8 @@
 """Exercises: every solution passes, every stub and every wrong answer is told from it."""
 
+import base64
 import importlib.util
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from facekit.course import exercises
 from facekit.course.exercises import Exercise, ExerciseError, Verdict, difference
@@ -287,6 +290,30 @@ def test_what_a_lesson_shows_is_kept_and_what_only_a_kernel_shows_is_not(tmp_pat
     assert output.data == {"image/png": "aGk="}
     assert output.metadata == {"image/png": {"alt": "A line"}}
     assert output.execution_count == 3
+
+
+def png(pixels: np.ndarray) -> str:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return base64.b64encode(content.getvalue()).decode()
+
+
+@pytest.mark.parametrize("kind", ["image/png", "image/jpeg"])
+def test_a_large_picture_is_kept_in_the_smaller_form_as_wide_as_it_was_drawn(tmp_path, kind):
+    grey = np.random.default_rng(0).integers(0, 256, (600, 800, 1)).repeat(3, 2)
+    if kind == "image/png":  # lines: few colours
+        grey = np.where(grey > 250, 0, 255)
+    drawn = png(grey.astype(np.uint8))
+    book, done = (build.build(write_source(tmp_path, SOURCE), "lesson") for _ in range(2))
+    shown = {"image/png": {"width": 400, "height": 300}}
+    output = build.nbformat.v4.new_output("display_data", {"image/png": drawn}, metadata=shown)
+    done.cells[-1].outputs = [output]
+    build.take_outputs(book, done)
+    [output] = book.cells[-1].outputs
+    assert output.metadata == {kind: {"alt": "A line", "width": 400}}
+    image = Image.open(io.BytesIO(base64.b64decode(output.data[kind])))
+    assert image.size == (800, 600) and len(output.data[kind]) < len(drawn)
+    assert np.abs(np.asarray(image.convert("RGB")) - grey).mean() < 40
 
 
 def test_outputs_do_not_tell_where_the_workspace_is(tmp_path):
