@@ -285,7 +285,7 @@ def curves(history: History, chance: float) -> Figure:
             place.plot(frame["epoch"], values, color=colour, linestyle=style, label=split)
     accuracies.plot(best["epoch"], best["dev_accuracy"], "o", color=BLUE, label="best dev")
     accuracies.axhline(chance, color="black", linestyle=":", label="chance")
-    losses.set(title="Cross-entropy", xlabel="epoch", ylabel="nats")
+    losses.set(title="Loss", xlabel="epoch", ylabel="loss")
     accuracies.set(title="Accuracy", xlabel="epoch", ylabel="share of images", ylim=(0, 1))
     accuracies.legend()
     return fig

@@ -29,21 +29,14 @@
 # %% [markdown]
 # ## The task
 #
-# ```text
-#                 a picture of a face (3, H, W)
-#                              |
-#                           network
-#                              |
-#                    embedding: one vector a face
-#                     /                      \
-#      1. classification               2. verification
-#      one score for each person       similarity with each known face
-#      of the training set             (the cosine of the angle)
-#                |                               |
-#      the person of the               the most similar known person, or
-#      highest score                   n000000, if none is similar enough
-# ```
-#
+# From one picture of a face to the answers of two tasks:
+
+# %% alt="A face, a network, its embedding; from there to a class, or to a known face or nobody"
+from facekit.course import diagrams
+
+diagrams.tasks();
+
+# %% [markdown]
 # 1. **Classification** (closed set): every face of `test` is one of the people of
 #    the training set. You say which.
 # 2. **Verification** (open set): `known` has *one* picture of each of some other
@@ -78,7 +71,6 @@ from facekit.sources import health, open_course, profiles
 from facekit.submission import csvs
 
 pd.set_option("display.max_colwidth", None)  # show sentences whole
-# %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
 course = open_course()
 profile = profiles.profile().value
