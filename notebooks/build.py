@@ -47,7 +47,8 @@ PLACE = "~/facekit"
 BUDGET = 1_000_000  # bytes of a notebook with its outputs
 SMALL = 30_000  # letters of a picture that is kept as it was drawn
 FEW = 64  # colours, which lines and bars need
-QUALITY = 60  # of a JPEG with two pixels for one
+MANY = 5000  # colours, which photographs have and lines have not
+QUALITY = 35  # of a JPEG with two pixels for one
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -210,22 +211,16 @@ def kept(output: NotebookNode, count: int, cell: NotebookNode) -> NotebookNode:
 
 
 def lighter(data: dict) -> dict:
-    """An output's data with its picture in the smaller of two forms, if it is large.
-
-    A PNG of few colours suits lines and bars, a JPEG photographs.
-    """
+    """An output's data with a large picture as a JPEG, or as a PNG of few colours if it has few."""
     drawn = data.get("image/png", "")
     if len(drawn) <= SMALL:
         return data
     image = Image.open(io.BytesIO(base64.b64decode(drawn))).convert("RGB")
+    others = {kind: value for kind, value in data.items() if not kind.startswith("image/")}
+    if image.getcolors(MANY) is None:
+        return {"image/jpeg": encoded(image, "JPEG", quality=QUALITY, progressive=True)} | others
     flat = image.quantize(FEW, dither=Image.Dither.NONE)
-    forms = {
-        "image/png": encoded(flat, "PNG"),
-        "image/jpeg": encoded(image, "JPEG", quality=QUALITY, progressive=True),
-    }
-    kind = min(forms, key=lambda kind: len(forms[kind]))
-    others = {kind: value for kind, value in data.items() if kind not in forms}
-    return {kind: forms[kind]} | others
+    return {"image/png": encoded(flat, "PNG")} | others
 
 
 def encoded(image: Image.Image, form: str, **options: Any) -> str:

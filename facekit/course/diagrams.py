@@ -8,7 +8,7 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.text import Text
 
 from facekit import faces
-from facekit.course.plots import figure
+from facekit.course.plots import PAGE, figure
 
 LETTER = 0.085  # inches
 WHITE, BLUE, GREEN, ORANGE = "white", "#cfe6f3", "#cdebe1", "#fbeccb"
@@ -25,7 +25,7 @@ TASKS = (  # below each other: what is worked out, and the answer
 
 def tasks() -> Figure:
     """From a face to the answers of both tasks, which share the network and the embedding."""
-    fig, (place,) = figure(9.5, 2.8)
+    fig, (place,) = figure(PAGE, 2.6)
     place.set(xlim=(0, 9.5), ylim=(-1.4, 1.4))
     place.set_axis_off()
     face = faces.render(person=[4], shot=[2], size=112)[0].permute(1, 2, 0).numpy()  # (H, W, 3)

@@ -333,7 +333,7 @@ plots.montage(puzzle, "ABCDEFGHIJKL", columns=6, title="Who is who?");
 # %% alt="Five rows of six faces; in each row one thing about the shot changes"
 knobs = ["yaw", "key_x", "exposure", "smile", "mouth_open"]
 shots = sheet.close_ups(knobs, 3, seed=world)
-plots.rows_of_images(shots, "Always one person", side=1.2);
+plots.rows_of_images(shots, "Always one person");
 
 # %% [markdown]
 # Now some of the person's, from one end of the range to the other; `nose_tip`
@@ -351,7 +351,7 @@ plots.rows_of_images(shots, "Always one person", side=1.2);
 # %% alt="Five rows of six faces; in each row one trait of the person changes"
 people = sheet.close_ups(
     ["age", "tone", "jaw_width", "mouth_width", "nose_tip"], 3, seed=world)
-plots.rows_of_images(people, "Somebody else at each end", side=1.2);
+plots.rows_of_images(people, "Somebody else at each end");
 
 # %% [markdown]
 # How much does each knob change the *picture*? The bars compare the two ends
