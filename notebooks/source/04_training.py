@@ -47,7 +47,6 @@ from facekit.sources import open_course
 from facekit.training import (CHOICES, FOLDER, Checkpoints, Run, fit,
                               load_recipe, loop, lr_finder, start_process,
                               wait_for_state)
-from facekit.training.tracking import TRACKERS
 
 course = open_course()
 recipe = load_recipe(lesson.course_recipe(course))
@@ -662,14 +661,12 @@ print("killed:  ", nets[0], "\nstraight:", nets[1])
 # </details>
 
 # %%
-trackers = [name for name in TRACKERS if find_spec(name)]  # those installed
+trackers = [name for name in ("tensorboard", "wandb") if find_spec(name)]
 os.environ["WANDB_MODE"] = "offline"  # no account; nothing leaves this machine
 tracked = lesson.fresh_run("tracked")
 fit(short, course, tracked, progress=False, track=trackers)
 print("tracked by", *trackers or ["nobody: pip install tensorboard wandb"])
-for path in sorted(tracked.glob("tensorboard/*")) + sorted(
-        tracked.glob("wandb/offline-run-*")):
-    print(path.relative_to(tracked))
+print(*sorted(p.relative_to(tracked) for p in tracked.glob("*/*")), sep="\n")
 
 # %%
 # Remove the first "# " of both lines, and TensorBoard opens below:

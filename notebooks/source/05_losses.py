@@ -636,7 +636,7 @@ low, high = statistics.interval(
 print(f"ArcFace less cross-entropy on the same {len(hits)} probes: "
       f"{100 * gains.mean():+.1f} points,\n95 % interval from "
       f"{100 * low:+.1f} to {100 * high:+.1f}:",
-      "no difference is shown" if low <= 0 <= high else "a difference is shown")
+      "shows no difference" if low <= 0 <= high else "shows a difference")
 
 # %% [markdown]
 # The interval comes from drawing *people* again and again, with all probes of
