@@ -48,7 +48,7 @@ BUDGET = 1_000_000  # bytes of a notebook with its outputs
 SMALL = 30_000  # letters of a picture that is kept as it was drawn
 FEW = 64  # colours, which lines and bars need
 MANY = 5000  # colours, which photographs have and lines have not
-QUALITY = 35  # of a JPEG with two pixels for one
+QUALITY = 30  # of a JPEG with two pixels for one
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},

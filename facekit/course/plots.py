@@ -25,6 +25,7 @@ BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 MANY = mpl.color_sequences["petroff10"]  # ten that are told apart, too
 COLOURS = (BLUE, ORANGE, GREEN, RED, "black")
 PAGE = 8.5  # inches: a wider figure would be shrunk to the page, and its words with it
+FACE = 0.85  # inches of an image among others
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # for readers who see no colour at all
 
 
@@ -59,7 +60,7 @@ def montage(
 ) -> Figure:
     """A grid of faces: paths of images, or a tensor (N, 3, H, W), uint8 or of values in 0 ... 1."""
     rows = math.ceil(len(images) / columns)
-    side = min(1, PAGE / columns)
+    side = min(FACE, PAGE / columns)
     fig, axes = grid(rows, columns, columns * side, rows * (side + 0.25 * bool(titles)))
     for place in axes.flat:
         place.set_axis_off()
@@ -79,7 +80,7 @@ def _pixels(image: Path | torch.Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).numpy()
 
 
-def rows_of_images(rows: dict[str, torch.Tensor], title: str = "", side: float = 0.85) -> Figure:
+def rows_of_images(rows: dict[str, torch.Tensor], title: str = "", side: float = FACE) -> Figure:
     """A row of images (N, 3, H, W), uint8 or in 0 ... 1, `side` inches at most, for each name."""
     count = max(len(images) for images in rows.values())
     side = min(side, (PAGE - 1.5) / count)
