@@ -11,7 +11,7 @@
 # **Before this:** [03](03_model_building.ipynb) and [04](04_training.ipynb);
 # the cosine of an angle, logarithms.
 #
-# **Minutes:** 1 without a GPU, 1 with one. Five more on a laptop, or up to an
+# **Minutes:** 3 without a GPU, 10 with one. Five more on a laptop, or up to an
 # hour on Colab's GPU, where the network of 04 is not kept and is trained again.
 #
 # **Points:** 4, one for each exercise that says `right`.
@@ -655,8 +655,9 @@ print(f"ArcFace less cross-entropy on the same {len(hits)} probes: "
 # 04's run. Where there is none (a new Colab session without a Drive, a Kaggle
 # notebook without the last version's output) the second cell trains it first:
 # some five minutes on a laptop, up to an hour on Colab's GPU, whose profile has
-# three times the people. What is learned here are two numbers for eight people:
-# seconds each, on any processor.
+# three times the people. The planes of two numbers take seconds each, on any
+# processor. The eight epochs at the end take a minute or two on a laptop, and
+# perhaps ten on a T4, whose people have more pictures.
 
 # %% [markdown]
 # ## What you should have found
