@@ -197,7 +197,8 @@ def kept(output: NotebookNode, count: int, cell: NotebookNode) -> NotebookNode:
     output = NotebookNode(output)
     if "data" in output:
         widget = WIDGET in output.data
-        width = output.get("metadata", {}).get("image/png", {}).get("width")  # on the page
+        drawn = [output.get("metadata", {}).get(kind, {}) for kind in KEPT]
+        width = next((known["width"] for known in drawn if "width" in known), None)  # on the page
         output.data = lighter({kind: output.data[kind] for kind in KEPT if kind in output.data})
         pictures = [kind for kind in output.data if kind.startswith("image/")]
         if pictures or widget:
@@ -215,7 +216,10 @@ def lighter(data: dict) -> dict:
     drawn = data.get("image/png", "")
     if len(drawn) <= SMALL:
         return data
-    image = Image.open(io.BytesIO(base64.b64decode(drawn))).convert("RGB")
+    image = Image.open(io.BytesIO(base64.b64decode(drawn)))
+    if image.mode == "P":  # made small before
+        return data
+    image = image.convert("RGB")
     others = {kind: value for kind, value in data.items() if not kind.startswith("image/")}
     if image.getcolors(MANY) is None:
         return {"image/jpeg": encoded(image, "JPEG", quality=QUALITY, progressive=True)} | others

@@ -314,6 +314,9 @@ def test_a_large_picture_is_made_small_and_stays_as_wide_as_it_was_drawn(tmp_pat
     image = Image.open(io.BytesIO(base64.b64decode(output.data[kind])))
     assert image.size == (800, 600) and len(output.data[kind]) < len(drawn)
     assert np.abs(np.asarray(image.convert("RGB")) - colours).mean() < 70
+    again = build.build(write_source(tmp_path, SOURCE), "lesson")
+    build.take_outputs(again, book)
+    assert again == book, "what is kept stays as it is"
 
 
 def test_outputs_do_not_tell_where_the_workspace_is(tmp_path):
