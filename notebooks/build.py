@@ -1,21 +1,22 @@
-"""Three forms of every lesson from one source: python notebooks/build.py [--run | --check].
+"""Two forms of every lesson from one source: python notebooks/build.py [--run | --check].
 
     source/NN_name.py      what is written by hand: cells in jupytext's percent format
-    NN_name.ipynb          the lesson, with outputs, to be read as it stands and run
-    exercises/NN_name.ipynb  the same with a stub for each exercise: the student's copy
-    solutions/NN_name.ipynb  the same with the solutions
+    NN_name.ipynb          the lesson to read and work in: outputs, and a stub for each exercise
+    solutions/NN_name.ipynb  the same with the solutions, without outputs
 
 Where the code of a lesson changed, its outputs are dropped, and `--run` runs it and keeps what it
 shows. `--check` writes nothing and says what is out of step. `--release FOLDER` makes the copy
 of the kit that students get, without sources and solutions.
 
-In a source, `### BEGIN SOLUTION` and `### END SOLUTION` stand round what a student has to write;
-such a cell is not in the lesson. A heading `### Exercise: ...` gets its number. `alt="..."` in a
-cell's first line describes its picture to those who do not see it.
+In a source, `### BEGIN SOLUTION` and `### END SOLUTION` stand round what a student has to write.
+A heading `### Exercise: ...` gets its number. `alt="..."` in a cell's first line describes its
+picture to those who do not see it.
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -24,24 +25,30 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
 from jsonschema import ValidationError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
+from PIL import Image
 
 from facekit.common.files import write_whole
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
-FORMS = {"lesson": "", "exercises": "exercises", "solutions": "solutions"}
+FORMS = {"lesson": "", "solutions": "solutions"}
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.M | re.S)
 STUB = "...  # your code\n"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("image/png", "image/jpeg", "text/html", "text/plain")
 PLACE = "~/facekit"
 BUDGET = 1_000_000  # bytes of a notebook with its outputs
+SMALL = 30_000  # letters of a picture that is kept as it was drawn
+FEW = 64  # colours, which lines and bars need
+MANY = 5000  # colours, which photographs have and lines have not
+QUALITY = 30  # of a JPEG with two pixels for one
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -86,11 +93,7 @@ def build(source: Path, form: str) -> NotebookNode:
             cell.source = number_exercises(cell.source, number, cells)
             if FORMS[form]:  # one folder further down
                 cell.source = cell.source.replace("](../", "](../../")
-            if form == "lesson" and cell.source.startswith("### Exercise "):
-                cell.source += f"\n\n*Solve it in [your copy](exercises/{source.stem}.ipynb).*"
         elif "### BEGIN SOLUTION" in cell.source:
-            if form == "lesson":
-                continue
             cell.source = fill(cell.source, form)
         cells.append(cell)
     cells[1:1] = [new_markdown_cell(badges(source.stem, form)), new_code_cell(first_cell())]
@@ -113,7 +116,7 @@ def fill(code: str, form: str) -> str:
     """An exercise's cell with its solution, or with a stub in its place."""
     if code.count("### BEGIN SOLUTION") != len(SOLUTION.findall(code)):
         raise ValueError(f"a solution without an end:\n{code}")
-    stub = form == "exercises"
+    stub = form == "lesson"
     return SOLUTION.sub(lambda m: m[1] + STUB if stub else m[2], code + "\n").rstrip("\n")
 
 
@@ -127,7 +130,7 @@ def name_cells(book: NotebookNode) -> None:
 
 
 def badges(stem: str, form: str) -> str:
-    """Where else this notebook can be opened, and where its other forms are."""
+    """Where else this notebook can be opened, and what its form is."""
     place = "/".join(filter(None, ("notebooks", FORMS[form], f"{stem}.ipynb")))
     where = settings() | {"place": place}
     links = " ".join(
@@ -139,15 +142,12 @@ def badges(stem: str, form: str) -> str:
             f"{', '.join(where['badges'])}: this copy does not say yet where it lives. Write that "
             "into `pyproject.toml`, `[tool.facekit]`, then run `python notebooks/build.py`."
         )
-    up = "../" if FORMS[form] else ""
     forms = {
-        "lesson": f"the lesson with its outputs; [your copy](exercises/{stem}.ipynb) has exercises "
-        "that check themselves",
-        "exercises": f"your copy, with exercises; the lesson with its outputs is "
-        f"[here]({up}{stem}.ipynb)",
-        "solutions": f"the solutions; the exercises are [here]({up}exercises/{stem}.ipynb)",
+        "lesson": "Read it, run it, and write your code where a cell says `# your code`: the line "
+        "below that cell tells you whether it is right.",
+        "solutions": f"These are the solutions of [the lesson](../{stem}.ipynb).",
     }
-    return f"{links}\n\nThis is {forms[form]}."
+    return f"{links}\n\n{forms[form]}"
 
 
 def first_cell() -> str:
@@ -197,15 +197,40 @@ def kept(output: NotebookNode, count: int, cell: NotebookNode) -> NotebookNode:
     output = NotebookNode(output)
     if "data" in output:
         widget = WIDGET in output.data
-        output.data = {kind: output.data[kind] for kind in KEPT if kind in output.data}
+        drawn = [output.get("metadata", {}).get(kind, {}) for kind in KEPT]
+        width = next((known["width"] for known in drawn if "width" in known), None)  # on the page
+        output.data = lighter({kind: output.data[kind] for kind in KEPT if kind in output.data})
         pictures = [kind for kind in output.data if kind.startswith("image/")]
         if pictures or widget:
             output.data.pop("text/plain", None)
         alt = cell.metadata.get("alt", "")
-        output.metadata = {kind: {"alt": alt} for kind in pictures}
+        shown = {"alt": alt} | ({"width": width} if width else {})
+        output.metadata = {kind: dict(shown) for kind in pictures}
     if "execution_count" in output:
         output.execution_count = count
     return output
+
+
+def lighter(data: dict) -> dict:
+    """An output's data with a large picture as a JPEG, or as a PNG of few colours if it has few."""
+    drawn = data.get("image/png", "")
+    if len(drawn) <= SMALL:
+        return data
+    image = Image.open(io.BytesIO(base64.b64decode(drawn)))
+    if image.mode == "P":  # made small before
+        return data
+    image = image.convert("RGB")
+    others = {kind: value for kind, value in data.items() if not kind.startswith("image/")}
+    if image.getcolors(MANY) is None:
+        return {"image/jpeg": encoded(image, "JPEG", quality=QUALITY, progressive=True)} | others
+    flat = image.quantize(FEW, dither=Image.Dither.NONE)
+    return {"image/png": encoded(flat, "PNG")} | others
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> str:
+    content = io.BytesIO()
+    image.save(content, form, optimize=True, **options)
+    return base64.b64encode(content.getvalue()).decode()
 
 
 def run(source: Path) -> NotebookNode:

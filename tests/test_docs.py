@@ -167,9 +167,9 @@ def test_the_exercise_that_is_shown_checks_itself(tmp_path, monkeypatch, load_bu
     path.write_text("# %% [markdown]\n# # 03\n\n" + source)
     texts = {form: build.text_of(build.build(path, form)) for form in build.FORMS}
     assert "window // 2" in texts["solutions"]
-    assert "window // 2" not in texts["exercises"] + texts["lesson"]
-    assert "# your code" in texts["exercises"] and "### Exercise 3.1: padding" in texts["lesson"]
-    notebook = json.loads(texts["exercises"])
+    assert "window // 2" not in texts["lesson"]
+    assert "# your code" in texts["lesson"] and "### Exercise 3.1: padding" in texts["lesson"]
+    notebook = json.loads(texts["lesson"])
     (cell,) = ["".join(c["source"]) for c in notebook["cells"] if "same_padding(" in str(c)]
     stub = {"check": exercises}
     exec(cell.replace("exercises.exercise", "known = lambda *_: None; known"), stub)
@@ -226,7 +226,7 @@ def test_links_into_a_page_lead_to_a_heading_of_it(release):
 def test_the_release_holds_what_students_need_and_no_more(release):
     names = {p.relative_to(release).as_posix() for p in release.rglob("*") if p.is_file()}
     for stem in (path.stem for path in (REPOSITORY / "notebooks" / "source").glob("[0-9]*.py")):
-        assert {f"notebooks/{stem}.ipynb", f"notebooks/exercises/{stem}.ipynb"} <= names
+        assert f"notebooks/{stem}.ipynb" in names
     assert {"data_setup.sh", "README.md", "LICENSE", "pyproject.toml", "Makefile"} <= names
     assert "CONTRIBUTING.md" not in names
     package = {name for name in tracked() if name.startswith("facekit/")}
@@ -234,7 +234,7 @@ def test_the_release_holds_what_students_need_and_no_more(release):
     theirs = ("facekit/", "notebooks/", "benchmarks/", "pictures/", "docs/")
     assert not [name for name in names if "/" in name and not name.startswith(theirs)]
     folders = {Path(name).parent.as_posix() for name in names if name.startswith("notebooks/")}
-    assert folders == {"notebooks", "notebooks/exercises"}
+    assert folders == {"notebooks"}
     assert os.access(release / "data_setup.sh", os.X_OK)
 
 
@@ -286,7 +286,7 @@ ADDRESSES = {
 }
 
 
-@pytest.mark.parametrize("form", ["lesson", "exercises", "solutions"])
+@pytest.mark.parametrize("form", ["lesson", "solutions"])
 def test_every_badge_opens_its_own_notebook(form: str, load_build: Callable, monkeypatch):
     build = load_build()
     about = ABOUT | {"slug": "ann/our-faces"}
@@ -304,7 +304,7 @@ def test_every_badge_opens_its_own_notebook(form: str, load_build: Callable, mon
         assert all(re.fullmatch(r"https://\S+\.svg", picture) for _, picture, _ in badges)
 
 
-@pytest.mark.parametrize("form", ["lesson", "exercises", "solutions"])
+@pytest.mark.parametrize("form", ["lesson", "solutions"])
 def test_without_an_address_there_are_words_and_no_badges(form: str, load_build, monkeypatch):
     build = load_build()
     about = ABOUT | {"slug": f"{build.NOBODY}/facekit"}
@@ -327,7 +327,7 @@ def test_the_repository_and_its_slug_are_one_address():
 
 
 def test_nothing_else_names_the_address():
-    made = re.compile(r"notebooks/(exercises/|solutions/)?\d\d_\w+\.ipynb|pyproject.toml")
+    made = re.compile(r"notebooks/(solutions/)?\d\d_\w+\.ipynb|pyproject.toml")
     shown = {"README.md": 1, "docs/instructors.md": 2}  # which builds and tests keep in step
     for name in tracked():
         if made.fullmatch(name) or Path(name).suffix in (".jpg", ".png"):

@@ -174,7 +174,7 @@ def workspace() -> Choice:
 
 def _checkout() -> Choice:
     here = Path.cwd()
-    notebooks = here.parent if here.name in ("exercises", "solutions") else here
+    notebooks = here.parent if here.name == "solutions" else here
     if notebooks.name == "notebooks":
         return Choice(notebooks.parent, "the folder above notebooks/")
     return Choice(here, "the current folder")
@@ -226,6 +226,12 @@ def _folder(name: str, variable: str) -> Choice:
 def mirror() -> Choice:
     """The folder of copies of the runs: FACEKIT_MIRROR (in a mounted Drive, say), else None."""
     return _named("FACEKIT_MIRROR") or Choice(None, "FACEKIT_MIRROR is not set")
+
+
+def data_copy() -> Path | None:
+    """Where a copy of the course's data is kept: one file in the mirror; None without a mirror."""
+    copies = mirror().value
+    return copies and copies / "data.zip"
 
 
 def copy_of(run: str | Path) -> Path | None:

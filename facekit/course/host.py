@@ -17,10 +17,24 @@ from facekit.common.lock import only_one
 from facekit.common.machine import Choice
 from facekit.data.layout import TERMS, Term
 from facekit.sources import profiles
+from facekit.sources.manifest import MANIFEST
 
 DRIVE = Path("/content/drive")  # where Colab mounts it
 KAGGLE = Path("/kaggle")
 SCRATCH = Path("/tmp/facekit-cache")  # not saved with a Kaggle notebook's version
+ASK = """\
+Colab clears this machine's disk when the session ends, and each notebook has a machine of its own.
+With your Google Drive, faces and runs are copied to MyDrive/facekit-runs, and the next notebook or
+session takes them from there. Without it, each makes the faces and trains anew. Now Colab asks."""
+SHORT = """\
+is your session short? Write %env FACEKIT_PROFILE=laptop into a cell above this one, and run that
+and this again, before you go on: 300 people in place of 1,000, minutes in place of an hour"""
+TIMES = {  # of the faces on two cores, and of the run of notebook 04, by profile
+    "smoke": ("seconds", "a minute"),
+    "laptop": ("two minutes", "six minutes on two cores"),
+    "gpu": ("six minutes", "up to an hour on a T4"),
+    "homework": ("hours", "days on a T4"),
+}
 # Ours to add where a host lacks them, by the module that one imports. All else a host has, or has
 # not: another torch or NumPy would break what it ships.
 SMALL = {
@@ -33,13 +47,13 @@ SMALL = {
 _began = time.monotonic()
 
 
-def start(drive: bool = False) -> None:
-    """Begin a notebook: the first cell of each calls this. Says where we are, in three lines.
+def start() -> None:
+    """Begin a notebook: the first cell of each calls this. Says where we are, and what takes long.
 
-    `drive`: on Colab, mount your Drive and copy every state of a run there, so that a new session
-    goes on from it. On Kaggle, runs and competition data that are attached as input are taken up.
+    On Colab it asks once for your Drive, where data and every state of a run are copied, so that a
+    new session goes on from them. On Kaggle, runs and data that are attached as input are taken up.
 
-    Raises FacekitError when the Drive, or a package that the host lacks, cannot be had.
+    Raises FacekitError when a package that the host lacks cannot be had.
     """
     global _began
     _began = time.monotonic()
@@ -49,10 +63,10 @@ def start(drive: bool = False) -> None:
     if where.value in ("Colab", "Kaggle"):
         fetch(missing())
     if where.value == "Colab":
-        more = on_colab(drive)
+        more = on_colab()
     elif where.value == "Kaggle":
         more = on_kaggle()
-    print("\n".join(lines(where, more)))
+    print("\n".join([*lines(where, more), *ahead(where.value)]))
 
 
 def took() -> None:
@@ -88,6 +102,28 @@ def lines(where: Choice, more: Choice) -> list[str]:
         f"data in {short(machine.data().value)} ({more.value or here.reason})",
         f"runs in {short(runs)} ({more.reason or why})",
     ]
+
+
+def ahead(where: str) -> list[str]:
+    """What the notebooks have to make first, and how long that takes, before it is begun."""
+    profile, why = profiles.profile()
+    faces, training = TIMES[profile.name]
+    run = machine.runs().value / "course"
+    told = []
+    if not is_there(machine.data().value, machine.data_copy()):
+        told.append(f"the faces are made first, once: {faces}")
+    if not is_there(run, machine.copy_of(run)):
+        told.append(
+            f"notebook 04 trains the network, or 05, 06 or 08 if they come first: {training}"
+        )
+    if told and where in ("Colab", "Kaggle") and why != "FACEKIT_PROFILE" and profile.name == "gpu":
+        told.append(SHORT)
+    return told
+
+
+def is_there(place: Path, copy: Path | None) -> bool:
+    """Whether a folder holds anything, or has a copy to come back from."""
+    return (place.is_dir() and any(place.iterdir())) or bool(copy and copy.exists())
 
 
 def short(path: Path) -> str:
@@ -144,36 +180,40 @@ def pip_command(requirements: list[str]) -> list[str]:
 # --- Colab
 
 
-def on_colab(drive: bool) -> Choice:
-    """Keep copies of the runs on the Drive, if that is asked for; words on data and on runs."""
-    if not drive:
-        lost = "lost with the session; host.start(drive=True) keeps copies on your Drive"
-        return Choice("", lost if machine.mirror().value is None else "copied to FACEKIT_MIRROR")
-    mount()
-    # A session without a GPU has other data and another recipe: it must not meet the same run.
-    copies = DRIVE / "MyDrive" / "facekit-runs" / profiles.profile().value.name
+def on_colab() -> Choice:
+    """Keep copies of data and runs on the Drive, if one lets us; words on data and on runs."""
+    ours, mirror = DRIVE / "MyDrive" / "facekit-runs", machine.mirror().value
+    if mirror is None or ours in mirror.parents:
+        if not mount():
+            again = "for there is no Drive; restart the session to be asked again"
+            return Choice("", f"lost with the session, {again}")
+        # A session without a GPU has other data and another recipe: it must not meet the same run.
+        mirror = ours / profiles.profile().value.name
+        try:
+            mirror.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FacekitError(f"{mirror}: cannot be made ({error.strerror})") from error
+        os.environ["FACEKIT_MIRROR"] = str(mirror)
+    return Choice("", f"copied to {mirror}: a new session goes on from there")
+
+
+def mount() -> bool:
+    """Mount the student's Drive, asking once in a session; whether it is there."""
+    if (DRIVE / "MyDrive").is_dir():
+        return True
+    if os.environ.get("FACEKIT_DRIVE") == "no":
+        return False
+    print(ASK, flush=True)
     try:
-        copies.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FacekitError(f"{copies}: cannot be made ({error.strerror})") from error
-    os.environ.setdefault("FACEKIT_MIRROR", str(copies))
-    told = f"copied to {machine.mirror().value}: a new session goes on from there"
-    return Choice("", told)
+        from google.colab import drive
 
-
-def mount() -> None:
-    """Mount the student's Drive. Raises FacekitError where it is refused or does not come."""
-    from google.colab import drive
-
-    try:
         drive.mount(str(DRIVE))
     except Exception as error:  # its own kinds of error, which have changed
-        raise FacekitError(
-            f"the Drive was not mounted ({error}); run this cell again and allow it, or call "
-            "host.start() without it: runs are then lost with the session"
-        ) from error
-    if not (DRIVE / "MyDrive").is_dir():
-        raise FacekitError(f"{DRIVE}: the Drive is mounted and holds no MyDrive; mount it again")
+        print(f"the Drive was not mounted: {error}")
+    if (DRIVE / "MyDrive").is_dir():
+        return True
+    os.environ["FACEKIT_DRIVE"] = "no"
+    return False
 
 
 # --- Kaggle
@@ -185,7 +225,7 @@ def on_kaggle() -> Choice:
     os.environ.setdefault("FACEKIT_CACHE", str(SCRATCH))
     data = link_data(KAGGLE / "input", machine.data().value)
     copied = copy_runs(KAGGLE / "input", machine.runs().value)
-    again = "kept by Save Version; attach that output to a later version to go on"
+    again = "kept by Save Version, as data is; attach that output to a later version to go on"
     return Choice(data, f"copied from input: {', '.join(copied)}" if copied else again)
 
 
@@ -240,6 +280,9 @@ def link_data(inputs: Path, root: Path) -> str:
         root.mkdir(parents=True, exist_ok=True)
         for name, folder in found.items():
             (root / name).symlink_to(folder, target_is_directory=True)
+        for note in (MANIFEST, "answers"):  # of data that an earlier version made
+            if (folder.parent / note).exists():
+                (root / note).symlink_to(folder.parent / note)
         return "the attached data"
     return ""
 

@@ -52,28 +52,6 @@ class Plane(nn.Module):
         return embedding, embedding
 
 
-class Turned(nn.Module):
-    """Embeddings (B, dim) through one more layer, and a head: a trained network that goes on.
-
-    The layer begins as the identity and the head with the means of the people of `known`. It has
-    the parts of a FaceNet that `losses.Objective` asks for.
-    """
-
-    def __init__(self, known: Faces, head: str | Mapping) -> None:
-        super().__init__()
-        dim, people = known.features.shape[1], int(known.labels.max()) + 1
-        self.embed = nn.Linear(dim, dim, bias=False)
-        nn.init.eye_(self.embed.weight)
-        self.head = heads.build(head, dim, people)
-        unit = F.normalize(known.features)
-        self.head.start_from_means(heads.class_means(unit, known.labels, people))
-
-    def features(self, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The embedding (B, dim), and what the head gets: the same."""
-        embedding = self.embed(faces)
-        return embedding, embedding
-
-
 @torch.no_grad()
 def looseness(net: Plane, people: Faces, by: str = "distance") -> float:
     """How far faces of one person lie apart, in the mean, over how far those of two people do.

@@ -24,6 +24,8 @@ from facekit.training import History
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 MANY = mpl.color_sequences["petroff10"]  # ten that are told apart, too
 COLOURS = (BLUE, ORANGE, GREEN, RED, "black")
+PAGE = 8.5  # inches: a wider figure would be shrunk to the page, and its words with it
+FACE = 0.85  # inches of an image among others
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # for readers who see no colour at all
 
 
@@ -58,7 +60,8 @@ def montage(
 ) -> Figure:
     """A grid of faces: paths of images, or a tensor (N, 3, H, W), uint8 or of values in 0 ... 1."""
     rows = math.ceil(len(images) / columns)
-    fig, axes = grid(rows, columns, columns, rows * (1.25 if titles else 1))
+    side = min(FACE, PAGE / columns)
+    fig, axes = grid(rows, columns, columns * side, rows * (side + 0.25 * bool(titles)))
     for place in axes.flat:
         place.set_axis_off()
     for i, (place, image) in enumerate(zip(axes.flat, images, strict=False)):
@@ -77,9 +80,10 @@ def _pixels(image: Path | torch.Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).numpy()
 
 
-def rows_of_images(rows: dict[str, torch.Tensor], title: str = "", side: float = 1) -> Figure:
-    """A row of images (N, 3, H, W), uint8 or in 0 ... 1, `side` inches each, for each name."""
+def rows_of_images(rows: dict[str, torch.Tensor], title: str = "", side: float = FACE) -> Figure:
+    """A row of images (N, 3, H, W), uint8 or in 0 ... 1, `side` inches at most, for each name."""
     count = max(len(images) for images in rows.values())
+    side = min(side, (PAGE - 1.5) / count)
     fig, axes = grid(len(rows), count, count * side + 1.5, len(rows) * side)
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         for place, image in zip(line, images, strict=False):
@@ -98,7 +102,7 @@ def answers(
 
     parts: (N, H, W), places in `names`.
     """
-    fig, axes = grid(2, len(images), 1.8 * len(images), 4.2)
+    fig, axes = grid(2, len(images), 1.4 * len(images), 3.4)
     for place in axes.flat:
         place.set_axis_off()
     colours = plt.get_cmap("tab10", len(names))
@@ -197,7 +201,8 @@ def regions(
     A map is two arrays (side, side) over -reach ... reach in both directions, the first row below:
     the class for which a face there is right, -1 for none; and how sure that is, 0 ... 1.
     """
-    fig, axes = figure(3.1 * len(maps), 3.6, columns=len(maps))
+    side = min(3.1, PAGE / len(maps))
+    fig, axes = figure(side * len(maps), side + 0.5, columns=len(maps))
     extent = (-reach, reach, -reach, reach)
     colours = np.array([mpl.colors.to_rgb(colour) for colour in COLOURS[: len(vectors)]])
     for place, (name, (owner, sure)) in zip(axes, maps.items(), strict=True):
@@ -281,7 +286,7 @@ def curves(history: History, chance: float) -> Figure:
     With pairs the accuracy of the dev pairs, too, at the threshold where both errors are alike.
     """
     frame, best = history.frame(), history.best
-    fig, (losses, accuracies) = figure(9, 3.5, columns=2)
+    fig, (losses, accuracies) = figure(PAGE, 3.5, columns=2)
     for split, colour, style in (("train", ORANGE, "--"), ("dev", BLUE, "-")):
         for place, kind in ((losses, "loss"), (accuracies, "accuracy")):
             values = frame[f"{split}_{kind}"]
@@ -290,7 +295,7 @@ def curves(history: History, chance: float) -> Figure:
     if "dev_eer" in frame:
         accuracies.plot(frame["epoch"], 1 - frame["dev_eer"], color="grey", label="pairs, 1 - EER")
     accuracies.axhline(chance, color="black", linestyle=":", label="chance")
-    losses.set(title="Cross-entropy", xlabel="epoch", ylabel="nats")
+    losses.set(title="Loss", xlabel="epoch", ylabel="loss")
     accuracies.set(title="Accuracy", xlabel="epoch", ylabel="share of images", ylim=(0, 1))
     accuracies.legend()
     return fig
@@ -299,7 +304,7 @@ def curves(history: History, chance: float) -> Figure:
 def layers(table: pd.DataFrame, title: str) -> Figure:
     """Where a block's parameters and multiply-adds are: a table of summary.describe_block."""
     rows = table.drop("all").iloc[::-1]  # the first layer on top
-    fig, axes = figure(9, 1.3 + 0.22 * len(rows), columns=2)
+    fig, axes = figure(PAGE, 1.3 + 0.22 * len(rows), columns=2)
     for place, column, colour in zip(
         axes, ("parameters", "multiply_adds"), (BLUE, ORANGE), strict=True
     ):

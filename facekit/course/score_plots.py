@@ -25,6 +25,7 @@ from facekit.course.plots import (
     GREEN,
     MANY,
     ORANGE,
+    PAGE,
     RED,
     as_it_is,
     figure,
@@ -146,7 +147,7 @@ def rank_curves(curves: Mapping[str, Judged], deepest: int = 20) -> Figure:
 
 def trade_off(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Figure:
     """How high the best scores are, and beside it what every threshold costs in either error."""
-    fig, (left, right) = figure(10, 3.5, columns=2)
+    fig, (left, right) = figure(PAGE, 3.5, columns=2)
     best, _, _ = identification.outcomes(scores, truth)
     low, high = min(best.min(), threshold), max(best.max(), threshold)
     draw_outcomes(left, scores, truth, np.linspace(low, high, 25))
@@ -243,7 +244,7 @@ def face_map(
     `in_two`, and so are the errors.
     """
     points = in_two(vectors, method)
-    fig, (place,) = figure(9, 6.5)
+    fig, (place,) = figure(PAGE, 6.5)
     place.plot(*points.T, ",", alpha=0)  # so that the axes reach to all of them
     for point, label, path in zip(points, labels, paths, strict=True):
         face = OffsetImage(np.asarray(read_rgb(path).resize((26, 26))))

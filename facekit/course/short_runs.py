@@ -1,5 +1,11 @@
-"""Short runs of a tiny network on few people: what is augmentation worth? Built in notebook 02."""
+"""Short runs without a folder: what is augmentation worth, and another loss?
 
+Built in notebooks 02 and 05.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -10,6 +16,8 @@ from facekit import models
 from facekit.common import machine
 from facekit.data import Augment, CourseData, Loader, Preprocess
 from facekit.data.layout import ImageSet
+from facekit.evaluation.embed import TrainedRun, class_means
+from facekit.models import heads, losses
 
 SIDE = 48
 BATCH = 32
@@ -29,12 +37,8 @@ def short_run(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = models.build("tiny", people).to(loader.device)
-    optimizer = torch.optim.AdamW(net.parameters())
-    steps = epochs * -(-len(loader.paths) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
     rows = []
-    for epoch in range(epochs):
-        _train_epoch(net, loader, optimizer, schedule, epoch)
+    for _ in _epochs(losses.Objective(net), loader, epochs, max_lr=4e-3):
         rows.append(
             {
                 "train": _accuracy(net, seen),
@@ -45,6 +49,28 @@ def short_run(
     return pd.DataFrame(rows, index=pd.RangeIndex(1, epochs + 1, name="epoch"))
 
 
+def continued(
+    run: TrainedRun, course: CourseData, head: str, augment: Augment, epochs: int = 4
+) -> TrainedRun:
+    """The network of a run, trained on for a few epochs on all people; the run stays as it is.
+
+    `head` "linear" goes on with the run's own class vectors; any other head begins with the mean
+    embeddings of the people. The images come in the same order whatever the head.
+    """
+    net = copy.deepcopy(run.net)
+    if head != "linear":
+        means = torch.from_numpy(class_means(run, course))  # (C, D)
+        net.head = heads.build(head, means.shape[1], len(means))
+        net.head.start_from_means(means)
+    paths, labels = course.train.paths, course.train.labels
+    loader = Loader(paths, labels, run.preprocess, run.device, augment=augment)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # of dropout
+        for _ in _epochs(losses.Objective(net.to(run.device)), loader, epochs, max_lr=5e-4):
+            pass
+    return replace(run, net=net.eval())
+
+
 def _loader(people: int, images: ImageSet, augment: Augment | None = None) -> Loader:
     """Images of the first people alone."""
     rows = [row for row, label in enumerate(images.labels) if label < people]
@@ -52,20 +78,24 @@ def _loader(people: int, images: ImageSet, augment: Augment | None = None) -> Lo
     return Loader(paths, labels, Preprocess(SIDE), machine.device().value, augment=augment)
 
 
-def _train_epoch(net, loader, optimizer, schedule, epoch: int) -> None:
-    """One step for each batch, in an order that depends on the epoch alone."""
-    order = torch.randperm(len(loader.paths), generator=torch.Generator().manual_seed(epoch))
-    net.train()
-    for batch in loader.batches([(epoch, row) for row in part] for part in _parts(order)):
-        loss = nn.functional.cross_entropy(net(batch.images), batch.labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-
-
-def _parts(order: torch.Tensor) -> list[list[int]]:
-    return [part.tolist() for part in order.split(BATCH)]
+def _epochs(
+    objective: losses.Objective, loader: Loader, epochs: int, max_lr: float
+) -> Iterator[None]:
+    """Train, one step for each batch; stops after each epoch, to be judged."""
+    optimizer = torch.optim.AdamW(objective.parameters())
+    steps = epochs * -(-len(loader.paths) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, total_steps=steps)
+    for epoch in range(epochs):
+        order = torch.randperm(len(loader.paths), generator=torch.Generator().manual_seed(epoch))
+        parts = [[(epoch, row) for row in part.tolist()] for part in order.split(BATCH)]
+        objective.train()
+        for batch in loader.batches(parts):
+            loss, _ = objective(batch.images, batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        yield
 
 
 @torch.no_grad()

@@ -153,7 +153,7 @@ class Decisions:
     @cached_property
     def image(self) -> str:
         """The scores and the curves, drawn once: a PNG in base64."""
-        fig = Figure(figsize=(9, 4), dpi=100, facecolor="white")
+        fig = Figure(figsize=(9, 4), dpi=200, facecolor="white")
         above = fig.add_axes((LEFT, 0.56, WIDTH, 0.36))
         below = fig.add_axes((LEFT, 0.13, WIDTH, 0.36), sharex=above)
         score_plots.draw_outcomes(

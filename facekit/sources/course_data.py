@@ -31,6 +31,7 @@ from facekit.data.layout import (
 )
 from facekit.data.pairs import PairData, open_data
 from facekit.sources import devices, foreign, kaggle, lfw, manifest, profiles, writers
+from facekit.sources.copies import bring_back, keep_copy
 from facekit.sources.manifest import MANIFEST, is_course, read_manifest
 from facekit.sources.pair_plans import PairPlan, pair_plan
 from facekit.sources.plans import ImageSource, Plan, folder_plan, held_out_plan, synthetic_plan
@@ -267,18 +268,23 @@ def open_course(progress: bool = True, pairs: bool = True) -> CourseData | PairD
     """The course in the workspace's data/, made there first where there is none.
 
     This is what every notebook begins with: rendered faces, in the size that suits the machine.
+    Where there is a mirror (FACEKIT_MIRROR), they are kept there, too, and come back from there.
     Raises DataError for data of a term with pairs where they are no use: `pairs=False`.
     """
     root = machine.data().value
-    if (root / MANIFEST).exists() or is_course(root):
-        course = open_data(root)
-        if course.has_pairs and not pairs:
-            raise DataError(
-                f"{root}: has pairs of faces, and this lesson is about an open set; go on with "
-                "the next, or move the data to another folder and run this again"
-            )
-        return course
-    return set_up("synthetic", profiles.profile().value, root, progress=progress)
+    if not (root / MANIFEST).exists() and not is_course(root):
+        copy = machine.data_copy()
+        if not (copy and bring_back(copy, root)):
+            set_up("synthetic", profiles.profile().value, root, progress=progress)
+            if copy:
+                keep_copy(root, copy)
+    course = open_data(root)
+    if course.has_pairs and not pairs:
+        raise DataError(
+            f"{root}: has pairs of faces, and this lesson is about an open set; go on with "
+            "the next, or move the data to another folder and run this again"
+        )
+    return course
 
 
 def more_people(

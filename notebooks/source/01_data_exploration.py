@@ -29,21 +29,14 @@
 # %% [markdown]
 # ## The task
 #
-# ```text
-#                 a picture of a face (3, H, W)
-#                              |
-#                           network
-#                              |
-#                    embedding: one vector a face
-#                     /                      \
-#      1. classification               2. verification
-#      one score for each person       similarity with each known face
-#      of the training set             (the cosine of the angle)
-#                |                               |
-#      the person of the               the most similar known person, or
-#      highest score                   n000000, if none is similar enough
-# ```
-#
+# From one picture of a face to the answers of two tasks:
+
+# %% alt="A face, a network, its embedding; from there to a class, or to a known face or nobody"
+from facekit.course import diagrams
+
+diagrams.tasks();
+
+# %% [markdown]
 # 1. **Classification** (closed set): every face of `test` is one of the people of
 #    the training set. You say which.
 # 2. **Verification** (open set): `known` has *one* picture of each of some other
@@ -78,7 +71,6 @@ from facekit.sources import health, open_course, profiles
 from facekit.submission import cutoffs
 
 pd.set_option("display.max_colwidth", None)  # show sentences whole
-# %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
 
 course = open_course(pairs=False)
 profile = profiles.profile().value
@@ -341,7 +333,7 @@ plots.montage(puzzle, "ABCDEFGHIJKL", columns=6, title="Who is who?");
 # %% alt="Five rows of six faces; in each row one thing about the shot changes"
 knobs = ["yaw", "key_x", "exposure", "smile", "mouth_open"]
 shots = sheet.close_ups(knobs, 3, seed=world)
-plots.rows_of_images(shots, "Always one person", side=1.2);
+plots.rows_of_images(shots, "Always one person");
 
 # %% [markdown]
 # Now some of the person's, from one end of the range to the other; `nose_tip`
@@ -359,7 +351,7 @@ plots.rows_of_images(shots, "Always one person", side=1.2);
 # %% alt="Five rows of six faces; in each row one trait of the person changes"
 people = sheet.close_ups(
     ["age", "tone", "jaw_width", "mouth_width", "nose_tip"], 3, seed=world)
-plots.rows_of_images(people, "Somebody else at each end", side=1.2);
+plots.rows_of_images(people, "Somebody else at each end");
 
 # %% [markdown]
 # How much does each knob change the *picture*? The bars compare the two ends

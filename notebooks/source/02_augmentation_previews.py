@@ -42,8 +42,6 @@ from facekit.data.cache import read_square
 from facekit.sources import open_course
 from facekit.training import load_recipe
 
-# %config InlineBackend.figure_formats = ["jpeg"]  # photographs: small files
-
 course = open_course()
 recipe = load_recipe(lesson.course_recipe(course))
 size, usual = recipe.image_size, recipe.augment

@@ -35,7 +35,7 @@ from torch import nn
 
 from facekit import models
 from facekit.common import refusal
-from facekit.course import lesson, plots, widgets
+from facekit.course import diagrams, lesson, plots, widgets
 from facekit.data import Preprocess, read_rgb
 from facekit.models import blocks, summary, zoo
 from facekit.sources import open_course
@@ -50,10 +50,12 @@ print("one image is", tuple(face.shape), "or", face.numel(), "numbers")
 # %% [markdown]
 # ## A convolution block
 #
-# ```text
-# x --> convolution 3 x 3 --> batch norm --> ReLU --> y
-# ```
-#
+# Three steps, from left to right:
+
+# %% alt="x, then convolution 3x3, batch norm and ReLU, then y"
+diagrams.block("x > convolution 3×3 > batch norm > ReLU > y");
+
+# %% [markdown]
 # $$y = \mathrm{ReLU}(\mathrm{BN}(W * x)), \qquad
 # \mathrm{BN}(z) = \gamma\,\frac{z - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta$$
 #
@@ -126,12 +128,13 @@ exercises.exercise("output_side", output_side)
 #
 # ## A residual block (2016)
 #
-# ```text
-# x --+--> conv 3x3, BN, ReLU --> conv 3x3, BN --> (+) --> ReLU --> y
-#     |                                             ^
-#     +----------------- shortcut ------------------+
-# ```
-#
+# The input goes two ways, which are added:
+
+# %% alt="x through two convolutions, added to x by the shortcut, then ReLU, then y"
+diagrams.block("x > conv 3×3, BN, ReLU > conv 3×3, BN > + > ReLU > y",
+               shortcut="shortcut");
+
+# %% [markdown]
 # $$y = \mathrm{ReLU}(F(x) + S(x))$$
 #
 # Deep stacks of convolutions are hard to train, because every layer has to pass
@@ -228,10 +231,10 @@ exercises.exercise("ResidualBlock", ResidualBlock)
 #
 # A **bottleneck** (2016) is narrow in the middle: a 1 x 1 convolution squeezes to
 # a quarter of the channels, the 3 x 3 works there, another 1 x 1 widens again.
-#
-# ```text
-# x --> 1x1 to C/4, BN, ReLU --> 3x3, BN, ReLU --> 1x1 to C, BN --> (+ x) --> ReLU --> y
-# ```
+
+# %% alt="x through 1x1, 3x3 and 1x1 convolutions, narrow in the middle, added to x, then ReLU"
+diagrams.block("x > 1×1 to C/4, BN, ReLU > 3×3, BN, ReLU > "
+               "1×1 to C, BN > + > ReLU > y");
 
 # %%
 print(inspect.getsource(blocks.BottleneckBlock.__init__))
@@ -240,11 +243,12 @@ print(inspect.getsource(blocks.BottleneckBlock.__init__))
 # An **inverted bottleneck** (MobileNetV2, 2018) is wide in the middle. It can
 # afford that because its 3 x 3 is *depthwise*: each channel has a window of its
 # own and never looks at the others (`groups` = channels).
-#
-# ```text
-# x --> 1x1 to 4C, BN, ReLU6 --> 3x3 depthwise, BN, ReLU6 --> 1x1 to C, BN --> (+ x) --> y
-# ```
-#
+
+# %% alt="x through 1x1, depthwise 3x3 and 1x1 convolutions, wide in the middle, added to x"
+diagrams.block("x > 1×1 to 4C, BN, ReLU6 > 3×3 depthwise, BN, ReLU6 > "
+               "1×1 to C, BN > + > y");
+
+# %% [markdown]
 # $$y = x + W_3\,\mathrm{ReLU6}(D * \mathrm{ReLU6}(W_1 x))$$
 #
 # (batch norms left out). There is no activation at the end, and nothing is added
@@ -256,10 +260,9 @@ print(inspect.getsource(blocks.InvertedBottleneck.__init__))
 # %% [markdown]
 # A **fused** one (EfficientNetV2, 2021) puts one dense 3 x 3 in the place of the
 # first 1 x 1 and the depthwise 3 x 3.
-#
-# ```text
-# x --> 3x3 to 4C, BN, SiLU --> 1x1 to C, BN --> (+ x) --> y
-# ```
+
+# %% alt="x through a 3x3 and a 1x1 convolution, wide between them, added to x"
+diagrams.block("x > 3×3 to 4C, BN, SiLU > 1×1 to C, BN > + > y");
 
 # %%
 print(inspect.getsource(blocks.FusedInvertedBottleneck.__init__))
@@ -267,11 +270,12 @@ print(inspect.getsource(blocks.FusedInvertedBottleneck.__init__))
 # %% [markdown]
 # **ConvNeXt** (2022) begins with a depthwise 7 x 7, normalises once, over the
 # channels of each place (LN), and has one activation.
-#
-# ```text
-# x --> 7x7 depthwise --> LN --> 1x1 to 4C --> GELU --> 1x1 to C --> times s --> (+ x) --> y
-# ```
-#
+
+# %% alt="x through depthwise 7x7, LN, 1x1, GELU, 1x1 and a factor s, added to x"
+diagrams.block("x > 7×7 depthwise > LN > 1×1 to 4C > GELU > "
+               "1×1 to C > times s > + > y");
+
+# %% [markdown]
 # $$y = x + s \odot W_2\,\mathrm{GELU}(W_1\,\mathrm{LN}(D * x))$$
 #
 # $s$ is one learned number for each channel, and begins near zero.
@@ -387,13 +391,12 @@ exercises.exercise("InvertedBottleneck", InvertedBottleneck)
 # ## Squeeze and excite (2018)
 #
 # One look at the whole picture gives each channel a weight between 0 and 1.
-#
-# ```text
-# x --+--> mean over places --> C to C/r --> ReLU --> C/r to C --> gate --> (times) --> y
-#     |                                                                      ^
-#     +----------------------------------------------------------------------+
-# ```
-#
+
+# %% alt="x through a mean, two layers and a gate, whose weights x is multiplied by"
+diagrams.block("x > mean over, places > C to C/r > ReLU > C/r to C > "
+               "gate > × > y");
+
+# %% [markdown]
 # $$y_c = x_c \cdot g_c, \qquad g = h(W_2\,\mathrm{ReLU}(W_1 \bar{x} + b_1) + b_2)$$
 #
 # $\bar{x}$ is the mean of each channel over the map. The gate $h$ was a sigmoid in

@@ -27,7 +27,9 @@
 
 # %%
 import inspect
+import os
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import islice
 
 import numpy as np
@@ -644,6 +646,38 @@ print("killed:  ", nets[0], "\nstraight:", nets[1])
 # and the picture, and a state holds the rest: weights, the optimiser's memory,
 # the sums of the running epoch.
 #
+# ## The curves of many runs
+#
+# `history.csv` is enough for one run. For twenty there are trackers, which get
+# every epoch: **TensorBoard** draws on your own machine, **Weights & Biases**
+# (W&B) on a server. Offline W&B writes files only, and `wandb sync` sends them
+# when you want that. *What should happen to a run whose tracker fails?*
+#
+# <details><summary>Answer</summary>
+#
+# It should go on without the tracker, and say so: the network takes a night, and
+# its numbers stand in `history.csv` in any case.
+#
+# </details>
+
+# %%
+trackers = [name for name in ("tensorboard", "wandb") if find_spec(name)]
+os.environ["WANDB_MODE"] = "offline"  # no account; nothing leaves this machine
+tracked = lesson.fresh_run("tracked")
+fit(short, course, tracked, progress=False, track=trackers)
+print("tracked by", *trackers or ["nobody: pip install tensorboard wandb"])
+print(*sorted(p.relative_to(tracked) for p in tracked.glob("*/*")), sep="\n")
+
+# %%
+# Remove the first "# " of both lines, and TensorBoard opens below:
+# # %load_ext tensorboard
+# # %tensorboard --logdir {tracked.parent}
+
+# %% [markdown]
+# Look at `dev_accuracy` of all runs of this notebook. To see them at W&B: make an
+# account, then `wandb login` and `wandb sync` with the folder `offline-run-...`
+# in a terminal. In a command it is `facekit train laptop --track wandb`.
+#
 # ## Your own network
 #
 # Now the network that you wrote at the end of 03, beside the course's, four epochs
@@ -702,13 +736,12 @@ if run.device.type == "cpu":
 host.took()
 
 # %% [markdown]
-# **On Colab, Kaggle, a laptop.** On Colab the disk is lost with the session:
-# write `host.start(drive=True)` in the first cell, and it comes back; on Kaggle
-# `/kaggle/working` is kept with a saved version. With a GPU the recipe has a
+# **On Colab, Kaggle, a laptop.** On Colab the disk is lost with the session; what
+# is on your Drive comes back. On Kaggle `/kaggle/working` is kept with a saved
+# version. With a GPU the recipe has a
 # larger network and more people, and `precision` and `compile` are chosen for
 # it; on a laptop set `FACEKIT_PROFILE=smoke` and this notebook takes a minute or
-# two. In a terminal, `facekit train laptop` does what `fit` did
-# above, and with `--track tensorboard` the curves are drawn elsewhere. Where
+# two. In a terminal, `facekit train laptop` does what `fit` did above. Where
 # each notebook has a disk of its own, `mine.py` is not there: copy the cells of
 # your network from 03, with the call that keeps it, to the top of this one.
 

@@ -36,7 +36,6 @@ from facekit.evaluation.embed import embed, pair_scores
 from facekit.sources import more_people, open_course
 from facekit.submission import pipeline
 
-%config InlineBackend.figure_formats = ["jpeg"]
 course = open_course()
 run = lesson.trained_run(course)  # only read if finished
 many = more_people(course) or course

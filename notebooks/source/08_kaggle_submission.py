@@ -36,7 +36,6 @@ from facekit.evaluation.verification import eer
 from facekit.sources import open_course
 from facekit.submission import csvs, cutoffs, form_of, pairs, pipeline
 
-%config InlineBackend.figure_formats = ["jpeg"]
 course = open_course()
 run = lesson.trained_run(course)  # only read if finished
 form = form_of(course)  # of what is handed in: two files, or one of pairs

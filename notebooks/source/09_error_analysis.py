@@ -42,7 +42,6 @@ from facekit.faces import sheet
 from facekit.models.losses import Objective
 from facekit.training.recipe import load as load_recipe
 
-%config InlineBackend.figure_formats = ["jpeg"]
 course, run = error_analysis.rendered_course()  # trained if not yet
 world = error_analysis.World(course)
 

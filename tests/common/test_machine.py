@@ -53,9 +53,9 @@ def test_the_environment_decides_the_folder_of_the_runs_and_is_named(monkeypatch
     assert machine.runs() == Choice(tmp_path / "drive", "FACEKIT_RUNS")
 
 
-@pytest.mark.parametrize("place", [".", "notebooks", "notebooks/exercises"])
+@pytest.mark.parametrize("place", [".", "notebooks", "notebooks/solutions"])
 def test_a_relative_home_is_the_same_folder_in_a_notebook(monkeypatch, tmp_path, place):
-    (tmp_path / "notebooks" / "exercises").mkdir(parents=True)
+    (tmp_path / "notebooks" / "solutions").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / place)
     monkeypatch.setenv("FACEKIT_HOME", "smoke")
     assert machine.workspace().value == tmp_path / "smoke"

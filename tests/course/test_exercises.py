@@ -1,6 +1,8 @@
 """Exercises: every solution passes, every stub and every wrong answer is told from it."""
 
+import base64
 import importlib.util
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from facekit.course import exercises
 from facekit.course.exercises import Exercise, ExerciseError, Verdict, difference
@@ -69,25 +72,25 @@ def test_every_solution_passes_in_a_cell_by_itself(source, capsys, monkeypatch):
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_every_stub_runs_and_is_not_begun(source, capsys, monkeypatch):
     monkeypatch.delenv("FACEKIT_STRICT", raising=False)
-    for cell in exercise_cells(source, "exercises"):
+    for cell in exercise_cells(source, "lesson"):
         assert "SOLUTION" not in cell
         exec(compile(cell, source.name, "exec"), {"__name__": "__main__"})
         assert capsys.readouterr().out.endswith(": not begun\n")
 
 
 def test_every_exercise_is_asked_for_in_one_place():
-    text = "".join(cell for source in SOURCES for cell in exercise_cells(source, "exercises"))
+    text = "".join(cell for source in SOURCES for cell in exercise_cells(source, "lesson"))
     for name in KNOWN:
         assert text.count(f'exercises.exercise("{name}"') == 1, name
     assert text.count("exercises.exercise(") == len(KNOWN)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
-def test_the_lesson_shows_no_solution(source):
+def test_an_exercise_stands_below_its_heading(source):
     cells = build.build(source, "lesson").cells
-    asked = [cell for cell in cells if cell.source.startswith("### Exercise ")]
-    assert len(asked) == len(exercise_cells(source, "exercises"))
-    assert not any("exercises.exercise(" in cell.source for cell in cells)
+    asked = [i for i, cell in enumerate(cells) if cell.source.startswith("### Exercise ")]
+    assert len(asked) == len(exercise_cells(source, "lesson"))
+    assert all("exercises.exercise(" in cells[i + 1].source for i in asked)
 
 
 # --- the machinery
@@ -239,13 +242,12 @@ print(double(2))
 """
 
 
-def test_three_forms_of_one_source(tmp_path):
+def test_two_forms_of_one_source(tmp_path):
     source = write_source(tmp_path, SOURCE)
     books = {form: build.build(source, form) for form in build.FORMS}
     code = {form: [c.source for c in book.cells if c.cell_type == "code"][1:]
             for form, book in books.items()}  # fmt: skip
-    assert code["lesson"] == ["1 + 1"]
-    assert code["exercises"][0] == "def double(x):\n    ...  # your code\n\n\nprint(double(2))"
+    assert code["lesson"][0] == "def double(x):\n    ...  # your code\n\n\nprint(double(2))"
     assert code["solutions"][0] == (
         "def double(x):\n    y = x + x\n    return y\n\n\nprint(double(2))"
     )
@@ -264,7 +266,7 @@ def test_three_forms_of_one_source(tmp_path):
 def test_a_source_that_cannot_be_split_is_refused(tmp_path, text, words):
     source = write_source(tmp_path, SOURCE + "\n" + text)
     with pytest.raises(ValueError, match=words):
-        build.build(source, "exercises")
+        build.build(source, "lesson")
 
 
 def test_what_a_lesson_shows_is_kept_and_what_only_a_kernel_shows_is_not(tmp_path):
@@ -273,7 +275,7 @@ def test_what_a_lesson_shows_is_kept_and_what_only_a_kernel_shows_is_not(tmp_pat
     done = build.build(write_source(tmp_path, SOURCE), "lesson")
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
     image = {"image/png": "aGk=", "text/plain": "<Figure>", "text/latex": "x"}
-    [first, second] = [cell for cell in done.cells if cell.cell_type == "code"]
+    [first, _, second] = [cell for cell in done.cells if cell.cell_type == "code"]
     first.outputs = [
         new.new_output("stream", name="stdout", text="said\n"),
         new.new_output("stream", name="stderr", text="50 %"),
@@ -281,13 +283,40 @@ def test_what_a_lesson_shows_is_kept_and_what_only_a_kernel_shows_is_not(tmp_pat
     ]
     second.outputs = [new.new_output("execute_result", data=image, execution_count=41)]
     build.take_outputs(book, done)
-    [one, two] = [cell for cell in book.cells if cell.cell_type == "code"]
+    [one, _, two] = [cell for cell in book.cells if cell.cell_type == "code"]
     assert [output.get("text") for output in one.outputs] == ["said\n"]
-    assert (one.execution_count, two.execution_count) == (1, 2)
+    assert (one.execution_count, two.execution_count) == (1, 3)
     [output] = two.outputs
     assert output.data == {"image/png": "aGk="}
     assert output.metadata == {"image/png": {"alt": "A line"}}
-    assert output.execution_count == 2
+    assert output.execution_count == 3
+
+
+def png(pixels: np.ndarray) -> str:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return base64.b64encode(content.getvalue()).decode()
+
+
+@pytest.mark.parametrize("kind", ["image/png", "image/jpeg"])
+def test_a_large_picture_is_made_small_and_stays_as_wide_as_it_was_drawn(tmp_path, kind):
+    colours = np.random.default_rng(0).integers(0, 256, (600, 800, 3))
+    if kind == "image/png":  # few colours, as of lines
+        colours = np.where(colours[:, :, :1] > 250, 0, [[[255, 255, 255]]])
+    drawn = png(colours.astype(np.uint8))
+    book, done = (build.build(write_source(tmp_path, SOURCE), "lesson") for _ in range(2))
+    shown = {"image/png": {"width": 400, "height": 300}}
+    output = build.nbformat.v4.new_output("display_data", {"image/png": drawn}, metadata=shown)
+    done.cells[-1].outputs = [output]
+    build.take_outputs(book, done)
+    [output] = book.cells[-1].outputs
+    assert output.metadata == {kind: {"alt": "A line", "width": 400}}
+    image = Image.open(io.BytesIO(base64.b64decode(output.data[kind])))
+    assert image.size == (800, 600) and len(output.data[kind]) < len(drawn)
+    assert np.abs(np.asarray(image.convert("RGB")) - colours).mean() < 70
+    again = build.build(write_source(tmp_path, SOURCE), "lesson")
+    build.take_outputs(again, book)
+    assert again == book, "what is kept stays as it is"
 
 
 def test_outputs_do_not_tell_where_the_workspace_is(tmp_path):
@@ -315,10 +344,10 @@ def test_outputs_go_when_the_code_changes_and_stay_when_words_do(tmp_path, monke
     book = build.build(source, "lesson")
     build.take_outputs(book, book)
     path.write_text(build.text_of(book))
-    assert build.wanted(source, "lesson").cells[-1].execution_count == 2
+    assert build.wanted(source, "lesson").cells[-1].execution_count == 3
     source.write_text(SOURCE.replace("# # Made", "# # Made anew"))
-    assert build.wanted(source, "lesson").cells[-1].execution_count == 2
-    assert len(build.out_of_step()) == 3
+    assert build.wanted(source, "lesson").cells[-1].execution_count == 3
+    assert len(build.out_of_step()) == 2
     source.write_text(SOURCE.replace("1 + 1", "1 + 2"))
     assert build.wanted(source, "lesson").cells[-1].execution_count is None
 

@@ -16,22 +16,25 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from conftest import snapshot
 
 from facekit import training
 from facekit.common import machine as runtime
 from facekit.common.errors import FacekitError
 from facekit.common.lock import only_one
+from facekit.common.machine import Choice
 from facekit.course import host, lesson
 from facekit.data import layout
 from facekit.data.layout import CourseData
 from facekit.models.weights import digest
-from facekit.sources import open_course
+from facekit.sources import copies, course_data, manifest, open_course, profiles
 from facekit.submission import pipeline
 from facekit.training.checkpoint import Checkpoints
 
 REPOSITORY = Path(__file__).parents[2]
 VARIABLES = (
-    "FACEKIT_PROFILE FACEKIT_HOME FACEKIT_RUNS FACEKIT_MIRROR KAGGLE_KERNEL_RUN_TYPE VSCODE_PID"
+    "FACEKIT_PROFILE FACEKIT_HOME FACEKIT_RUNS FACEKIT_MIRROR FACEKIT_DRIVE "
+    "KAGGLE_KERNEL_RUN_TYPE VSCODE_PID"
 ).split()
 SHORT = ["epochs=3", "image_size=32", "precision=float32"]
 
@@ -49,10 +52,15 @@ def machine(tmp_path, monkeypatch):
         yield tmp_path / "machine"
 
 
-def started(capsys, **options) -> list[str]:
+def started(capsys) -> list[str]:
+    """The three lines that say where we are, after those that ask for a Drive."""
+    return all_lines(capsys)[:3]
+
+
+def all_lines(capsys) -> list[str]:
     capsys.readouterr()
-    host.start(**options)
-    return capsys.readouterr().out.splitlines()
+    host.start()
+    return capsys.readouterr().out.removeprefix(f"{host.ASK}\n").splitlines()
 
 
 # --- where are we?
@@ -103,7 +111,7 @@ def test_three_lines_say_what_follows_each_with_its_reason(capsys, machine):
     assert runs == "runs in ../elsewhere (FACEKIT_RUNS)"
 
 
-@pytest.mark.parametrize("form", ["", "exercises", "solutions"])
+@pytest.mark.parametrize("form", ["", "solutions"])
 def test_every_form_of_a_notebook_works_in_one_workspace(capsys, machine, monkeypatch, form):
     folder = machine / "notebooks" / form
     folder.mkdir(parents=True)
@@ -117,14 +125,39 @@ def test_every_form_of_a_notebook_works_in_one_workspace(capsys, machine, monkey
 
 
 def test_a_folder_of_that_name_elsewhere_is_a_workspace_itself(machine, monkeypatch):
-    (machine / "exercises").mkdir()
-    monkeypatch.chdir(machine / "exercises")
-    assert runtime.workspace().value == machine / "exercises"
+    (machine / "solutions").mkdir()
+    monkeypatch.chdir(machine / "solutions")
+    assert runtime.workspace().value == machine / "solutions"
 
 
 def test_the_drive_is_colabs_alone(capsys):
-    assert started(capsys, drive=True)[2] == "runs in runs (the current folder)"
+    assert started(capsys)[2] == "runs in runs (the current folder)"
     assert "FACEKIT_MIRROR" not in os.environ
+
+
+def test_what_takes_long_is_said_before_it_is_begun_and_once_it_is_there_no_more(capsys, machine):
+    os.environ["FACEKIT_PROFILE"] = "laptop"
+    faces, training = all_lines(capsys)[3:]
+    assert "made first" in faces and faces.endswith(": two minutes")
+    assert "05, 06 or 08" in training and training.endswith(": six minutes on two cores")
+    (machine / "data" / "anything").mkdir(parents=True)
+    assert all_lines(capsys)[3:] == [training]
+    (machine / "runs" / "course" / "anything").mkdir(parents=True)
+    assert all_lines(capsys)[3:] == []
+
+
+def test_a_time_is_known_for_every_profile():
+    assert host.TIMES.keys() == profiles.PROFILES.keys()
+
+
+def test_where_a_gpu_is_lent_for_a_short_time_the_small_course_is_proposed(
+    capsys, colab, monkeypatch
+):
+    chosen = Choice(profiles.get_profile("gpu"), "there is a GPU")
+    monkeypatch.setattr(profiles, "profile", lambda: chosen)
+    assert host.SHORT in "\n".join(all_lines(capsys))
+    monkeypatch.setattr(profiles, "profile", lambda: chosen._replace(reason="FACEKIT_PROFILE"))
+    assert host.SHORT not in "\n".join(all_lines(capsys)), "who chose need not be told"
 
 
 # --- Colab
@@ -159,21 +192,25 @@ def colab(monkeypatch, tmp_path) -> types.SimpleNamespace:
     return fake
 
 
-def test_the_drive_is_mounted_only_for_those_who_ask(capsys, colab):
-    told = started(capsys)
-    assert colab.mounted == []
-    assert len(told) == 3 and told[0].startswith("Colab (google.colab is loaded): profile ")
-    assert "host.start(drive=True)" in told[2]
-    assert runtime.mirror().value is None
+def test_the_drive_is_asked_for_once_with_the_reason(capsys, colab):
+    host.start()
+    told = capsys.readouterr().out
+    assert told.startswith(f"{host.ASK}\nColab (google.colab is loaded): profile ")
+    host.start()
+    assert host.ASK not in capsys.readouterr().out
+    assert len(colab.mounted) == 1
 
 
 def test_the_drive_gets_the_copies_and_the_local_disk_the_runs(capsys, colab, machine, tmp_path):
     os.environ["FACEKIT_PROFILE"] = "smoke"
-    told = started(capsys, drive=True)
+    told = started(capsys)
     copies = tmp_path / "drive" / "MyDrive" / "facekit-runs" / "smoke"
-    assert copies.is_dir() and str(copies) in told[2] and len(told) == 3
+    assert copies.is_dir() and str(copies) in told[2]
     assert runtime.runs().value == machine / "runs"
     assert runtime.copy_of(lesson.course_run()) == copies / "course"
+    os.environ["FACEKIT_PROFILE"] = "laptop"  # as is proposed, in the same session
+    started(capsys)
+    assert runtime.mirror().value == copies.with_name("laptop")
 
 
 def test_trials_below_a_folder_of_runs_are_not_copied(machine):
@@ -185,24 +222,66 @@ def test_trials_below_a_folder_of_runs_are_not_copied(machine):
 
 def test_a_folder_of_ones_own_for_the_copies_stays(capsys, colab, tmp_path):
     os.environ["FACEKIT_MIRROR"] = str(tmp_path / "mine")
-    assert str(tmp_path / "mine") in started(capsys, drive=True)[2]
+    assert str(tmp_path / "mine") in started(capsys)[2]
     assert runtime.mirror().value == tmp_path / "mine"
+    assert colab.mounted == []
 
 
-def test_a_refused_drive_is_an_error_that_says_what_to_do(colab):
+def test_without_the_drive_the_lesson_goes_on_and_is_asked_no_more(capsys, colab):
     def refuse(place: str) -> None:
+        colab.mounted.append(place)
         raise ValueError("mount failed")
 
     colab.mount = refuse
-    with pytest.raises(FacekitError, match=r"not mounted \(mount failed\); run this cell again"):
-        host.start(drive=True)
-    assert "FACEKIT_MIRROR" not in os.environ
+    assert "the Drive was not mounted: mount failed" in all_lines(capsys)
+    assert "lost with the session" in started(capsys)[2]
+    assert len(colab.mounted) == 1 and runtime.mirror().value is None
 
 
-def test_a_drive_that_does_not_come_is_an_error(colab):
+def test_a_drive_that_does_not_come_is_no_drive(capsys, colab):
     colab.mount = lambda place: None
-    with pytest.raises(FacekitError, match="holds no MyDrive"):
-        host.start(drive=True)
+    assert "lost with the session" in started(capsys)[2]
+    assert runtime.mirror().value is None
+
+
+def test_the_data_comes_back_from_the_drive_on_a_fresh_machine(capsys, colab, machine, monkeypatch):
+    os.environ["FACEKIT_PROFILE"] = "smoke"
+    host.start()
+    made = snapshot(open_course(progress=False).root)
+    shutil.rmtree(machine / "data")
+    assert not any("made first" in line for line in all_lines(capsys))
+    monkeypatch.setattr(course_data, "set_up", mock.Mock(side_effect=AssertionError))
+    assert open_course().answers
+    assert "the data is back from" in capsys.readouterr().out
+    before, after = (
+        {path: content for path, (content, _) in files.items() if path.name[0] != "."}
+        for files in (made, snapshot(machine / "data"))
+    )
+    assert len(after) > 300 and before == after
+    assert (machine / "data" / "manifest.json").stat().st_mode & 0o077 == 0, "still private"
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(2000)])
+def test_a_damaged_copy_of_the_data_is_said_and_not_used(capsys, machine, content):
+    (machine / "data.zip").write_bytes(content)
+    assert copies.bring_back(machine / "data.zip", machine / "data") is False
+    assert "the data is made anew" in capsys.readouterr().out
+    assert [path.name for path in machine.iterdir()] == ["data.zip"]
+
+
+def test_a_copy_does_not_replace_data_that_is_there(machine):
+    (machine / "data").mkdir()
+    (machine / "data" / "mine.txt").write_text("mine")
+    copies.keep_copy(machine / "data", machine / "data.zip")
+    (machine / "data" / "mine.txt").write_text("changed")
+    assert copies.bring_back(machine / "data.zip", machine / "data") is False
+    assert (machine / "data" / "mine.txt").read_text() == "changed"
+
+
+def test_a_drive_that_is_full_does_not_stop_a_lesson(capsys, machine):
+    (machine / "data").mkdir()
+    copies.keep_copy(machine / "data", machine / "no folder" / "data.zip")
+    assert "has no copy there (No such file" in capsys.readouterr().out
 
 
 def session(folder: Path, drive: Path, course: CourseData) -> subprocess.Popen:
@@ -215,7 +294,7 @@ from facekit import training
 from facekit.course import lesson
 from facekit.training import recipe as recipes
 from facekit.common.errors import FacekitError
-host.start(drive=True)
+host.start()
 recipe = recipes.load("smoke", {SHORT!r})
 training.fit(recipe, {str(course.root)!r}, lesson.course_run(), device="cpu", progress=False)
 """
@@ -260,7 +339,7 @@ def test_what_was_decided_about_a_run_comes_back_with_it(
     capsys, colab, machine, course, trained_recipe
 ):
     os.environ["FACEKIT_PROFILE"] = "smoke"
-    host.start(drive=True)
+    host.start()
     fit = lambda: training.fit(  # noqa: E731
         trained_recipe, course, lesson.course_run(), device="cpu", progress=False
     )
@@ -289,7 +368,7 @@ def kaggle(monkeypatch, tmp_path) -> Path:
 
 def test_on_kaggle_one_works_in_its_folder(capsys, kaggle):
     told = started(capsys)
-    assert len(told) == 3 and told[0].startswith("Kaggle (KAGGLE_KERNEL_RUN_TYPE is set)")
+    assert told[0].startswith("Kaggle (KAGGLE_KERNEL_RUN_TYPE is set)")
     assert runtime.data().value == kaggle / "working" / "data"
     assert runtime.runs().value == kaggle / "working" / "runs"
     assert "Save Version" in told[2]
@@ -386,6 +465,14 @@ def test_attached_competitions_are_the_data_without_a_copy(capsys, kaggle, compe
     for name, place in competition.items():
         assert (data.root / name).resolve() == place.resolve()
     assert "the attached data" in started(capsys)[1], "and again"
+
+
+def test_the_data_of_an_earlier_version_comes_back_with_its_answers(kaggle, course):
+    shutil.copytree(course.root, kaggle / "input" / "facekit-course" / "data")
+    host.start()
+    data = open_course()
+    assert data.root == kaggle / "working" / "data"
+    assert data.answers and manifest.read_manifest(data.root)["source"] == "synthetic"
 
 
 def test_one_competition_alone_is_named_and_nothing_is_linked(capsys, kaggle, competition, course):
@@ -607,7 +694,7 @@ def test_the_first_cell_fetches_the_kit_though_a_stranger_is_installed(
     assert "the stranger is loaded" not in done.stdout
 
 
-@pytest.mark.parametrize("form", ["", "exercises"])
+@pytest.mark.parametrize("form", ["", "solutions"])
 def test_in_a_clone_the_first_cell_takes_the_kit_that_lies_above(
     tmp_path, cell_without_address, stranger, form
 ):

@@ -54,17 +54,6 @@ def test_a_plane_learns_with_every_head(head):
     assert plane.looseness(net, people) < before
 
 
-def test_a_turned_network_begins_as_it_was_and_knows_people_by_their_means():
-    labels = torch.arange(3).repeat_interleave(4)
-    vectors = 5 * torch.eye(3, 6)[labels] + 0.1 * torch.randn(12, 6)
-    net = plane.Turned(plane.Faces(vectors, labels), "arcface")
-    assert torch.equal(net.embed(vectors), vectors)
-    assert net.head(vectors).argmax(1).equal(labels)
-    value, _ = losses.Objective(net)(vectors, labels)
-    value.backward()
-    assert net.embed.weight.grad.abs().sum() > 0
-
-
 def test_looseness_by_hand():
     points = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 4.0]])
     net = plane.Plane(2, "linear", 2)

@@ -1,9 +1,12 @@
 """Short runs learn, differ by their augmentation alone, and judge unchanged images."""
 
 import pandas as pd
+import pytest
 
-from facekit.course.short_runs import short_run
+from facekit.course.short_runs import continued, short_run
 from facekit.data import NOTHING, only
+from facekit.evaluation.embed import embed, load_run
+from facekit.models.weights import digest
 
 
 def test_a_short_run_learns_its_images_and_is_the_same_again(course):
@@ -24,3 +27,15 @@ def test_few_people_are_a_smaller_task(course):
     two = short_run(course, NOTHING, people=2, epochs=1)
     shares = two["dev"] * sum(label < 2 for label in course.dev.labels)
     assert (shares.round() - shares).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("head", ["linear", "arcface"])
+def test_a_run_goes_on_from_where_it_was_and_stays_as_it_is(course, trained, head):
+    run = load_run(trained, "cpu")
+    before = digest(run.net.state_dict())
+    later, again = (continued(run, course, head, NOTHING, epochs=1) for _ in range(2))
+    assert digest(later.net.state_dict()) == digest(again.net.state_dict())
+    alike = (embed(later, course.dev.paths) * embed(run, course.dev.paths)).sum(1)
+    assert 0.9 < alike.min() < alike.max() < 0.999999, "from where it was, and all of it"
+    assert ("head.bias" in later.net.state_dict()) is (head == "linear")
+    assert digest(run.net.state_dict()) == before

@@ -3,6 +3,7 @@
 import json
 import platform
 import re
+import socket
 import subprocess
 import sys
 import types
@@ -326,3 +327,43 @@ def test_the_trackers_are_the_packages_of_the_extra():
     project = (Path(facekit.__file__).parents[1] / "pyproject.toml").read_text()
     extra = project.partition("tracking = [")[2].partition("]")[0]
     assert all(f'"{name}>=' in extra for name in TRACKERS)
+
+
+# ------------------------------------------------------------------ the real ones
+
+
+def test_the_real_tensorboard_reads_back_every_epoch_once(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    said = []
+    track(tmp_path, said, "tensorboard", epochs=[1, 2, 3])
+    track(tmp_path, said, "tensorboard", epochs=[3, 4])
+    found = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    curve = [(event.step, round(event.value, 3)) for event in found.Scalars("dev_accuracy")]
+    assert curve == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
+    assert said == []
+
+
+def test_the_real_wandb_keeps_every_epoch_offline_for_wandb_sync(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setattr(socket.socket, "connect", only_here(socket.socket.connect))
+    said = []
+    track(tmp_path, said, "wandb", epochs=[1, 2])
+    track(tmp_path, said, "wandb", epochs=[3])
+    name = (tmp_path / "wandb-id.txt").read_text()
+    kept = sorted((tmp_path / "wandb").glob(f"offline-run-*-{name}*/run-{name}*.wandb"))
+    assert len(kept) == 2 and said == []
+    first, second = (path.read_bytes() for path in kept)
+    assert first.count(b"dev_accuracy") >= 2 and b"dev_accuracy" in second
+    assert not any(KEY.encode() in path.read_bytes() for path in kept)
+
+
+def only_here(connect):
+    """Sockets of this process reach this machine alone."""
+
+    def checked(self, address):
+        assert isinstance(address, str) or address[0] in ("127.0.0.1", "::1", "localhost")
+        return connect(self, address)
+
+    return checked
