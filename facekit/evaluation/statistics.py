@@ -50,6 +50,15 @@ def difference_error(first: np.ndarray, second: np.ndarray) -> float:
     return float(difference.std() / np.sqrt(len(difference)))
 
 
+def told_apart(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two accuracies on the same images differ by more than luck lets them, at 95 %.
+
+    first, second: as of `difference_error`.
+    """
+    difference = np.mean(first) - np.mean(second)
+    return bool(abs(difference) > 1.96 * difference_error(first, second))
+
+
 def compact(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same decisions in two columns: all that rank 1 needs, and quick to draw rows from.
 
@@ -109,15 +118,43 @@ def eer_interval(
 
     Pairs are drawn again, those of one person and those of two apart. scores, same: (N,) each.
     """
-    scores, same = np.asarray(scores, np.float64), np.asarray(same)
-    samples = bootstrap(
-        lambda rows: verification.eer(scores[rows], same[rows])[0],
-        np.where(same == 1, np.arange(len(same)), identification.NOBODY),
-        count,
-        seed,
-    )
-    low, high = interval(samples)
+    low, high = interval(eer_of_draws(scores, same, draw_pairs(same, count, seed)))
     return float(low), float(high)
+
+
+def draw_pairs(same: np.ndarray, count: int = 300, seed: int = 0) -> np.ndarray:
+    """How often each pair is in each of `count` samples: (count, N), of both kinds as many as are.
+
+    The same draws for several runs make their differences paired.
+    """
+    random = np.random.default_rng(seed)
+    same = np.asarray(same, bool)
+    times = np.empty((count, len(same)), np.int64)
+    for kind in (same, ~same):
+        size = int(kind.sum())
+        times[:, kind] = random.multinomial(size, np.full(size, 1 / max(size, 1)), count)
+    return times
+
+
+def eer_of_draws(scores: np.ndarray, same: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The equal error rate in each sample of `draw_pairs`, as `verification.eer` has it: (count,).
+
+    All samples share one sorted list of scores, so that many take no longer than a few.
+    """
+    scores, same = verification.check_pairs(scores, same)
+    falling = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[falling], append=-np.inf))  # of each run of equal scores
+    times, same = times[:, falling], same[falling]
+    tar = np.cumsum(times * same, axis=1)[:, ends] / same.sum()  # (count, thresholds)
+    far = np.cumsum(times * ~same, axis=1)[:, ends] / (~same).sum()
+    none = np.zeros((len(times), 1))  # the threshold that accepts no pair
+    tar, far = np.hstack([none, tar]), np.hstack([none, far])
+    ahead = far - (1 - tar)  # from -1 to 1, rising
+    sample = np.arange(len(times))
+    after = np.argmax(ahead >= 0, axis=1)
+    before = after - 1
+    part = -ahead[sample, before] / (ahead[sample, after] - ahead[sample, before])
+    return far[sample, before] + part * (far[sample, after] - far[sample, before])
 
 
 def folds(truth: np.ndarray, count: int = 5, seed: int = 0) -> list[np.ndarray]:

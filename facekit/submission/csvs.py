@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from facekit.common.errors import DataError
@@ -214,7 +215,13 @@ def score(path: str | Path, answers: str | Path) -> float:
 
 
 def count_right(path: str | Path, answers: str | Path) -> tuple[int, int]:
-    """How many rows of the answers the submission has right, of how many; matched by id.
+    """How many rows of the answers the submission has right, of how many; see `beside_answers`."""
+    mine, truth = beside_answers(path, answers)
+    return int((mine == truth).sum()), len(truth)
+
+
+def beside_answers(path: str | Path, answers: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of a submission and the right ones, (N,) both; rows are matched by id.
 
     Raises DataError unless both files have the same ids, each once, and labels of the task's form;
     and for a submission that is a link, or the file of the answers itself.
@@ -231,7 +238,7 @@ def count_right(path: str | Path, answers: str | Path) -> tuple[int, int]:
         )
     if Path(path).samefile(answers):
         raise DataError(f"{path}: the file of the answers itself, not one that was handed in")
-    return int((mine.loc[truth.index] == truth).sum()), len(truth)
+    return mine.loc[truth.index].to_numpy(), truth.to_numpy()
 
 
 def _labels_by_id(path: str | Path) -> pd.Series:
