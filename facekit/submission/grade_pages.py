@@ -1,8 +1,8 @@
 """What was graded, as one table (CSV and HTML) and a page for each student."""
 
 import base64
+import hashlib
 import html
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,18 +35,16 @@ def write(entries: Sequence[Entry], out: str | Path) -> Path:
     out = Path(out)
     (out / "pages").mkdir(parents=True, exist_ok=True)
     rows = [row(entry) for entry in entries]
-    table = pd.DataFrame(rows)
-    safe = [[_no_formula(value) for value in line] for line in table.fillna("").to_numpy()]
+    table = pd.DataFrame(rows, dtype=object).fillna("")
+    safe = [[_no_formula(value) for value in line] for line in table.to_numpy()]
     write_table(out / "grades.csv", table.columns, safe, private=True)
-    names = [f"{place:03}-{_file_name(e.name)}.html" for place, e in enumerate(entries, start=1)]
-    for entry, name in zip(entries, names, strict=True):
+    links = []
+    for entry in entries:
+        name = _page_name(entry.name)
         page = _page(entry.name, _student(entry), "50rem").encode()
         write_whole(out / "pages" / name, page, private=True, sync_folder=False)
-    links = [
-        f'<a href="pages/{name}">{_text(e.name)}</a>'
-        for e, name in zip(entries, names, strict=True)
-    ]
-    index = _page(f"{len(entries)} hand-ins", _index(table.fillna(""), links), "none").encode()
+        links.append(f'<a href="pages/{name}">{_text(entry.name)}</a>')
+    index = _page(f"{len(entries)} hand-ins", _index(table, links), "none").encode()
     write_whole(out / "index.html", index, private=True)
     return out / "index.html"
 
@@ -64,7 +62,7 @@ def row(entry: Entry) -> dict[str, object]:
             f"{task}, could be": f"{mark.places[0]} to {mark.places[1]}",
             f"{task}, not told apart from": "; ".join(mark.as_good),
         }
-    cells["parameters"] = entry.model.get("trainable_parameters", "")
+    cells["parameters"] = entry.parameters
     cells["the same"] = "; ".join(entry.twins)
     cells["notes"] = "; ".join(entry.notes)
     cells["not graded, for"] = entry.reason
@@ -81,8 +79,10 @@ def _no_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
+def _page_name(name: str) -> str:
+    """A name that every system takes, the same each time, and of two students never one."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.html"
 
 
 def _text(value: object) -> str:
@@ -125,8 +125,7 @@ def _student(entry: Entry) -> str:
     if entry.curves.startswith(b"\x89PNG"):
         coded = base64.b64encode(entry.curves).decode()
         parts.append(f'<img alt="Curves of the training" src="data:image/png;base64,{coded}">')
-    model = json.dumps(entry.model, indent=1).replace("\\n", "\n")
-    for name, text in (("README", entry.readme), ("Network", model)):
+    for name, text in (("README", entry.readme), ("Network", entry.network)):
         parts.append(f"<h2>{name}</h2><pre>{_text(text)}</pre>")
     return "\n".join(parts)
 

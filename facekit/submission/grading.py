@@ -27,6 +27,7 @@ from facekit.submission.cutoffs import Cutoffs, cutoffs_of
 from facekit.submission.forms import form_of
 
 LONGEST = 1 << 20  # bytes of a README or a picture that are shown
+LONGEST_NOTE = 300  # letters
 READY_MADE = {"torchvision", "timm", "transformers", "facenet_pytorch", "insightface"}  # packages
 
 
@@ -61,7 +62,8 @@ class Entry:
     reason: str = ""  # why it cannot be graded; "" where it can
     notes: list[str] = field(default_factory=list)  # for its student, too
     twins: list[str] = field(default_factory=list)  # who has the same; for the instructor alone
-    model: dict[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    network: str = ""  # the text of its metadata
     readme: str = ""
     curves: bytes = b""  # a picture
     weights: str = ""  # their hash
@@ -103,7 +105,12 @@ def grade(folder: str | Path, data: TermData) -> list[Entry]:
     for task in tasks:
         _mark(good, task)
     _find_twins(good, tasks)
-    return sorted(entries, key=lambda entry: (bool(entry.reason), -entry.points, entry.name))
+    return sorted(entries, key=_order)
+
+
+def _order(entry: Entry) -> tuple:
+    places = sum(mark.place for mark in entry.marks.values())
+    return bool(entry.reason), -entry.points, places, entry.name
 
 
 # ------------------------------------------------------------------ one zip
@@ -160,13 +167,15 @@ def _entry(path: Path, tasks: Sequence[Task], data: TermData) -> Entry:
         refuse_link(path)
         read = zips.read(path)
         entry.weights = read.weights
-        entry.model = _model(read.files)
+        model = _model(read.files)
+        entry.parameters = model["trainable_parameters"]
+        entry.network = json.dumps(model, indent=1).replace("\\n", "\n")[:LONGEST]
         entry.readme = read.files.get(zips.README, b"")[:LONGEST].decode(errors="replace")
         entry.curves = read.files.get(zips.CURVES, b"")[:LONGEST]
         entry.outcomes = {task.name: _judge(task, read.files) for task in tasks}
-        entry.notes = [*_held_against(read), *_rules_broken(entry.model, data)]
+        entry.notes = [*_held_against(read), *_rules_broken(model, data)]
     except (FacekitError, OSError) as error:
-        entry.reason = str(error).replace(f"{path}: ", "")
+        entry.reason = str(error).replace(printable(f"{path}: "), "")
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         entry.reason = f"not written by the kit ({error!r})"
     return entry
@@ -196,7 +205,8 @@ def _held_against(read: zips.HandIn) -> list[str]:
     """What is missing in a zip, or not as it was written."""
     notes = []
     if read.changed:
-        notes.append(f"not as the kit wrote it: {', '.join(read.changed)}")
+        some = printable(", ".join(read.changed[:9]), keep="")[:LONGEST_NOTE]
+        notes.append(f"{len(read.changed)} files not as the kit wrote them: {some}")
     empty = zips.empty_sections(read.files.get(zips.README, b"").decode(errors="replace"))
     if empty:
         notes.append(f"still empty in its README: {', '.join(empty)}")
