@@ -143,18 +143,19 @@ def eer_of_draws(scores: np.ndarray, same: np.ndarray, times: np.ndarray) -> np.
     """
     scores, same = verification.check_pairs(scores, same)
     falling = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[falling], append=-np.inf))  # of each run of equal scores
-    times, same = times[:, falling], same[falling]
-    tar = np.cumsum(times * same, axis=1)[:, ends] / same.sum()  # (count, thresholds)
-    far = np.cumsum(times * ~same, axis=1)[:, ends] / (~same).sum()
-    none = np.zeros((len(times), 1))  # the threshold that accepts no pair
-    tar, far = np.hstack([none, tar]), np.hstack([none, far])
-    ahead = far - (1 - tar)  # from -1 to 1, rising
-    sample = np.arange(len(times))
-    after = np.argmax(ahead >= 0, axis=1)
-    before = after - 1
-    part = -ahead[sample, before] / (ahead[sample, after] - ahead[sample, before])
-    return far[sample, before] + part * (far[sample, after] - far[sample, before])
+    far_part = (~same / (~same).sum())[falling]  # what a pair adds to FAR when it is accepted
+    both = far_part + (same / same.sum())[falling]  # or to FAR + TAR
+    new = np.diff(scores[falling], prepend=np.inf, append=-np.inf) != 0  # equal ones fall together
+    accepted = np.flatnonzero(new)  # how many pairs each threshold lets in, from none to all
+    rates = []
+    for drawn in times[:, falling]:
+        ahead = np.concatenate([[0], np.cumsum(drawn * both)])[accepted] - 1  # FAR - FRR, rising
+        after = int(np.argmax(ahead >= -1e-12))
+        before = after - 1
+        part = -ahead[before] / (ahead[after] - ahead[before])
+        far = [drawn[:count] @ far_part[:count] for count in accepted[[before, after]]]
+        rates.append(far[0] + part * (far[1] - far[0]))
+    return np.array(rates)
 
 
 def folds(truth: np.ndarray, count: int = 5, seed: int = 0) -> list[np.ndarray]:

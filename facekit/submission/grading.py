@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from facekit.common.errors import DataError, FacekitError, printable
 from facekit.common.files import refuse_link
@@ -129,17 +130,17 @@ def tasks_of(data: TermData) -> list[Task]:
         return [Task("verification", files["verification"], judge, _drawn_apart, cutoffs)]
     tasks = []
     for name, file in files.items():
-        judge = partial(_judge_labels, getattr(data.answers, name))
+        judge = partial(_judge_labels, csvs.read_answers(getattr(data.answers, name)))
         cutoffs, _ = cutoffs_of(name, profile)
         tasks.append(Task(name, file, judge, statistics.told_apart, cutoffs))
     return tasks
 
 
-def _judge_labels(answers: Path, path: Path) -> Outcome:
-    mine, truth = csvs.beside_answers(path, answers)
-    right = mine == truth
+def _judge_labels(truth: pd.Series, path: Path) -> Outcome:
+    mine = csvs.beside_answers(path, truth)
+    right = (mine == truth).to_numpy()
     interval = wilson_interval(right.sum(), len(right))
-    return Outcome(float(right.mean()), interval, right.astype(float), _hash(mine))
+    return Outcome(float(right.mean()), interval, right.astype(float), _hash(mine.to_numpy()))
 
 
 def _judge_pairs(answers: Path, times: np.ndarray, path: Path) -> Outcome:

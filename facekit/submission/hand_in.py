@@ -71,7 +71,7 @@ def write(
     clean = {name: _clean(name, text, secrets) for name, text in texts.items()}
     hidden = [name for name in texts if clean[name].count(HIDDEN) > texts[name].count(HIDDEN)]
     clean["environment.json"] = _environment(run.folder, secrets)
-    files = {name: text.encode() for name, text in clean.items()}
+    files = {name: text.encode(errors="replace") for name, text in clean.items()}
     files[CURVES] = _picture(draw(history, 1 / len(run.classes)))
     pack(out, files | submissions, weights.digest(list(run.net.state_dict().values())))
     read(out)  # as the instructor will
