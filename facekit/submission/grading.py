@@ -24,7 +24,7 @@ from facekit.evaluation.identification import wilson_interval
 from facekit.evaluation.verification import eer
 from facekit.sources.manifest import made_for
 from facekit.submission import csvs, pairs, zips
-from facekit.submission.cutoffs import Cutoffs, cutoffs_of
+from facekit.submission.cutoffs import ON_PAIRS, Cutoffs, cutoffs_of
 from facekit.submission.forms import form_of
 
 LONGEST = 1 << 20  # bytes of a README or a picture that are shown
@@ -121,17 +121,16 @@ def tasks_of(data: TermData) -> list[Task]:
     """The tasks of a term. Raises DataError where the answers are not known."""
     if data.answers is None:
         raise DataError(f"{data.root}: has no answers that can be read; --data FOLDER names others")
-    profile, files = made_for(data.root), form_of(data).FILES
+    files = form_of(data).FILES
     if data.has_pairs:
         answers = data.answers.verification
         times = statistics.draw_pairs(np.array(pairs.read_scores(answers)))
         judge = partial(_judge_pairs, answers, times)
-        cutoffs, _ = cutoffs_of("pairs", profile)
-        return [Task("verification", files["verification"], judge, _drawn_apart, cutoffs)]
+        return [Task("verification", files["verification"], judge, _drawn_apart, ON_PAIRS)]
     tasks = []
     for name, file in files.items():
         judge = partial(_judge_labels, csvs.read_answers(getattr(data.answers, name)))
-        cutoffs, _ = cutoffs_of(name, profile)
+        cutoffs, _ = cutoffs_of(name, made_for(data.root))
         tasks.append(Task(name, file, judge, statistics.told_apart, cutoffs))
     return tasks
 
