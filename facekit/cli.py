@@ -25,7 +25,16 @@ from facekit.evaluation import embed
 from facekit.faces import sheet as contact
 from facekit.sources import archives, health, profiles, set_up
 from facekit.sources.manifest import made_for
-from facekit.submission import csvs, cutoffs, leaderboard, pairs, pipeline
+from facekit.submission import (
+    csvs,
+    cutoffs,
+    grade_pages,
+    grading,
+    hand_in,
+    leaderboard,
+    pairs,
+    pipeline,
+)
 from facekit.training import recipe as recipes
 
 
@@ -270,6 +279,38 @@ def score(
     profile = made_for(answers.absolute().parent.parent)  # answers stand in data/answers
     right, count = csvs.count_right(csv, answers)
     say(cutoffs.report(csvs.task_of(csv), right / count, profile=profile, count=count))
+
+
+@app.command("hand-in")
+def hand_in_(
+    run: Path,
+    notebook: Annotated[list[Path] | None, typer.Option(help="Yours; repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The zip. [the run's name, here]")] = None,
+    data: DataOption = None,
+    network: NetworkOption = None,
+    head: HeadOption = None,
+) -> None:
+    """Put what is handed in of a run into one zip; say what is missing."""
+    from facekit.course import plots  # slow to import
+
+    trained = _load_run(run, network, head)
+    target = out or Path(f"{run.resolve().name}.zip")
+    course = trained.course_data(data)
+    say(*hand_in.write(trained, course, target, notebook or [], plots.curves))
+
+
+@app.command("grade")
+def grade_(
+    folder: Annotated[Path, typer.Argument(help="The zips of all students.")],
+    data: DataOption = None,
+    out: Annotated[Path, typer.Option(help="Where the table and pages go.")] = Path("graded"),
+) -> None:
+    """Grade the zips of many students; nothing in them is run."""
+    entries = grading.grade(folder, _data(data, None))
+    index = grade_pages.write(entries, out)
+    refused = sum(bool(entry.reason) for entry in entries)
+    twins = sum(bool(entry.twins) for entry in entries)
+    say(f"{index}: {len(entries)} hand-ins, {refused} not graded, {twins} with what another has")
 
 
 @faces_app.command()

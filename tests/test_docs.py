@@ -30,7 +30,7 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 ANCHOR = re.compile(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)")
 CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`\n]+)`", re.M | re.S)
 # In a line of code: facekit, a command, and what follows up to the next one or a comment.
-FACEKIT = re.compile(r"(?:^|&& |-m |; )facekit ([a-z]+)([^\n#&]*)", re.M)
+FACEKIT = re.compile(r"(?:^|&& |-m |; )facekit ([a-z-]+)([^\n#&]*)", re.M)
 PAGES = ("data", "instructors", "networks", "recipes", "recognition", "reliability", "results")
 PAGES += ("training",)
 
@@ -99,6 +99,7 @@ def test_every_command_for_instructors_runs_in_the_order_of_the_page(checkout, t
     right = re.compile(r" [78]\d\.\d\d% -> .* \(.*; profile smoke's ")  # three quarters and by luck
     assert all(right.search(line) for line in graded), graded
     assert "mine" in next(text for script, text in said.items() if "--all" in script)
+    assert "1 hand-ins" in next(text for script, text in said.items() if "facekit grade" in script)
     data = CourseData(checkout / "data")
     assert data.answers is None and len(data.classes) == 16
     assert not (checkout / "data" / "manifest.json").exists()

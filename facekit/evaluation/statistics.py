@@ -50,6 +50,15 @@ def difference_error(first: np.ndarray, second: np.ndarray) -> float:
     return float(difference.std() / np.sqrt(len(difference)))
 
 
+def told_apart(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two accuracies on the same images differ by more than luck lets them, at 95 %.
+
+    first, second: as of `difference_error`.
+    """
+    difference = np.mean(first) - np.mean(second)
+    return bool(abs(difference) > 1.96 * difference_error(first, second))
+
+
 def compact(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same decisions in two columns: all that rank 1 needs, and quick to draw rows from.
 
@@ -109,15 +118,44 @@ def eer_interval(
 
     Pairs are drawn again, those of one person and those of two apart. scores, same: (N,) each.
     """
-    scores, same = np.asarray(scores, np.float64), np.asarray(same)
-    samples = bootstrap(
-        lambda rows: verification.eer(scores[rows], same[rows])[0],
-        np.where(same == 1, np.arange(len(same)), identification.NOBODY),
-        count,
-        seed,
-    )
-    low, high = interval(samples)
+    low, high = interval(eer_of_draws(scores, same, draw_pairs(same, count, seed)))
     return float(low), float(high)
+
+
+def draw_pairs(same: np.ndarray, count: int = 300, seed: int = 0) -> np.ndarray:
+    """How often each pair is in each of `count` samples: (count, N), of both kinds as many as are.
+
+    The same draws for several runs make their differences paired.
+    """
+    random = np.random.default_rng(seed)
+    same = np.asarray(same, bool)
+    times = np.empty((count, len(same)), np.int64)
+    for kind in (same, ~same):
+        size = int(kind.sum())
+        times[:, kind] = random.multinomial(size, np.full(size, 1 / max(size, 1)), count)
+    return times
+
+
+def eer_of_draws(scores: np.ndarray, same: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The equal error rate in each sample of `draw_pairs`, as `verification.eer` has it: (count,).
+
+    All samples share one sorted list of scores, so that many take no longer than a few.
+    """
+    scores, same = verification.check_pairs(scores, same)
+    falling = np.argsort(-scores, kind="stable")
+    far_part = (~same / (~same).sum())[falling]  # what a pair adds to FAR when it is accepted
+    both = far_part + (same / same.sum())[falling]  # or to FAR + TAR
+    new = np.diff(scores[falling], prepend=np.inf, append=-np.inf) != 0  # equal ones fall together
+    accepted = np.flatnonzero(new)  # how many pairs each threshold lets in, from none to all
+    rates = []
+    for drawn in times[:, falling]:
+        ahead = np.concatenate([[0], np.cumsum(drawn * both)])[accepted] - 1  # FAR - FRR, rising
+        after = int(np.argmax(ahead >= -1e-12))
+        before = after - 1
+        part = -ahead[before] / (ahead[after] - ahead[before])
+        far = [drawn[:count] @ far_part[:count] for count in accepted[[before, after]]]
+        rates.append(far[0] + part * (far[1] - far[0]))
+    return np.array(rates)
 
 
 def folds(truth: np.ndarray, count: int = 5, seed: int = 0) -> list[np.ndarray]:

@@ -62,7 +62,7 @@ def examples(
 
 def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
     """The exact curve, with a point for each distinct score."""
-    scores, same = _check(scores, same)
+    scores, same = check_pairs(scores, same)
     from sklearn.metrics import roc_curve  # slow to import; training needs none of it
 
     far, tar, thresholds = roc_curve(same, scores, drop_intermediate=False)
@@ -74,7 +74,7 @@ def auc(scores: np.ndarray, same: np.ndarray) -> float:
 
     It is the area under the ROC curve.
     """
-    scores, same = _check(scores, same)
+    scores, same = check_pairs(scores, same)
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(same, scores))
@@ -103,7 +103,7 @@ def tar_at_far(scores: np.ndarray, same: np.ndarray, target: float) -> Point:
 
     Raises DataError when the pairs are too few: one false accept must be within the target.
     """
-    scores, same = _check(scores, same)
+    scores, same = check_pairs(scores, same)
     threshold = identification.lowest_threshold(scores[~same], "FAR", target, "pairs of two people")
     accepted = scores >= threshold
     return Point(threshold, float(accepted[same].mean()), float(accepted[~same].mean()))
@@ -129,7 +129,7 @@ def pair_metrics(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
     point" is the mean of both at the point where they differ least. AUC. TAR at five FAR, on the
     straight lines of the curve: with few pairs of two people that says little at the smallest.
     """
-    scores, same = _check(scores, same)
+    scores, same = check_pairs(scores, same)
     curve = roc(scores, same)
     missed = 1 - curve.tar
     nearest = int(np.argmin(np.abs(curve.far - missed)))
@@ -142,7 +142,7 @@ def pair_metrics(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
     } | {f"TPR at FPR {rate:g}": float(np.interp(rate, curve.far, curve.tar)) for rate in RATES}
 
 
-def _check(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def check_pairs(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores as float64 and same as bool, both (N,), that can be judged."""
     scores = np.asarray(scores, np.float64)
     same = np.asarray(same)

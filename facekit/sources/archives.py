@@ -45,8 +45,8 @@ def unpack(archive: str | Path, out: str | Path, progress: bool = False) -> list
     whole files; the same call goes on. While another process fills the folder, it waits.
     """
     archive, out = Path(archive), Path(out)
-    with _opened(archive) as content:
-        members = _judge(archive, content.infolist())
+    with opened(archive) as content:
+        members = judge(archive, content.infolist())
         with only_one(out, wait=True):
             new = {
                 name: info
@@ -59,7 +59,7 @@ def unpack(archive: str | Path, out: str | Path, progress: bool = False) -> list
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+def opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     """The zip, open; whatever its bytes make zipfile raise becomes a DataError."""
     if not archive.is_file():  # a pipe or a device, too: to open it could wait for ever
         raise DataError(f"{archive}: no such file")
@@ -77,8 +77,8 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
-def _judge(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> Members:
-    """The members that are files. Raises DataError for any that must not be written."""
+def judge(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> Members:
+    """The members that are files, by path. Raises DataError for any that must not be written."""
     if len(infos) > MOST_MEMBERS:
         raise DataError(f"{archive}: {len(infos):,} members; at most {MOST_MEMBERS:,} are unpacked")
     files: Members = {}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekit.common.errors import DataError
-from facekit.evaluation import identification, statistics
+from facekit.evaluation import identification, statistics, verification
 
 thorough = settings(max_examples=50)
 
@@ -194,3 +194,27 @@ def test_the_table_has_a_row_for_each_with_both_intervals():
 def test_scores_of_nan_are_refused():
     with pytest.raises(DataError, match="NaN"):
         statistics.tuning(np.full((4, 2), np.nan), np.array([0, 1, -1, -1]))
+
+
+@given(st.integers(0, 10_000), st.booleans())
+@thorough
+def test_the_eer_of_a_draw_is_that_of_its_pairs_written_out(seed, rounded):
+    random = np.random.default_rng(seed)
+    same = random.permutation(np.arange(40) % 3 == 0)
+    scores = random.normal(same, 1.0).round(1 if rounded else 9)
+    times = statistics.draw_pairs(same, count=3, seed=seed)
+    found = statistics.eer_of_draws(scores, same, times)
+    for sample, rate in zip(times, found, strict=True):
+        rows = np.repeat(np.arange(40), sample)
+        assert same[rows].sum() == same.sum() and len(rows) == 40
+        assert rate == pytest.approx(verification.eer(scores[rows], same[rows])[0], abs=1e-9)
+
+
+def test_two_accuracies_are_told_apart_by_the_images_on_which_they_differ():
+    first, second = np.ones(200), np.ones(200)
+    first[:2] = 0
+    assert not statistics.told_apart(first, second)  # two images: luck
+    first[:20] = 0
+    assert statistics.told_apart(first, second)
+    second[20:40] = 0  # now both are right on 180, each on others
+    assert not statistics.told_apart(first, second)
