@@ -576,7 +576,7 @@ better = np.less if course.has_pairs else np.greater
 for task, score in reached.items():
     assert better(score, chance[task]), f"{task} beats chance"
 if reached:
-    first, last = [*reached][0], reached["verification"]
+    first, last = next(iter(reached)), reached["verification"]
     assert better(own_reached[first], chance[first]), "yours, too"
     assert abs(by_id - (1 - last if course.has_pairs else last)) < 1e-9
     assert fall.mean() > 0, "the luck of the public part does not come back"
