@@ -94,6 +94,7 @@ def summary(rows: list[Row]) -> list[Row]:
         told: Row = {"recipe": recipe, "seeds": len(mine), "reached": len(seconds)}
         if seconds:
             told |= {"seconds": median(seconds), "from": min(seconds), "to": max(seconds)}
+            told["CPU seconds"] = median(row["CPU seconds"] for row in mine if row["seconds"])
         for key in mine[0]:
             if key not in NOT_OF_ALL:
                 told[key] = median(number(row[key]) for row in mine)
