@@ -18,7 +18,8 @@ from facekit.data.layout import CourseData, class_names, image_files, is_stray, 
 from facekit.evaluation import embed
 from facekit.models import weights, zoo
 from facekit.sources import course_data, more_people, set_up
-from facekit.sources.manifest import MANIFEST, read_manifest
+from facekit.sources.manifest import MANIFEST, made_for, read_manifest
+from facekit.sources.profiles import PROFILES
 from facekit.submission import csvs, pipeline
 from facekit.training import recipe as recipes
 
@@ -165,10 +166,10 @@ def test_a_damaged_manifest_is_read_or_refused(copy_of_course: Path, tiny_profil
 
     def judge() -> str | None:
         assert isinstance(read_manifest(copy_of_course), dict)
-        return pipeline.made_for(copy_of_course)
+        return made_for(copy_of_course)
 
     results, _ = damaged(path, judge, NOTES)
-    assert set(results) <= {None, *pipeline.PROFILES}
+    assert set(results) <= {None, *PROFILES}
     whole = path.read_text()
     for name in ([], {}, None, 3):
         path.write_text(json.dumps(json.loads(whole) | {"name": name}))

@@ -327,7 +327,7 @@ KILLED = """
             status = end_of(pid)
         assert status in (0, -signal.SIGKILL), status
         killed += status != 0
-    print("killed", killed)
+    print("killed", killed, flush=True)  # else a child has the line to write, too
 
     for _ in range(6):  # two at once
         for path in cache.glob("*.npy"):
