@@ -15,7 +15,8 @@ from facekit.submission.grading import Entry, Mark
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: {width}; margin: 2rem auto; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: {width}; margin: 2rem auto;
+  padding: 0 1rem; }}
 table {{ border-collapse: collapse; }}
 td, th {{ border-bottom: 1px solid #8888; padding: .3rem .6rem; text-align: left; }}
 pre {{ border: 1px solid #8888; padding: 1rem; white-space: pre-wrap; overflow-wrap: anywhere; }}
@@ -44,7 +45,7 @@ def write(entries: Sequence[Entry], out: str | Path) -> Path:
         page = _page(entry.name, _student(entry), "50rem").encode()
         write_whole(out / "pages" / name, page, private=True, sync_folder=False)
         links.append(f'<a href="pages/{name}">{_text(entry.name)}</a>')
-    index = _page(f"{len(entries)} hand-ins", _index(table, links), "none").encode()
+    index = _page(f"{len(entries)} hand-ins", _index(entries, links), "90rem").encode()
     write_whole(out / "index.html", index, private=True)
     return out / "index.html"
 
@@ -100,16 +101,29 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def _index(table: pd.DataFrame, links: Sequence[str]) -> str:
-    """The table; the long lists of who cannot be told apart are in grades.csv alone."""
-    shown = table.drop(columns=[name for name in table if "not told apart" in name] + ["name"])
-    cells = [list(map(_text, line)) for line in shown.to_numpy()]
-    rows = [[link, *line] for link, line in zip(links, cells, strict=True)]
-    return _table(["name", *shown.columns], rows) + (
+def _index(entries: Sequence[Entry], links: Sequence[str]) -> str:
+    """A row for each; the long lists of who cannot be told apart are in grades.csv alone."""
+    tasks = list(dict.fromkeys(task for entry in entries for task in entry.marks))
+    rows = []
+    for entry, link in zip(entries, links, strict=True):
+        marks = [_in_short(entry.marks[task]) if task in entry.marks else "" for task in tasks]
+        told = [*entry.twins, *entry.notes, *filter(None, [entry.reason])]
+        count = "" if entry.parameters is None else f"{entry.parameters:,}"
+        rows.append([link, f"{entry.points:.1f}", *marks, count, _text("; ".join(told))])
+    return _table(["name", "points", *tasks, "parameters", "notes"], rows) + (
         "<p>A place could be any from that of the last one who is better beyond luck to that of "
         "the first one who is worse, each by a paired comparison at 95 %; of two who are equally "
         "good one in twenty is told apart all the same. Whom a score cannot be told apart from is "
         "in grades.csv.</p>"
+    )
+
+
+def _in_short(mark: Mark) -> str:
+    """A task's cell: figure, grade and points, below them how sure the figure and the place are."""
+    low, high = mark.places
+    return (
+        f"{mark.figure:.2%} {mark.grade}, {mark.points:.1f} points<br>"
+        f"<small>{_range(mark)}; place {mark.place}, by luck {low} to {high}</small>"
     )
 
 
