@@ -139,6 +139,12 @@ def test_every_profile_has_a_scale_whose_rows_can_be_built(profile):
             assert made.epochs <= made.restart_epochs, "these never restarted"
 
 
+def test_the_table_that_comes_with_the_kit_has_every_row_and_the_control():
+    accuracies = ablations.measured()["dev_accuracy"].unstack("seed")
+    assert {*ablations.published().index, "row11-as-row05"} == {*accuracies.index}
+    assert not accuracies.isna().any(axis=None) and accuracies.max(axis=None) <= 1
+
+
 def test_the_measured_table_says_how_to_make_it_where_it_is_missing(tmp_path):
     path = tmp_path / "table.json"
     with pytest.raises(DataError, match=r"table\.json: no such file; .*table\.py --out .*json"):
