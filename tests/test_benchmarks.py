@@ -189,6 +189,7 @@ def test_bytes_are_those_that_operations_read_and_write():
     assert bytes_moved(lambda: x.add_(1), 1) == 8000
     assert bytes_moved(lambda: row.sum(), 1) == 4004
     assert bytes_moved(lambda: x.index_select(0, torch.tensor([3, 5])), 1) == 32  # indices, too
+    assert bytes_moved(lambda: torch.empty_like(x), 1) == 0
 
 
 def test_two_runs_that_nobody_disturbed_are_equal_to_the_kills(
