@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 from facekit.common.errors import DataError, say
+from facekit.common.files import whole_file
 from facekit.sources.archives import unpack
 from facekit.sources.manifest import MANIFEST
 
@@ -16,14 +17,13 @@ def keep_copy(folder: Path, copy: Path) -> None:
 
     Where it cannot be written, that is said, and nothing else happens.
     """
-    part = copy.with_name(f".{copy.name}.part")
     try:
-        with zipfile.ZipFile(part, "w") as archive:  # as they are: images are packed already
+        # Files as they are: images are packed already.
+        with whole_file(copy) as file, zipfile.ZipFile(file, "w") as archive:
             for path in sorted(folder.rglob("*")):
                 name = path.relative_to(folder).as_posix()
                 if path.is_file() and not name.startswith("."):  # no locks
                     archive.write(path, NOTE if name == MANIFEST else name)
-        part.replace(copy)
     except OSError as error:
         say(f"{copy}: the data has no copy there ({error.strerror})")
 
