@@ -23,13 +23,12 @@ from facekit.data.layout import CourseData
 from facekit.data.pairs import PairData, open_data
 from facekit.evaluation import embed
 from facekit.faces import sheet as contact
+from facekit.grading import hand_ins, pages
 from facekit.sources import archives, health, profiles, set_up
 from facekit.sources.manifest import made_for
 from facekit.submission import (
     csvs,
     cutoffs,
-    grade_pages,
-    grading,
     hand_in,
     leaderboard,
     pairs,
@@ -306,8 +305,8 @@ def grade_(
     out: Annotated[Path, typer.Option(help="Where the table and pages go.")] = Path("graded"),
 ) -> None:
     """Grade the zips of many students; nothing in them is run."""
-    entries = grading.grade(folder, _data(data, None))
-    index = grade_pages.write(entries, out)
+    entries = hand_ins.grade(folder, _data(data, None))
+    index = pages.write(entries, out)
     refused = sum(bool(entry.reason) for entry in entries)
     twins = sum(bool(entry.twins) for entry in entries)
     say(f"{index}: {len(entries)} hand-ins, {refused} not graded, {twins} with what another has")

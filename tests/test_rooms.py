@@ -17,6 +17,7 @@ FLOORS = (
     ("training",),
     ("submission",),
     ("course",),
+    ("grading",),
     ("cli",),
 )
 HEIGHTS = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

@@ -13,7 +13,8 @@ import pytest
 
 from facekit.common.errors import DataError
 from facekit.data.layout import NO_MATCH
-from facekit.submission import csvs, cutoffs, grade_pages, grading, pairs, zips
+from facekit.grading import hand_ins, pages
+from facekit.submission import csvs, cutoffs, pairs, zips
 
 FILLED = "".join(f"## {name}\nSomething.\n" for name in zips.SECTIONS).encode()
 MODEL = {"trainable_parameters": 1_000_000, "made_of": ["mine", "torch"], "begins_trained": False}
@@ -54,8 +55,8 @@ def folder(course, tmp_path) -> Path:
     return folder
 
 
-def graded(folder: Path, data) -> dict[str, grading.Entry]:
-    return {entry.name: entry for entry in grading.grade(folder, data)}
+def graded(folder: Path, data) -> dict[str, hand_ins.Entry]:
+    return {entry.name: entry for entry in hand_ins.grade(folder, data)}
 
 
 def test_scores_are_those_of_the_score_command_and_the_best_come_first(folder, course, tmp_path):
@@ -115,9 +116,9 @@ def test_what_the_rules_forbid_is_noted_as_far_as_the_zip_tells(course, tmp_path
         assert len(entries[name].notes) == 1 and note in entries[name].notes[0]
     assert entries["empty"].notes == ["no notebook"]
     free = replace(course.term, max_parameters=None)
-    assert grading._rules_broken(MODEL | {"trainable_parameters": 10**9}, course) != []
+    assert hand_ins._rules_broken(MODEL | {"trainable_parameters": 10**9}, course) != []
     course_without = type("Data", (), {"term": free})()
-    assert grading._rules_broken(MODEL | {"trainable_parameters": 10**9}, course_without) == []
+    assert hand_ins._rules_broken(MODEL | {"trainable_parameters": 10**9}, course_without) == []
 
 
 def test_a_member_that_was_changed_afterwards_is_named_and_what_is_there_is_scored(folder, course):
@@ -212,9 +213,9 @@ def test_odd_texts_in_a_sound_zip_do_not_end_the_writing_of_the_pages(folder, co
     half = note(files={"\ud800\x1b[2J" * 999: "x"}, weights="\ud800")
     (folder / "eve.zip").write_bytes(zipped(hand_in(course) | half))
     (folder / "zoe.zip").write_bytes(packed(hand_in(course), "model_metadata.json", nested))
-    entries = grading.grade(folder, course)
+    entries = hand_ins.grade(folder, course)
     assert [entry.name for entry in entries if entry.reason] in ([], ["zoe"])
-    index = grade_pages.write(entries, tmp_path / "graded").read_text()
+    index = pages.write(entries, tmp_path / "graded").read_text()
     assert "files not as the kit wrote them" in index and "\x1b" not in index
 
 
@@ -232,7 +233,7 @@ def test_links_and_other_files_are_rows_too_and_folders_and_hidden_files_are_non
 def test_without_answers_or_zips_nothing_is_graded(copy_of_course, course, tmp_path, refused):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no file"):
-        grading.grade(tmp_path / "empty", course)
+        hand_ins.grade(tmp_path / "empty", course)
     shutil.rmtree(copy_of_course / "answers")
     assert "has no answers" in refused("grade", tmp_path, "--data", copy_of_course)
     assert "no such folder" in refused("grade", tmp_path / "away", "--data", course.root)
@@ -311,8 +312,8 @@ def test_nothing_in_a_zip_or_its_name_becomes_markup_or_a_formula(course, tmp_pa
         f"notebooks/{evil.replace('/', '')}": b"{}",
     }
     zips.pack(folder / "=1+1&<b>.zip", hand_in(course, **changes), evil)
-    entries = grading.grade(folder, course)
-    grade_pages.write(entries, tmp_path / "graded")
+    entries = hand_ins.grade(folder, course)
+    pages.write(entries, tmp_path / "graded")
     for page in (tmp_path / "graded").rglob("*.html"):
         text = page.read_text()
         assert "<script" not in text and "<b>" not in text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from facekit.common.files import write_table, write_whole
-from facekit.submission.grading import Entry, Mark
+from facekit.grading.hand_ins import Entry, Mark
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
