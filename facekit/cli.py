@@ -99,14 +99,18 @@ def data(
     device: Annotated[
         str, typer.Option(help="What renders: cpu, cuda or auto, the faster of them.")
     ] = "auto",
+    align: Annotated[
+        bool, typer.Option("--align", help="For --source folder: find the faces, crop to them.")
+    ] = False,
 ) -> None:
     """Fill a folder with the course's data; run it again to go on after an interruption."""
     chosen = profiles.get_profile(profile) if profile else profiles.profile().value
     if difficulty is not None:
         chosen = replace(chosen, difficulty=difficulty)
     target = out or machine.data().value
-    watched = _watched()
-    course = set_up(source, chosen, target, folder, seed, term, None, watched, people, device)
+    course = set_up(
+        source, chosen, target, folder, seed, term, None, _watched(), people, device, align
+    )
     say(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 
 
