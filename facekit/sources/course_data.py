@@ -117,8 +117,8 @@ class Request:
             return common | {"people": self.people}
         if not self.takes_a_course():
             common["pixels"] = self.profile.pixels
-        if self.align:
-            common["aligned"] = True
+        if self.source == "folder":
+            common["aligned"] = self.align or None  # older courses say nothing of it
         return common
 
     def files_read(self) -> list[Path]:

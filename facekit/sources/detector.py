@@ -26,7 +26,7 @@ LONGEST = 800  # pixels of the longer side that are looked at
 SMALLEST = 40  # pixels of a face in these
 STEP = 0.709  # from one scale to the next: half the area
 CELL, STRIDE = 12, 2  # pixels that the first network sees at once, and how far apart
-SURE = (0.6, 0.7, 0.97)  # the score that each network asks for
+SURE = (0.6, 0.7, 0.9)  # the score that each network asks for
 MOST = 300  # squares that go on to the next network
 _nets = threading.local()  # a network of OpenCV's serves one thread at a time
 
@@ -80,11 +80,13 @@ def load() -> dict[str, cv2.dnn.Net]:
 
 
 def _read(path: Path) -> cv2.dnn.Net:
+    # OpenCV 5.0 has a second engine, its default, which pads before pooling otherwise than asked; of
+    # a network in memory it takes no other.
+    classic = getattr(cv2.dnn, "ENGINE_CLASSIC", None)
     try:
-        # From memory: OpenCV on Windows opens no path with letters beyond its own alphabet.
-        return cv2.dnn.readNetFromONNX(np.frombuffer(path.read_bytes(), np.uint8))
-    except (OSError, cv2.error) as error:
-        raise DataError(f"{path}: damaged; install it again: {install_command('align')}") from error
+        return cv2.dnn.readNetFromONNX(str(path), *([] if classic is None else [classic]))
+    except cv2.error as error:
+        raise DataError(f"{path}: cannot be read; install it again: {install_command('align')}") from error
 
 
 def _run(net: cv2.dnn.Net, name: str, images: np.ndarray) -> list[np.ndarray]:
