@@ -11,7 +11,14 @@ from facekit import faces
 from facekit.sources.detector import PACKAGE
 
 __all__ = ["PACKAGE", "Scene", "clutter", "made_people", "pasted", "write_album"]
-EASY = {"yaw": 0, "pitch": 0, "roll": 0, "hat": 0, "glasses": 0, "object": 0}  # as passports want it
+EASY = {
+    "yaw": 0,
+    "pitch": 0,
+    "roll": 0,
+    "hat": 0,
+    "glasses": 0,
+    "object": 0,
+}  # as passports want it
 MARKS = [faces.LANDMARKS.index(n) for n in "right_eye left_eye mouth_right mouth_left".split()]
 
 

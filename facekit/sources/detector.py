@@ -2,13 +2,13 @@
 
 That is MTCNN (Zhang et al. 2016). The first network slides over the photograph at many scales and
 proposes squares; the second throws most of them out; the third does so once more, and says where
-eyes, nose and mouth are. OpenCV runs them; its own cascades are gone since OpenCV 5.
+eyes, nose and mouth are.
 """
 
-import threading
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -28,7 +28,8 @@ STEP = 0.709  # from one scale to the next: half the area
 CELL, STRIDE = 12, 2  # pixels that the first network sees at once, and how far apart
 SURE = (0.6, 0.7, 0.9)  # the score that each network asks for
 MOST = 300  # squares that go on to the next network
-_nets = threading.local()  # a network of OpenCV's serves one thread at a time
+
+Net = Any  # onnxruntime's session: the package is loaded when it is needed
 
 
 class Face(NamedTuple):
@@ -66,36 +67,39 @@ def find_faces(photograph: np.ndarray) -> list[Face]:
     return sorted(faces, key=lambda face: -face.size)
 
 
-def load() -> dict[str, cv2.dnn.Net]:
-    """This thread's networks. Raises DataError where they are missing or damaged."""
-    if not hasattr(_nets, "loaded"):
-        found = find_spec(PACKAGE)
-        if found is None or not found.origin:
-            raise DataError(
-                f"to find faces, a detector has to be installed: {install_command('align')}"
-            )
-        folder = Path(found.origin).parent
-        _nets.loaded = {name: _read(folder / f"{name}.onnx") for name in OUTPUTS}
-    return _nets.loaded
-
-
-def _read(path: Path) -> cv2.dnn.Net:
-    # OpenCV 5.0 has a second engine, its default, which pads before pooling otherwise than asked; of
-    # a network in memory it takes no other.
-    classic = getattr(cv2.dnn, "ENGINE_CLASSIC", None)
+@cache
+def load() -> dict[str, Net]:
+    """The networks. Raises DataError where they are missing or cannot be read."""
+    found = find_spec(PACKAGE)
     try:
-        return cv2.dnn.readNetFromONNX(str(path), *([] if classic is None else [classic]))
-    except cv2.error as error:
-        raise DataError(f"{path}: cannot be read; install it again: {install_command('align')}") from error
+        # Not by OpenCV 5.0: one of its engines computes otherwise, the other ends the process.
+        import onnxruntime
+    except ModuleNotFoundError:
+        found = None
+    if found is None or not found.origin:
+        raise DataError(f"no detector of faces is installed: {install_command('align')}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # photographs go over the cores
+    folder = Path(found.origin).parent
+    try:
+        return {
+            name: onnxruntime.InferenceSession((folder / f"{name}.onnx").read_bytes(), options)
+            for name in OUTPUTS
+        }
+    except Exception as error:  # its errors have no common class
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{folder}: {reason}; install it again: {install_command('align')}"
+        ) from error
 
 
-def _run(net: cv2.dnn.Net, name: str, images: np.ndarray) -> list[np.ndarray]:
+def _run(net: Net, name: str, images: np.ndarray) -> list[np.ndarray]:
     """What a network says of images (N, H, W, 3); it was trained with x and y exchanged."""
-    net.setInput(((images - 127.5) / 128).astype(np.float32).transpose(0, 2, 1, 3))
-    return [np.asarray(out) for out in net.forward(OUTPUTS[name])]
+    pixels = ((images - 127.5) / 128).astype(np.float32).transpose(0, 2, 1, 3)
+    return net.run(OUTPUTS[name], {net.get_inputs()[0].name: pixels})
 
 
-def _propose(net: cv2.dnn.Net, image: np.ndarray) -> np.ndarray:
+def _propose(net: Net, image: np.ndarray) -> np.ndarray:
     """Squares (N, 4) that may hold a face, at all scales."""
     scale = CELL / SMALLEST
     boxes, scores = [np.empty((0, 4))], [np.empty(0)]
@@ -116,7 +120,7 @@ def _propose(net: cv2.dnn.Net, image: np.ndarray) -> np.ndarray:
 
 
 def _refine(
-    net: cv2.dnn.Net, image: np.ndarray, boxes: np.ndarray, side: int, sure: float
+    net: Net, image: np.ndarray, boxes: np.ndarray, side: int, sure: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The boxes that stay, moved (N, 4); their scores (N,); their points (N, 5, 2)."""
     height, width = image.shape[:2]
