@@ -187,10 +187,7 @@ def set_up(
     settings = request.settings(progress)
     if _is_finished(out, settings, request):
         return open_data(out, term)
-    if source == "folder" and not request.takes_a_course():
-        _tell_left_out(request.folder)
-    if align:
-        request, outcomes = _align(request, settings, progress)
+    request, outcomes = _look_at_photographs(request, settings, progress)
     plan = request.plan()
     files = list(plan.files(spec)) if plan else _laid_out(request, progress)
     if plan and source in ("folder", "lfw"):
@@ -199,16 +196,32 @@ def set_up(
         if _is_finished(out, settings, request):  # by another process, in the meantime
             return open_data(out, term)
         settings = _make_files(files, out, request, settings, processes, progress)
-        if plan:
-            plan.write_tables(out, spec)
-        if align:
-            alignment.write_list(out / alignment.LIST, outcomes)
-            say(f"{out / alignment.LIST}: what became of each photograph", file=sys.stderr)
+        _write_tables(plan, out, spec, outcomes)
         course = open_data(out, term)
         manifest.finish(out, settings, _counts(course), progress)
     if align:
         shutil.rmtree(request.folder.parent, ignore_errors=True)
     return course
+
+
+def _look_at_photographs(
+    request: Request, settings: dict[str, Any], progress: bool
+) -> tuple[Request, list[alignment.Outcome]]:
+    """Say what of a folder is not taken, and align the rest where that is asked for."""
+    if request.source == "folder" and not request.takes_a_course():
+        _tell_left_out(request.folder)
+    return _align(request, settings, progress) if request.align else (request, [])
+
+
+def _write_tables(
+    plan: Plan | PairPlan | None, out: Path, term: Term, outcomes: list[alignment.Outcome]
+) -> None:
+    """What a plan hands out and keeps to itself, and what became of photographs."""
+    if plan:
+        plan.write_tables(out, term)
+    if outcomes:
+        alignment.write_list(out / alignment.LIST, outcomes)
+        say(f"{out / alignment.LIST}: what became of each photograph", file=sys.stderr)
 
 
 def _align(
