@@ -365,7 +365,7 @@ def test_binder_finds_an_environment_that_installs_the_kit():
     assert not (REPOSITORY / "binder").exists() and not (REPOSITORY / ".binder").exists()
     found = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
     assert found["name"] == "facekit" and found["channels"] == ["conda-forge"]
-    assert {"pip": ["--editable ."]} in found["dependencies"]
+    assert {"pip": ["--editable .[align]"]} in found["dependencies"]
     names = {
         re.match(r"[\w-]+", entry)[0]
         for entry in found["dependencies"]
