@@ -23,7 +23,7 @@ from facekit.data.layout import CourseData
 from facekit.data.pairs import PairData, open_data
 from facekit.evaluation import embed
 from facekit.faces import sheet as contact
-from facekit.grading import hand_ins, pages
+from facekit.grading import board, board_page, hand_ins, pages
 from facekit.sources import archives, health, profiles, set_up
 from facekit.sources.manifest import made_for
 from facekit.submission import (
@@ -267,8 +267,8 @@ def score(
 ) -> None:
     """Score a submission against answers, beside the cut-offs; or all runs beside each other."""
     if all_:
-        board = leaderboard.leaderboard(runs or machine.runs().value, data)
-        say(*leaderboard.lines(board))
+        table = leaderboard.leaderboard(runs or machine.runs().value, data)
+        say(*leaderboard.lines(table))
         return
     if csv is None or answers is None:
         raise DataError("what to score? facekit score CSV --answers CSV, or facekit score --all")
@@ -310,6 +310,29 @@ def grade_(
     refused = sum(bool(entry.reason) for entry in entries)
     twins = sum(bool(entry.twins) for entry in entries)
     say(f"{index}: {len(entries)} hand-ins, {refused} not graded, {twins} with what another has")
+
+
+@app.command("board")
+def board_(
+    folder: Annotated[Path, typer.Argument(help="A folder with the CSVs of each student.")],
+    data: DataOption = None,
+    out: Annotated[Path, typer.Option(help="The page; the log goes beside it.")] = Path(
+        "board.html"
+    ),
+    public: Annotated[float, typer.Option(help="Share of the rows that is public.")] = board.PUBLIC,
+    daily: Annotated[
+        int, typer.Option(min=1, help="Submissions of a student and task in a day (UTC).")
+    ] = board.DAILY,
+    private: Annotated[
+        bool, typer.Option("--private", help="A second page, with the private part.")
+    ] = False,
+) -> None:
+    """Keep a leaderboard of many students' CSVs: a public part, a private one, a daily limit."""
+    if out.suffix != ".html":
+        raise DataError(f"{out}: the page is an .html; the log gets its name with .csv")
+    kept = board.keep(folder, _data(data, None), out.with_suffix(".csv"), public, daily)
+    written = board_page.write(kept, out, private)
+    say(f"{', '.join(written)}: {len(kept.paths)} submissions, {len(kept.refused)} not scored")
 
 
 @faces_app.command()
