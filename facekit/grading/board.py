@@ -186,12 +186,12 @@ def _take_all(board: Board, folder: Path, counts: Counter) -> None:
         board.refused.append(Refused(student, "", "a link, where a folder is wanted"))
         return
     try:
-        files = [p for p in folder.iterdir() if not is_stray(p.name) and p.name != NOT_HANDED_IN]
+        files = [path for path in folder.iterdir() if _is_submission(path)]
+        files.sort(key=lambda path: (path.lstat().st_mtime_ns, path.name))
     except OSError as error:
         board.refused.append(Refused(student, "", error.strerror))
         return
-    csv_files = [path for path in files if path.suffix.lower() == ".csv"]
-    for path in sorted(csv_files, key=lambda p: (p.lstat().st_mtime_ns, p.name)):
+    for path in files:
         try:
             _take(board, student, path, counts)
         except (FacekitError, OSError, ValueError, ArithmeticError) as error:
@@ -200,6 +200,11 @@ def _take_all(board: Board, folder: Path, counts: Counter) -> None:
         board.chosen[student] = _choice(folder / CHOSEN)
     except (FacekitError, OSError, ValueError) as error:
         _refuse(board, student, folder / CHOSEN, error)
+
+
+def _is_submission(path: Path) -> bool:
+    named = path.suffix.lower() == ".csv" and path.name != NOT_HANDED_IN
+    return named and not is_stray(path.name)
 
 
 def _refuse(board: Board, student: str, path: Path, error: Exception) -> None:

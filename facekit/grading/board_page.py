@@ -36,12 +36,12 @@ def _page(board: Board, private: bool) -> bytes:
 
 
 def _about(board: Board) -> str:
-    kind = "of the pairs (less is better)" if board.data.has_pairs else "of the test images"
+    kind = "pairs (less is better)" if board.data.has_pairs else "test images"
     return (
-        f"<p>The public part is {board.share:.0%} {kind}, the same for everybody; the private part "
-        f"decides in the end, by the file that a student names in {CHOSEN}, else by the best "
-        f"public one. Up to {board.daily} submissions a day (UTC) are scored for each task. By "
-        "luck alone a place could be any of those in the second column.</p>"
+        f"<p>The public part is {100 * board.share:g} % of the {kind}, the same for all. The "
+        f"private part decides in the end, by the file that a student names in {CHOSEN}, else by "
+        f"the best public one. Up to {board.daily} submissions a day (UTC) are scored for each "
+        "task. By luck alone a place could be any of those in the second column.</p>"
     )
 
 
