@@ -118,9 +118,12 @@ def _order(entry: Entry) -> tuple:
 # ------------------------------------------------------------------ one zip
 
 
-def tasks_of(
-    data: TermData, part: Part = lambda ids, labels: np.ones(len(ids), bool)
-) -> list[Task]:
+def all_rows(ids: Sequence[str], answers: np.ndarray) -> np.ndarray:
+    """The part that is everything."""
+    return np.ones(len(ids), bool)
+
+
+def tasks_of(data: TermData, part: Part = all_rows) -> list[Task]:
     """The tasks of a term, judged by all rows of the answers or by a `part` of them.
 
     Raises DataError where the answers are not known.
