@@ -36,7 +36,7 @@ def _page(board: Board, private: bool) -> bytes:
 
 
 def _about(board: Board) -> str:
-    kind = "pairs (less is better)" if board.data.has_pairs else "test images"
+    kind = "pairs" if board.data.has_pairs else "test images"
     return (
         f"<p>The public part is {100 * board.share:g} % of the {kind}, the same for all. The "
         f"private part decides in the end, by the file that a student names in {CHOSEN}, else by "
@@ -46,7 +46,7 @@ def _about(board: Board) -> str:
 
 
 def _measure(board: Board) -> str:
-    return "EER" if board.data.has_pairs else "accuracy"
+    return "EER (less is better)" if board.data.has_pairs else "accuracy"
 
 
 def _minute(row: Submission) -> str:

@@ -138,6 +138,9 @@ def test_of_pairs_the_lowest_equal_error_rate_leads(pair_course, tmp_path):
     assert order(found, "verification") == ["ada", "cleo", "bob"]
     rates = [p.submission.public for p in board.standings(found, "verification", "public")]
     assert rates == [0, 0.5, 1]
+    board_page.write(found, tmp_path / "board.html")
+    page = (tmp_path / "board.html").read_text()
+    assert "EER (less is better)" in page and "40 % of the pairs" in page
 
 
 # --- the limit
