@@ -21,7 +21,7 @@ from facekit.course import doctor as examination
 from facekit.course import starting_file
 from facekit.data.layout import CourseData
 from facekit.data.pairs import PairData, open_data
-from facekit.evaluation import embed
+from facekit.evaluation import embed, export
 from facekit.faces import sheet as contact
 from facekit.grading import hand_ins, pages
 from facekit.sources import archives, health, profiles, set_up
@@ -278,6 +278,21 @@ def score(
     profile = made_for(answers.absolute().parent.parent)  # answers stand in data/answers
     right, count = csvs.count_right(csv, answers)
     say(cutoffs.report(csvs.task_of(csv), right / count, profile=profile, count=count))
+
+
+@app.command("export")
+def export_(
+    run: Path,
+    onnx: Annotated[Path, typer.Option(help="The file to write, with preprocessing.")],
+    network: NetworkOption = None,
+    head: HeadOption = None,
+) -> None:
+    """Write a run as an ONNX file, which phones, browsers and other programs can use."""
+    trained = _load_run(run, network, head)
+    content = export.to_onnx(trained)
+    onnx.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(onnx, content)
+    say(f"{onnx}: {len(content) / 1e6:.1f} MB; images in, logits and embedding out")
 
 
 @app.command("hand-in")
