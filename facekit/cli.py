@@ -29,6 +29,7 @@ from facekit.sources.manifest import made_for
 from facekit.submission import (
     csvs,
     cutoffs,
+    demo_page,
     hand_in,
     leaderboard,
     pairs,
@@ -283,16 +284,27 @@ def score(
 @app.command("export")
 def export_(
     run: Path,
-    onnx: Annotated[Path, typer.Option(help="The file to write, with preprocessing.")],
+    onnx: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Folder of a page that looks faces up.")] = None,
+    photographs: Annotated[
+        bool, typer.Option("--photographs", help="Show images of real people on the page, too.")
+    ] = False,
+    data: DataOption = None,
     network: NetworkOption = None,
     head: HeadOption = None,
 ) -> None:
-    """Write a run as an ONNX file, which phones, browsers and other programs can use."""
+    """Write a run for use without the kit: an ONNX file with preprocessing, or a whole page."""
+    if onnx is None and page is None:
+        raise DataError("what to write? facekit export RUN --onnx FILE, --page FOLDER, or both")
     trained = _load_run(run, network, head)
     content = export.to_onnx(trained)
-    onnx.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(onnx, content)
-    say(f"{onnx}: {len(content) / 1e6:.1f} MB; images in, logits and embedding out")
+    if onnx is not None:
+        onnx.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(onnx, content)
+        say(f"{onnx}: {len(content) / 1e6:.1f} MB; images in, logits and embedding out")
+    if page is not None:
+        course = trained.course_data(data)
+        say(demo_page.write(trained, course, page, content, photographs))
 
 
 @app.command("hand-in")
