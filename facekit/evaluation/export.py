@@ -20,6 +20,7 @@ from facekit.common.kit import install_command
 from facekit.evaluation.embed import TrainedRun
 from facekit.models.fold import evaluation_copy, fold_batch_norm
 
+OUTPUTS = ["logits", "embedding"]
 PARTS = 2.0**22  # Pillow keeps the weights of its filter as whole numbers of such parts
 TRIALS = (2, 50, 40, 3), (3, 60, 70, 3)  # a batch to export with, and another to try the file with
 TOLERANCE = 1e-3  # between the file's outputs and the network's own, relative or absolute
@@ -129,9 +130,7 @@ def _exported(run: TrainedRun, network: Exported, images: torch.Tensor) -> "torc
     try:
         with _quiet():
             graph = torch.export.export(network, (images,), dynamic_shapes=shapes, strict=False)
-            return torch.onnx.export(
-                graph, dynamo=True, verbose=False, output_names=["logits", "embedding"]
-            )
+            return torch.onnx.export(graph, dynamo=True, verbose=False, output_names=OUTPUTS)
     except Exception as error:  # a network of the reader's own may raise almost anything
         reason = (str(error).strip().splitlines() or [""])[0]
         raise RunError(
@@ -157,8 +156,8 @@ def _try(run: TrainedRun, network: Exported, content: bytes, images: torch.Tenso
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content)
-    found = session.run(["logits", "embedding"], {"images": images.numpy()})
-    for name, given, wanted in zip(("logits", "embedding"), found, network(images), strict=True):
+    found = session.run(OUTPUTS, {"images": images.numpy()})
+    for name, given, wanted in zip(OUTPUTS, found, network(images), strict=True):
         if not np.allclose(given, wanted, rtol=TOLERANCE, atol=TOLERANCE):
             raise RunError(
                 f"{run.folder}: once exported, its network gives other {name}, or NaN; it does "

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from facekit.common import machine
-from facekit.common.errors import DataError
+from facekit.common.errors import DataError, say
 from facekit.common.files import write_whole
 from facekit.data.images import read_rgb
 from facekit.data.layout import CourseData
@@ -135,6 +135,7 @@ def _packed(path: Path) -> bytes:
     npm = shutil.which("npm")
     if npm is None:
         raise DataError(f"npm, which brings {RUNTIME}, is not here; install Node.js, {advice}")
+    say(f"getting {RUNTIME} by npm, 33 MB, this once")
     with TemporaryDirectory() as folder:
         command = [npm, "pack", RUNTIME, "--ignore-scripts", "--loglevel=error"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

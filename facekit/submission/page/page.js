@@ -25,7 +25,7 @@ async function load() {
   at("threshold").value = threshold;
   at("measure").textContent = gallery.measure === "cosine" ? "cosine" : "negative distance";
   at("column").hidden = !gallery.images;
-  at("started").textContent = `The run's own threshold is ${threshold.toFixed(3)}.`;
+  at("started").textContent = `The kit chose ${threshold.toFixed(3)}. A score equal to the threshold is accepted.`;
   at("invitation").hidden = !gallery.probes.length;
   gallery.probes.forEach(offer);
   at("state").textContent = `Ready: ${gallery.names.length} people in the gallery.`;
