@@ -21,7 +21,7 @@ from facekit.course import doctor as examination
 from facekit.course import starting_file
 from facekit.data.layout import CourseData
 from facekit.data.pairs import PairData, open_data
-from facekit.evaluation import embed
+from facekit.evaluation import embed, export
 from facekit.faces import sheet as contact
 from facekit.grading import board, board_page, hand_ins, pages
 from facekit.sources import archives, health, profiles, set_up
@@ -29,6 +29,7 @@ from facekit.sources.manifest import made_for
 from facekit.submission import (
     csvs,
     cutoffs,
+    demo_page,
     hand_in,
     leaderboard,
     pairs,
@@ -278,6 +279,32 @@ def score(
     profile = made_for(answers.absolute().parent.parent)  # answers stand in data/answers
     right, count = csvs.count_right(csv, answers)
     say(cutoffs.report(csvs.task_of(csv), right / count, profile=profile, count=count))
+
+
+@app.command("export")
+def export_(
+    run: Path,
+    onnx: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Folder of a page that looks faces up.")] = None,
+    photographs: Annotated[
+        bool, typer.Option("--photographs", help="Show images of real people on the page, too.")
+    ] = False,
+    data: DataOption = None,
+    network: NetworkOption = None,
+    head: HeadOption = None,
+) -> None:
+    """Write a run for use without the kit: an ONNX file with preprocessing, or a whole page."""
+    if onnx is None and page is None:
+        raise DataError("what to write? facekit export RUN --onnx FILE, --page FOLDER, or both")
+    trained = _load_run(run, network, head)
+    content = export.to_onnx(trained)
+    if onnx is not None:
+        onnx.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(onnx, content)
+        say(f"{onnx}: {len(content) / 1e6:.1f} MB; images in, logits and embedding out")
+    if page is not None:
+        course = trained.course_data(data)
+        say(demo_page.write(trained, course, page, content, photographs))
 
 
 @app.command("hand-in")
