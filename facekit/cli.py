@@ -34,6 +34,7 @@ from facekit.submission import (
     leaderboard,
     pairs,
     pipeline,
+    recognise,
 )
 from facekit.training import recipe as recipes
 
@@ -100,14 +101,18 @@ def data(
     device: Annotated[
         str, typer.Option(help="What renders: cpu, cuda or auto, the faster of them.")
     ] = "auto",
+    align: Annotated[
+        bool, typer.Option("--align", help="For --source folder: find the faces, crop to them.")
+    ] = False,
 ) -> None:
     """Fill a folder with the course's data; run it again to go on after an interruption."""
     chosen = profiles.get_profile(profile) if profile else profiles.profile().value
     if difficulty is not None:
         chosen = replace(chosen, difficulty=difficulty)
     target = out or machine.data().value
-    watched = _watched()
-    course = set_up(source, chosen, target, folder, seed, term, None, watched, people, device)
+    course = set_up(
+        source, chosen, target, folder, seed, term, None, _watched(), people, device, align
+    )
     say(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 
 
@@ -246,6 +251,30 @@ def submit_(
         for task, path in paths.items():
             sent = csvs.send(path, task, course, message or f"facekit run {run.resolve().name}")
             say(*sent.splitlines())
+
+
+@app.command("recognise")
+def recognise_(
+    run: Path,
+    photographs: Annotated[list[Path], typer.Argument(help="Of whom one wants to know.")],
+    gallery: Annotated[
+        Path | None, typer.Option(help="Who is enrolled, a folder each. [the course's known]")
+    ] = None,
+    align: Annotated[bool, typer.Option("--align", help="Find the face in each first.")] = False,
+    threshold: Annotated[float | None, typer.Option(help="[as kept, or the best on dev]")] = None,
+    data: DataOption = None,
+    network: NetworkOption = None,
+    head: HeadOption = None,
+) -> None:
+    """Say who is on photographs, or that it is nobody the run knows."""
+    trained = _load_run(run, network, head)
+    course = trained.course_data(data)
+    if course.has_pairs:
+        raise DataError(f"{course.root}: has pairs, so nobody is known; take a run on an open set")
+    recogniser = recognise.enrol(trained, course, gallery, align, threshold)
+    rule, value = recogniser.decision
+    say(f"{len(recogniser.people)} people enrolled; rule {rule}, threshold {value:.3f}")
+    say(*recogniser.ask(photographs))
 
 
 @app.command()
