@@ -37,7 +37,7 @@ def write(entries: Sequence[Entry], out: str | Path) -> Path:
     (out / "pages").mkdir(parents=True, exist_ok=True)
     rows = [row(entry) for entry in entries]
     table = pd.DataFrame(rows, dtype=object).fillna("")
-    safe = [[_no_formula(value) for value in line] for line in table.to_numpy()]
+    safe = [[no_formula(value) for value in line] for line in table.to_numpy()]
     write_table(out / "grades.csv", table.columns, safe, private=True)
     links = []
     for entry in entries:
@@ -75,7 +75,7 @@ def _range(mark: Mark) -> str:
     return f"{low:.2%} to {high:.2%}"
 
 
-def _no_formula(value: object) -> object:
+def no_formula(value: object) -> object:
     """A text that no spreadsheet takes for a formula: the names of files are the students'."""
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 

@@ -72,6 +72,13 @@ class Exercise:
         rng = np.random.default_rng(seed)
         return [case for _ in range(ROUNDS) for case in self.draw(rng)]
 
+    def telling_seed(self, seed: int) -> int:
+        """The first seed from this one on by which every known mistake earns its hint."""
+        for hint, wrong in self.mistakes.items():
+            if self.judge(wrong, seed) != Verdict("not yet", hint):
+                return self.telling_seed(seed + 1)
+        return seed
+
     def judge(self, answer: Callable, seed: int = 0) -> Verdict:
         """Compare `answer` with the reference on drawn arguments; the same for the same seed."""
         cases = self.cases(seed)

@@ -1,12 +1,12 @@
 """Exercises without answers: arguments, hints, and digests of what is wanted. In no notebook.
 
 `notebooks/build.py --release FOLDER --hidden` keeps these in place of references and wrong answers.
-A result that agrees within TOLERANCE must give the same digest, so numbers become cells of a grid,
-first moved so that what is wanted lies in the middle of its cell. By how much is kept, rounded to a
-sixteenth of a cell, and tells nothing of the cell itself. The form, tuples and shapes, is kept open.
+A result that agrees within TOLERANCE must give the same digest, so numbers become cells of a
+grid, first moved so that what is wanted lies in the middle of its cell. By how much is kept, to a
+sixteenth of a cell, and tells nothing of the cell itself. Tuples and shapes are kept open.
 
-All cases together have one digest, which nobody can find by trying; the first few have one each, to
-say what is wrong. Those are small: what they give can be found by hand, or by trying.
+All cases together have one digest, which nobody can find by trying; the first few have one each,
+to say what is wrong. Those are small: what they give can be found by hand, or by trying.
 """
 
 import hashlib
@@ -158,7 +158,7 @@ def digest(result: Any, form: Any, salt: str) -> str:
 def hide(exercises: Mapping[str, Exercise]) -> dict[str, Any]:
     """What is kept of exercises in a release that hides them, for json.dumps."""
     seed = secrets.randbits(63)
-    return {name: _hidden(exercise, seed) for name, exercise in exercises.items()}
+    return {name: _hidden(each, each.telling_seed(seed)) for name, each in exercises.items()}
 
 
 def _hidden(exercise: Exercise, seed: int) -> dict[str, Any]:

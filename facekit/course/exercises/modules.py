@@ -1,7 +1,7 @@
 """Exercises that ask for a torch module, or for a loop that trains one. Built in 03 and 04.
 
-Your module is given the reference's weights, in the order in which the layers are made; then both must
-give the same output, and the same gradients of the input and of every weight.
+Your module is given the reference's weights, in the order in which the layers are made; then both
+must give the same output, and the same gradients of the input and of every weight.
 """
 
 from collections.abc import Callable
