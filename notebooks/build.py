@@ -57,6 +57,7 @@ METADATA = {
 }
 STUDENTS_LACK = (
     *("notebooks/source", "notebooks/solutions", "notebooks/build.py", "notebooks/book.py"),
+    "notebooks/graders.py",
     *("tests/", ".ci/", ".github/", "docs/instructors.md", "CONTRIBUTING.md"),
 )
 CLONE = re.compile(r"git clone \S+")

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facekit.common.errors import FacekitError
 from facekit.course import exercises
 from facekit.course.exercises import TOLERANCE, Exercise, Verdict, hidden, values
 
@@ -142,6 +143,15 @@ def test_what_is_kept_of_an_answer_is_its_form_and_digests(name):
         return set(form) if isinstance(form, dict) else {form}
 
     assert held(kept["known"][""]["forms"]) <= {"shape", "shifts", "str", "bool", "dict"}
+
+
+def test_an_exercise_whose_arguments_cannot_be_kept_is_refused():
+    def draw(rng):
+        yield (object(),)
+
+    odd = Exercise("odd", lambda value: 1, draw, {"no": lambda value: 2})
+    with pytest.raises(FacekitError, match="odd: its arguments cannot be kept"):
+        hidden.hide({"odd": odd})
 
 
 # --- numbers within the tolerance have one digest

@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from facekit.common.errors import FacekitError
 from facekit.course.exercises import (
     TOLERANCE,
     Attempt,
     Exercise,
     Verdict,
+    difference,
     numbers,
     numeric,
     other_length,
@@ -156,13 +158,22 @@ def digest(result: Any, form: Any, salt: str) -> str:
 
 
 def hide(exercises: Mapping[str, Exercise]) -> dict[str, Any]:
-    """What is kept of exercises in a release that hides them, for json.dumps."""
+    """What is kept of exercises in a release that hides them, for json.dumps.
+
+    Raises FacekitError for one with arguments that JSON cannot hold.
+    """
     seed = secrets.randbits(63)
     return {name: _hidden(each, each.telling_seed(seed)) for name, each in exercises.items()}
 
 
 def _hidden(exercise: Exercise, seed: int) -> dict[str, Any]:
     salt, cases = secrets.token_hex(16), exercise.cases(seed)
+    kept = [encode(arguments) for arguments in cases]
+    if difference(decode(kept), cases):
+        raise FacekitError(
+            f"{exercise.name}: its arguments cannot be kept; let it draw numbers, texts, arrays, "
+            "tensors, and lists, tuples and dicts of these"
+        )
     answers = {"": exercise.reference} | dict(exercise.mistakes)
     found = {
         hint: [exercise.attempt(answer, arguments).found for arguments in cases]
@@ -172,7 +183,7 @@ def _hidden(exercise: Exercise, seed: int) -> dict[str, Any]:
     return {
         "kind": type(exercise).__name__,
         "salt": salt,
-        "arguments": [encode(arguments) for arguments in cases],
+        "arguments": kept,
         "known": {hint: _known(results, salt) for hint, results in found.items()},
         "first": [_digests(result, salt) for result in found[""][: len(first)]],
     }
