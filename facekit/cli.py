@@ -2,6 +2,7 @@
 
 import io
 import os
+import secrets
 import sys
 import traceback
 from dataclasses import replace
@@ -23,7 +24,7 @@ from facekit.data.layout import CourseData
 from facekit.data.pairs import PairData, open_data
 from facekit.evaluation import embed, export
 from facekit.faces import sheet as contact
-from facekit.grading import board, board_page, hand_ins, pages
+from facekit.grading import board, board_page, exercises, hand_ins, pages
 from facekit.sources import archives, health, profiles, set_up
 from facekit.sources.manifest import made_for
 from facekit.submission import (
@@ -389,6 +390,25 @@ def board_(
     kept = board.keep(folder, _data(data, None), out.with_suffix(".csv"), public, daily)
     written = board_page.write(kept, out, private)
     say(f"{', '.join(written)}: {len(kept.paths)} submissions, {len(kept.refused)} not scored")
+
+
+@app.command("grade-exercises")
+def grade_exercises_(
+    folder: Annotated[Path, typer.Argument(help="A folder, notebook or zip for each student.")],
+    points: Annotated[Path | None, typer.Option(help="TOML: points by exercise [1 each].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the arguments to try [drawn].")] = None,
+    seconds: Annotated[int, typer.Option(min=1, help="For one exercise.")] = 30,
+    out: Annotated[Path, typer.Option(help="The table to write.")] = Path("exercises.csv"),
+) -> None:
+    """Run the exercises in many students' notebooks on other arguments, and count points."""
+    seed = secrets.randbits(32) if seed is None else seed
+    worth = exercises.read_worth(points) if points else None
+    sheets, worth = exercises.grade(folder, seed, worth, exercises.Limits(seconds))
+    exercises.write(out, sheets, worth)
+    for one in sheets:
+        notes = "".join(f"; {note}" for note in one.notes)
+        say(f"{one.name}: {one.points(worth):g} of {sum(worth.values()):g}{notes}")
+    say(f"{out}: {len(sheets)} students, seed {seed}")
 
 
 @faces_app.command()
