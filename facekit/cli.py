@@ -22,7 +22,8 @@ from facekit.course import doctor as examination
 from facekit.course import starting_file
 from facekit.data.layout import CourseData
 from facekit.data.pairs import PairData, open_data
-from facekit.evaluation import embed, export
+from facekit.deploy import demo_page, export, recognise
+from facekit.evaluation import embed
 from facekit.faces import sheet as contact
 from facekit.grading import board, board_page, exercises, hand_ins, pages
 from facekit.sources import archives, health, profiles, set_up
@@ -30,12 +31,10 @@ from facekit.sources.manifest import made_for
 from facekit.submission import (
     csvs,
     cutoffs,
-    demo_page,
     hand_in,
     leaderboard,
     pairs,
     pipeline,
-    recognise,
 )
 from facekit.training import recipe as recipes
 

@@ -1,7 +1,7 @@
 """What a trained network is worth: embeddings, who it is (1:N), whether two are one (1:1).
 
 Read embed first, then identification and verification, rules (ways to decide), statistics (how
-sure so few probes let one be) and comparison; export takes a network out of the kit.
+sure so few probes let one be) and comparison.
 """
 
 from facekit.evaluation.embed import TrainedRun, class_means, classify, load_run

@@ -19,8 +19,8 @@ from torch import nn
 from facekit.common.errors import FacekitError, RunError
 from facekit.data.images import read_rgb
 from facekit.data.transforms import Preprocess
+from facekit.deploy.export import Resize, to_onnx
 from facekit.evaluation import embed
-from facekit.evaluation.export import Resize, to_onnx
 from facekit.models import build
 from facekit.models.own_net import OwnNet
 

@@ -22,8 +22,9 @@ from playwright.sync_api import Page, expect
 
 from facekit.common.errors import DataError
 from facekit.data.images import read_rgb
+from facekit.deploy import demo_page
 from facekit.evaluation import embed, identification
-from facekit.submission import demo_page, pipeline
+from facekit.submission import pipeline
 
 NOBODY = "nobody we know"
 
