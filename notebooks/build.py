@@ -6,7 +6,8 @@
 
 Where the code of a lesson changed, its outputs are dropped, and `--run` runs it and keeps what it
 shows. `--check` writes nothing and says what is out of step. `--release FOLDER` makes the copy
-of the kit that students get, without sources and solutions.
+of the kit that students get, without sources and solutions; with `--hidden` its exercises check
+themselves without references.
 
 In a source, `### BEGIN SOLUTION` and `### END SOLUTION` stand round what a student has to write.
 A heading `### Exercise: ...` gets its number. `alt="..."` in a cell's first line describes its
@@ -17,6 +18,7 @@ import argparse
 import base64
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -55,6 +57,7 @@ METADATA = {
 }
 STUDENTS_LACK = (
     *("notebooks/source", "notebooks/solutions", "notebooks/build.py", "notebooks/book.py"),
+    "notebooks/graders.py",
     *("tests/", ".ci/", ".github/", "docs/instructors.md", "CONTRIBUTING.md"),
 )
 CLONE = re.compile(r"git clone \S+")
@@ -322,19 +325,37 @@ def text_of(book: NotebookNode) -> str:
     return nbformat.writes(book) + "\n"
 
 
-def release(folder: Path) -> None:
-    """What is handed to students: the files git knows, without sources, solutions and tests."""
+def release(folder: Path, hidden: bool = False) -> None:
+    """What is handed to students: the files git knows, without sources, solutions and tests.
+
+    `hidden`: without the exercises' references, too.
+    """
     if folder.exists() and any(folder.iterdir()):
         sys.exit(f"{folder}: is not empty; choose another folder, or empty it first")
+    answers = hidden_exercises() if hidden else {}
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if name.startswith(STUDENTS_LACK):
+        if name.startswith(STUDENTS_LACK) or name in answers:
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, folder / name)
     write_whole(folder / "README.md", NOT_FOR_STUDENTS.sub("", readme()).encode())
+    for name, content in answers.items():
+        if content is not None:
+            write_whole(folder / name, content)
+
+
+def hidden_exercises() -> dict[str, bytes | None]:
+    """The kit's files that differ where exercises are hidden, by name; None: left out."""
+    from facekit.course import exercises  # needs torch
+    from facekit.course.exercises import hidden
+
+    within = "facekit/course/exercises"
+    files: dict[str, bytes | None] = {f"{within}/{name}.py": None for name in exercises.SUBJECTS}
+    digests = json.dumps(hidden.hide(exercises.exercises()), separators=(",", ":"))
+    return files | {f"{within}/{exercises.HIDDEN.name}": digests.encode()}
 
 
 def main() -> None:
@@ -343,9 +364,12 @@ def main() -> None:
     parser.add_argument("--run", action="store_true", help="run the lessons, keep what they show")
     parser.add_argument("--check", action="store_true", help="say what is out of step")
     parser.add_argument("--release", type=Path, metavar="FOLDER", help="the students' copy")
+    parser.add_argument("--hidden", action="store_true", help="no answers in it, only digests")
     asked = parser.parse_args()
+    if asked.hidden and not asked.release:
+        parser.error("--hidden belongs to --release FOLDER")
     if asked.release:
-        release(asked.release)
+        release(asked.release, asked.hidden)
     elif asked.check:
         problems = out_of_step()
         sys.exit("\n".join(problems) or 0)

@@ -1,8 +1,8 @@
 """What is handed in: written, checked, scored, sent. Two CSVs, or since F24 one of pairs.
 
 Read csvs first, then cutoffs (what a score earns), pipeline (from a run's folder to both files),
-recognise (photographs of one's own), pairs (the same of a term with pairs), forms and leaderboard
-(all runs); then zips and hand_in (what a student writes of all that).
+pairs (the same of a term with pairs), forms and leaderboard (all runs); then zips and hand_in
+(what a student writes of all that).
 """
 
 from facekit.submission.csvs import check, score, write_classification, write_verification

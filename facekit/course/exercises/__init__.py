@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ SUBJECTS = (  # modules of this folder, in the order of the notebooks
 )
 TOLERANCE = 1e-4  # of values, beside their size: float32 sums in another order differ by less
 ROUNDS = 8  # draws of arguments
+HIDDEN = Path(__file__).with_name("hidden.json")  # in place of the subjects, in such a release
 Cases = Iterator[tuple]  # of arguments to try, the smallest first
 _known: dict[str, "Exercise"] = {}
 
@@ -47,6 +49,13 @@ class Verdict(NamedTuple):
 
     state: str
     words: str = ""
+
+
+class Attempt(NamedTuple):
+    """What an answer gave for some arguments, None for nothing, and what else is wrong with it."""
+
+    found: Any
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,32 +72,44 @@ class Exercise:
         rng = np.random.default_rng(seed)
         return [case for _ in range(ROUNDS) for case in self.draw(rng)]
 
-    def judge(self, answer: Callable) -> Verdict:
-        """Compare `answer` with the reference on drawn arguments; the same every time."""
-        cases = self.cases()
-        for arguments in cases:
-            fault = self._fault(answer, arguments)
-            if fault is None:
-                return Verdict("not begun")
-            if fault:
-                return Verdict("not yet", self._hint(answer, cases) or fault)
-        return Verdict("right")
+    def telling_seed(self, seed: int) -> int:
+        """The first seed from this one on by which every known mistake earns its hint."""
+        for hint, wrong in self.mistakes.items():
+            if self.judge(wrong, seed) != Verdict("not yet", hint):
+                return self.telling_seed(seed + 1)
+        return seed
 
-    def _fault(self, answer: Callable, arguments: tuple) -> str | None:
-        """What is wrong with the answer to these arguments, "" for nothing; None: it gives none."""
+    def judge(self, answer: Callable, seed: int = 0) -> Verdict:
+        """Compare `answer` with the reference on drawn arguments; the same for the same seed."""
+        cases = self.cases(seed)
+        return self.verdict(cases, [self.attempt(answer, arguments) for arguments in cases])
+
+    def attempt(self, answer: Callable, arguments: tuple) -> Attempt:
+        """What `answer` does with a copy of these arguments."""
         given = copy.deepcopy(arguments)
         try:
             found = self.run(answer, given)
         except NotImplementedError:
-            return None
+            return Attempt(None)
         except Exception as error:  # a student's code may raise anything
-            return f"for {show(arguments)} it raises {type(error).__name__}: {error}"
+            return Attempt(None, f"it raises {type(error).__name__}: {error}")
         if found is None or found is ...:
-            return None
+            return Attempt(None)
         if difference(given, arguments):
-            return f"it changes its arguments, {show(arguments)}; work on a copy"
-        told = self.compare(found, self.run(self.reference, copy.deepcopy(arguments)))
-        return f"for {show(arguments)} {told}" if told else ""
+            return Attempt(found, "it changes its arguments; work on a copy")
+        return Attempt(found)
+
+    def verdict(self, cases: list[tuple], attempts: list[Attempt]) -> Verdict:
+        """How an answer stands that did this with each of the cases."""
+        for arguments, (found, fault) in zip(cases, attempts, strict=True):
+            if found is None and not fault:
+                return Verdict("not begun")
+            wanted = self.run(self.reference, copy.deepcopy(arguments))
+            fault = fault or self.compare(found, wanted)
+            if fault:
+                hint = self._hint(cases, [attempt.found for attempt in attempts])
+                return Verdict("not yet", hint or f"for {show(arguments)} {fault}")
+        return Verdict("right")
 
     def run(self, answer: Callable, arguments: tuple) -> Any:
         """What an answer gives for these arguments; exercises of other kinds try more of it."""
@@ -98,17 +119,16 @@ class Exercise:
         """How what an answer gave differs from what the reference gave, in words; "" if not."""
         return difference(found, wanted)
 
-    def _hint(self, answer: Callable, cases: list[tuple]) -> str:
+    def _hint(self, cases: list[tuple], found: list) -> str:
         """What is told to those whose answers are those of a known mistake."""
         for hint, wrong in self.mistakes.items():
-            if all(self._alike(answer, wrong, arguments) for arguments in cases):
+            if all(self._alike(*pair, wrong) for pair in zip(cases, found, strict=True)):
                 return hint
         return ""
 
-    def _alike(self, one: Callable, other: Callable, arguments: tuple) -> bool:
+    def _alike(self, arguments: tuple, found: Any, wrong: Callable) -> bool:
         try:
-            found, wanted = (self.run(each, copy.deepcopy(arguments)) for each in (one, other))
-            return not difference(found, wanted)
+            return not difference(found, self.run(wrong, copy.deepcopy(arguments)))
         except Exception:
             return False
 
@@ -149,7 +169,9 @@ def tensor(values: np.ndarray) -> torch.Tensor:
 
 
 def exercises() -> dict[str, Exercise]:
-    """Every exercise of the course by its name."""
+    """Every exercise of the course by its name; in a release that hides them, by its digests."""
+    if HIDDEN.is_file():
+        return import_module(f"{__name__}.hidden").read(HIDDEN)
     for subject in SUBJECTS:
         import_module(f"facekit.course.exercises.{subject}")
     return dict(_known)
@@ -176,33 +198,50 @@ def difference(found: Any, wanted: Any) -> str:
     Numbers, arrays and tensors agree within TOLERANCE, whatever holds them; tuples and lists part
     by part; all else by equality.
     """
-    if _numeric(wanted):
+    if numeric(wanted):
         return _numeric_difference(found, wanted)
     if not isinstance(wanted, tuple | list):
         return "" if type(found) is type(wanted) and found == wanted else "your result is another"
-    if not isinstance(found, tuple | list) or len(found) != len(wanted):
-        return f"your result is {_kind(found)}, wanted are {len(wanted)} values"
+    if told := other_length(found, len(wanted)):
+        return told
     parts = (difference(*pair) for pair in zip(found, wanted, strict=True))
     return next(filter(None, parts), "")
 
 
-def _numeric(value: Any) -> bool:
+def numeric(value: Any) -> bool:
+    """Whether a result is numbers: one, or an array, tensor or nested list of them."""
     try:
-        return np.asarray(_plain(value)).dtype.kind in "biufc"
+        return numbers(value).dtype.kind in "biufc"
     except (ValueError, TypeError):  # rows of different lengths, parts that are tensors
         return False
 
 
-def _plain(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+def numbers(value: Any) -> np.ndarray:
+    """A result that is numbers as an array."""
+    return np.asarray(value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value)
+
+
+def other_shape(found: Any, shape: tuple) -> str:
+    """What is told of a result that is no numbers of this shape; "" if it is."""
+    if not numeric(found):
+        return f"your result is {_kind(found)}, wanted are numbers"
+    if numbers(found).shape != shape:
+        return f"your result has the shape {numbers(found).shape}, wanted is {shape}"
+    return ""
+
+
+def other_length(found: Any, count: int) -> str:
+    """What is told of a result that is no list or tuple of `count` values; "" if it is."""
+    if isinstance(found, tuple | list) and len(found) == count:
+        return ""
+    return f"your result is {_kind(found)}, wanted are {count} values"
 
 
 def _numeric_difference(found: Any, wanted: Any) -> str:
-    if not _numeric(found):
-        return f"your result is {_kind(found)}, wanted are numbers"
-    found, wanted = np.asarray(_plain(found)), np.asarray(_plain(wanted))
-    if found.shape != wanted.shape:
-        return f"your result has the shape {found.shape}, wanted is {wanted.shape}"
+    wanted = numbers(wanted)
+    if told := other_shape(found, wanted.shape):
+        return told
+    found = numbers(found)
     far = ~np.isclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
     if not far.any():
         return ""

@@ -1,7 +1,7 @@
-"""Exercises that ask for a torch module. Built in notebook 03.
+"""Exercises that ask for a torch module, or for a loop that trains one. Built in 03 and 04.
 
-Yours is given the reference's weights, in the order in which the layers are made; then both must
-give the same output, and the same gradients of the input and of every weight.
+Your module is given the reference's weights, in the order in which the layers are made; then both
+must give the same output, and the same gradients of the input and of every weight.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from facekit.course.exercises import Exercise, difference
 
 
 class Behaviour(NamedTuple):
-    """What a module did: all is empty but the shapes where these are not the reference's."""
+    """What a module did, filled with the weights that all modules of its shapes are given."""
 
     shapes: list[tuple]  # of weights and buffers
     output: Tensor
@@ -29,14 +29,12 @@ class ModuleExercise(Exercise):
     def run(self, answer: Callable, arguments: tuple) -> Behaviour | None:
         *sizes, features = arguments
         with torch.random.fork_rng(devices=[]):
-            module, reference = answer(*sizes).eval(), self.reference(*sizes)
+            module = answer(*sizes).eval()
         features = features.requires_grad_()
         output = module(features * 1)  # not the leaf itself, which no layer may change in place
         if output is None:
             return None
         shapes = [_shape(weight) for weight in _weights(module)]
-        if shapes != [_shape(weight) for weight in _weights(reference)]:
-            return Behaviour(shapes, torch.empty(0), torch.empty(0), [])
         _fill(module)
         output = module(features * 1)
         _odd_numbers(output).mul(output).sum().backward()
@@ -47,7 +45,8 @@ class ModuleExercise(Exercise):
         flat = [gradient.flatten() for gradient in gradients]
         return Behaviour(shapes, output.detach(), features.grad, flat)
 
-    def compare(self, found: Any, wanted: Behaviour) -> str:
+    def compare(self, found: tuple, wanted: Behaviour) -> str:
+        found = Behaviour(*found)
         if found.shapes != wanted.shapes:
             return _other_weights(found.shapes, wanted.shapes)
         for part in ("output", "input_gradient", "weight_gradients"):
@@ -56,6 +55,35 @@ class ModuleExercise(Exercise):
                 right = "" if part == "output" else "the output is right; "
                 return f"{right}{part.replace('_', ' ')}: {told}"
         return ""
+
+
+class Trained(NamedTuple):
+    """What a training loop returned, and the network that it left behind."""
+
+    loss_and_accuracy: Any
+    weights: list[Tensor]
+
+
+class LoopExercise(Exercise):
+    """A training loop over batches: what it returns, and the network that it leaves behind."""
+
+    def run(self, answer: Callable, arguments: tuple) -> Trained | None:
+        features, labels = arguments
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            layers = nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)
+        network = nn.Sequential(*layers).eval()  # as a network is left after it was judged
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+        found = answer(network, list(zip(features, labels, strict=True)), optimizer)
+        if found is None:
+            return None
+        return Trained(found, [weight.flatten() for weight in network.state_dict().values()])
+
+    def compare(self, found: tuple, wanted: Trained) -> str:
+        if told := difference(found[0], wanted[0]):
+            return f"loss and accuracy: {told}"
+        told = difference(found[1], wanted[1])
+        return f"loss and accuracy are right; the weights that are left: {told}" if told else ""
 
 
 def _weights(module: nn.Module) -> list[Tensor]:

@@ -8,7 +8,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from facekit.course.exercises import Cases, Exercise, add_exercise, but, difference, tensor
+from facekit.course.exercises import Cases, add_exercise, but, tensor
+from facekit.course.exercises.modules import LoopExercise
 from facekit.training import History
 from facekit.training.schedules import warmup_cosine
 
@@ -177,28 +178,6 @@ add_exercise(
     "You compare with the epoch before; an epoch is better if it beats all before it.",
     _than_the_last,
 )
-
-
-class LoopExercise(Exercise):
-    """A training loop over batches: what it returns, and the network that it leaves behind."""
-
-    def run(self, answer: Callable, arguments: tuple) -> tuple | None:
-        features, labels = arguments
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            layers = nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)
-        network = nn.Sequential(*layers).eval()  # as a network is left after it was judged
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-        found = answer(network, list(zip(features, labels, strict=True)), optimizer)
-        if found is None:
-            return None
-        return found, [weight.flatten() for weight in network.state_dict().values()]
-
-    def compare(self, found: tuple, wanted: tuple) -> str:
-        if told := difference(found[0], wanted[0]):
-            return f"loss and accuracy: {told}"
-        told = difference(found[1], wanted[1])
-        return f"loss and accuracy are right; the weights that are left: {told}" if told else ""
 
 
 def _batches(rng: Generator) -> Cases:

