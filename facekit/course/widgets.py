@@ -14,6 +14,7 @@ import torch
 from ipywidgets import Widget
 from PIL import Image, ImageOps
 
+from facekit.common.errors import FacekitError, say
 from facekit.course import ablations, plots
 from facekit.course.threshold_panel import describe_threshold as describe_threshold
 from facekit.course.threshold_panel import threshold as threshold
@@ -21,6 +22,7 @@ from facekit.data import layout, transforms_gpu
 from facekit.data.layout import CourseData
 from facekit.data.transform_params import sample_params
 from facekit.data.transforms import NOTHING, Augment, Preprocess, only
+from facekit.deploy.recognise import Recogniser
 from facekit.models import blocks, heads, summary
 from facekit.training import schedules
 from facekit.training.recipe import CHOICES, Recipe
@@ -336,3 +338,42 @@ def margin() -> ipywidgets.VBox:
         share=_slider("margin", 0.4, 0.0, 1.0, 0.05),
         scale=_slider("scale", 16.0, 1.0, 64.0, 1.0),
     )
+
+
+def recogniser(enrolled: Recogniser, photographs: Sequence[Path]) -> ipywidgets.VBox:
+    """Enrol, recognise, refuse: a photograph, whom it is most alike to, and a threshold.
+
+    The button enrols who is on the photograph by the name in the field.
+    """
+    now = [enrolled]
+    which = ipywidgets.Dropdown(options=[(path.name, path) for path in photographs])
+    name = ipywidgets.Text(description="enrol as")
+    button = ipywidgets.Button(description="Enrol")
+    people = ipywidgets.Label(_enrolled(enrolled))
+    value = enrolled.decision.threshold
+    threshold = _slider("threshold", value, value - 1, value + 1, 0.01)
+
+    def enrol(_: object) -> None:
+        if not name.value.strip():
+            return
+        try:
+            now.append(now[-1].with_person(name.value.strip(), which.value))
+            people.value = _enrolled(now[-1])
+        except FacekitError as error:  # no face, say; a callback's error is seen nowhere
+            people.value = str(error)
+
+    def draw(photograph: Path, threshold: float, people: str) -> None:
+        answer = now[-1].ask([photograph])[0]
+        if answer.name:
+            accepted = answer.score >= threshold
+            answer = answer._replace(name=answer.nearest[0][0] if accepted else layout.NO_MATCH)
+        say(answer)
+        plots.montage([photograph], columns=1)
+
+    button.on_click(enrol)
+    shown = _over(draw, photograph=which, threshold=threshold, people=people)
+    return ipywidgets.VBox([ipywidgets.HBox([name, button]), *shown.children])
+
+
+def _enrolled(recogniser: Recogniser) -> str:
+    return f"{len(recogniser.people)} people, {len(recogniser.evidence.gallery)} images enrolled"

@@ -32,6 +32,7 @@ class Answer(NamedTuple):
     name: str  # n000000: nobody we know; "" where there is nobody to ask about
     nearest: list[tuple[str, float]]  # the most alike by the rule, with their similarity
     faces: int | None  # that were found, of which the largest is meant; None: nobody looked
+    score: float = float("nan")  # of the first of these by the rule, which the threshold is for
 
     def __str__(self) -> str:
         if not self.name:
@@ -68,8 +69,21 @@ class Recogniser:
         for place, row in enumerate(rows):
             alike = evidence.similarity[place]
             nearest = [(self.people[i], float(alike[i])) for i in order[place]]
-            answers[row] = Answer(photographs[row], names[place], nearest, images[row][1])
+            best = float(scores[place].max())
+            answers[row] = Answer(photographs[row], names[place], nearest, images[row][1], best)
         return answers
+
+    def with_person(self, name: str, photograph: Path) -> "Recogniser":
+        """The same with one image more of a person. Raises DataError as `enrol` does."""
+        pixels = _enrolled(self.run, photograph, self.align)
+        people = self.people if name in self.people else [*self.people, name]
+        old = self.evidence.owner
+        owner = np.arange(len(self.evidence.gallery)) if old is None else old
+        vectors = np.vstack([self.evidence.gallery, embed(self.run, pixels[None])])
+        owner = np.append(owner, people.index(name))
+        return replace(
+            self, people=people, evidence=replace(self.evidence, gallery=vectors, owner=owner)
+        )
 
 
 def enrol(

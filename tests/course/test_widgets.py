@@ -24,7 +24,8 @@ from PIL import Image
 from facekit.course import ablations, plots, widgets
 from facekit.data.layout import NO_MATCH, SPLITS, ImageSet
 from facekit.data.transforms import Preprocess, only
-from facekit.evaluation import identification
+from facekit.deploy import recognise
+from facekit.evaluation import embed, identification
 from facekit.models import blocks
 from facekit.training import History
 from facekit.training.recipe import CHOICES
@@ -586,3 +587,25 @@ def test_regions_are_painted_in_their_owners_colour_and_white_where_there_is_non
     np.testing.assert_allclose(image[1], [np.ones(3), orange])
     assert "25%" in place.get_xlabel()
     assert place.get_title() == "a"
+
+
+def test_the_recogniser_enrols_recognises_and_refuses(trained, course, capsys):
+    enrolled = recognise.enrol(embed.load_run(trained, "cpu"), course)
+    probe, known = course.unknown_dev.paths[0], course.known.paths[0]
+    box = widgets.recogniser(enrolled, [probe, known])
+    field, button = box.children[0].children
+    which, threshold, people, _ = box.children[1:]
+    assert people.value == "9 people, 9 images enrolled"
+    threshold.value = threshold.max
+    assert "nobody we know" in capsys.readouterr().out.splitlines()[-1]
+    button.click()  # without a name nobody is enrolled
+    assert people.value == "9 people, 9 images enrolled"
+    field.value, threshold.value = "Ann $ \x1b[31m", threshold.min
+    button.click()
+    assert people.value == "10 people, 10 images enrolled"
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith(f"{probe}: Ann $ ") and "\x1b" not in said
+    which.value, field.value = known, "Ann $ \x1b[31m"
+    button.click()
+    assert people.value == "10 people, 11 images enrolled"
+    plt.close("all")
