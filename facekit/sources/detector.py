@@ -36,9 +36,7 @@ class Face(NamedTuple):
     """A face in a photograph, in its pixels."""
 
     box: np.ndarray  # (4,): left, top, right, bottom
-    points: (
-        np.ndarray
-    )  # (5, 2), x and y: both eyes, the nose, both corners of the mouth, left first
+    points: np.ndarray  # (5, 2), x and y: eyes, nose, corners of the mouth, left ones first
     score: float  # 0 ... 1
 
     @property
