@@ -28,6 +28,7 @@ from facekit.submission import csvs
 PUBLIC = 0.4  # share of the rows: one report of the homework speaks of a hidden 60 %
 DAILY = 10  # submissions of a student and task, as in S24
 CHOSEN = "chosen.txt"
+MOST_CHOSEN = 20  # lines of it that are read
 NOT_HANDED_IN = "history.csv"  # lies beside the submissions where the folder is one of runs
 
 
@@ -264,7 +265,7 @@ def _choice(path: Path) -> list[str]:
     if not path.is_symlink() and not path.exists():
         return []
     lines = _content(path)[:10_000].decode("utf-8-sig").splitlines()
-    return [_name(Path(line.strip())) for line in lines if line.strip()]
+    return [_name(Path(line.strip())) for line in lines[:MOST_CHOSEN] if line.strip()]
 
 
 # ------------------------------------------------------------------ all of them

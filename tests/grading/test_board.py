@@ -245,7 +245,9 @@ def test_a_bad_file_is_a_row_with_its_reason_and_nothing_of_this_machine(folder,
     os.mkfifo(folder / "bob" / "pipe.csv")
     far = hand_in(folder / "bob", "far.csv", answered(course.answers.verification, 1, 1))
     os.utime(far, (2**33, 2**33))
-    (folder / "bob" / "chosen.txt").write_text("../ada/verification0.csv\nnone.csv\n")
+    (folder / "bob" / "chosen.txt").write_text(
+        "../ada/verification0.csv\nnone.csv\n" + 99 * "\n" + 99 * "x\n"
+    )
     (folder / "ada" / "chosen.txt").write_bytes(b"\xff")
     (folder / "dan").symlink_to(folder / "ada")
     found = kept(folder, course)
