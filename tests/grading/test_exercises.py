@@ -241,6 +241,9 @@ def test_a_students_copy_cannot_grade(tmp_path, monkeypatch):
 
 def test_where_no_process_starts_it_is_said(tmp_path, monkeypatch):
     notebook(tmp_path / "ada.ipynb", right("accuracy"))
-    monkeypatch.setattr(exercises, "_environment", lambda home: {"PATH": os.environ["PATH"]})
+    (tmp_path / "facekit").mkdir()
+    (tmp_path / "facekit/__init__.py").touch()
+    own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    monkeypatch.setattr(exercises, "_environment", lambda home: own)
     with pytest.raises(FacekitError, match=r"can be started here: .*No module named"):
         exercises.grade(tmp_path, 5)
