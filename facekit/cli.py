@@ -22,9 +22,10 @@ from facekit.course import doctor as examination
 from facekit.course import starting_file
 from facekit.data.layout import CourseData
 from facekit.data.pairs import PairData, open_data
+from facekit.deploy import demo_page, export, recognise
 from facekit.evaluation import embed
 from facekit.faces import sheet as contact
-from facekit.grading import exercise_sheets, hand_ins, pages
+from facekit.grading import board, board_page, exercise_sheets, hand_ins, pages
 from facekit.sources import archives, health, profiles, set_up
 from facekit.sources.manifest import made_for
 from facekit.submission import (
@@ -100,14 +101,18 @@ def data(
     device: Annotated[
         str, typer.Option(help="What renders: cpu, cuda or auto, the faster of them.")
     ] = "auto",
+    align: Annotated[
+        bool, typer.Option("--align", help="For --source folder: find the faces, crop to them.")
+    ] = False,
 ) -> None:
     """Fill a folder with the course's data; run it again to go on after an interruption."""
     chosen = profiles.get_profile(profile) if profile else profiles.profile().value
     if difficulty is not None:
         chosen = replace(chosen, difficulty=difficulty)
     target = out or machine.data().value
-    watched = _watched()
-    course = set_up(source, chosen, target, folder, seed, term, None, watched, people, device)
+    course = set_up(
+        source, chosen, target, folder, seed, term, None, _watched(), people, device, align
+    )
     say(f"{target}: {len(course.classes)} classes, {len(course.train)} training images")
 
 
@@ -248,6 +253,30 @@ def submit_(
             say(*sent.splitlines())
 
 
+@app.command("recognise")
+def recognise_(
+    run: Path,
+    photographs: Annotated[list[Path], typer.Argument(help="Of whom one wants to know.")],
+    gallery: Annotated[
+        Path | None, typer.Option(help="Who is enrolled, a folder each. [the course's known]")
+    ] = None,
+    align: Annotated[bool, typer.Option("--align", help="Find the face in each first.")] = False,
+    threshold: Annotated[float | None, typer.Option(help="[as kept, or the best on dev]")] = None,
+    data: DataOption = None,
+    network: NetworkOption = None,
+    head: HeadOption = None,
+) -> None:
+    """Say who is on photographs, or that it is nobody the run knows."""
+    trained = _load_run(run, network, head)
+    course = trained.course_data(data)
+    if course.has_pairs:
+        raise DataError(f"{course.root}: has pairs, so nobody is known; take a run on an open set")
+    recogniser = recognise.enrol(trained, course, gallery, align, threshold)
+    rule, value = recogniser.decision
+    say(f"{len(recogniser.people)} people enrolled; rule {rule}, threshold {value:.3f}")
+    say(*recogniser.ask(photographs))
+
+
 @app.command()
 def check(csv: Path, data: DataOption = None, term: TermOption = None) -> None:
     """Say what would be held against a submission."""
@@ -268,8 +297,8 @@ def score(
 ) -> None:
     """Score a submission against answers, beside the cut-offs; or all runs beside each other."""
     if all_:
-        board = leaderboard.leaderboard(runs or machine.runs().value, data)
-        say(*leaderboard.lines(board))
+        table = leaderboard.leaderboard(runs or machine.runs().value, data)
+        say(*leaderboard.lines(table))
         return
     if csv is None or answers is None:
         raise DataError("what to score? facekit score CSV --answers CSV, or facekit score --all")
@@ -279,6 +308,32 @@ def score(
     profile = made_for(answers.absolute().parent.parent)  # answers stand in data/answers
     right, count = csvs.count_right(csv, answers)
     say(cutoffs.report(csvs.task_of(csv), right / count, profile=profile, count=count))
+
+
+@app.command("export")
+def export_(
+    run: Path,
+    onnx: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Folder of a page that looks faces up.")] = None,
+    photographs: Annotated[
+        bool, typer.Option("--photographs", help="Show images of real people on the page, too.")
+    ] = False,
+    data: DataOption = None,
+    network: NetworkOption = None,
+    head: HeadOption = None,
+) -> None:
+    """Write a run for use without the kit: an ONNX file with preprocessing, or a whole page."""
+    if onnx is None and page is None:
+        raise DataError("what to write? facekit export RUN --onnx FILE, --page FOLDER, or both")
+    trained = _load_run(run, network, head)
+    content = export.to_onnx(trained)
+    if onnx is not None:
+        onnx.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(onnx, content)
+        say(f"{onnx}: {len(content) / 1e6:.1f} MB; images in, logits and embedding out")
+    if page is not None:
+        course = trained.course_data(data)
+        say(demo_page.write(trained, course, page, content, photographs))
 
 
 @app.command("hand-in")
@@ -311,6 +366,29 @@ def grade_(
     refused = sum(bool(entry.reason) for entry in entries)
     twins = sum(bool(entry.twins) for entry in entries)
     say(f"{index}: {len(entries)} hand-ins, {refused} not graded, {twins} with what another has")
+
+
+@app.command("board")
+def board_(
+    folder: Annotated[Path, typer.Argument(help="A folder with the CSVs of each student.")],
+    data: DataOption = None,
+    out: Annotated[Path, typer.Option(help="The page; the log goes beside it.")] = Path(
+        "board.html"
+    ),
+    public: Annotated[float, typer.Option(help="Share of the rows that is public.")] = board.PUBLIC,
+    daily: Annotated[
+        int, typer.Option(min=1, help="Submissions of a student and task in a day (UTC).")
+    ] = board.DAILY,
+    private: Annotated[
+        bool, typer.Option("--private", help="A second page, with the private part.")
+    ] = False,
+) -> None:
+    """Keep a leaderboard of many students' CSVs: a public part, a private one, a daily limit."""
+    if out.suffix != ".html":
+        raise DataError(f"{out}: the page is an .html; the log gets its name with .csv")
+    kept = board.keep(folder, _data(data, None), out.with_suffix(".csv"), public, daily)
+    written = board_page.write(kept, out, private)
+    say(f"{', '.join(written)}: {len(kept.paths)} submissions, {len(kept.refused)} not scored")
 
 
 @app.command("grade-exercises")

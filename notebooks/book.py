@@ -30,6 +30,7 @@ CONFIG = {
         "recursive_update": True,
         "config": {
             "myst_heading_anchors": 4,
+            "highlight_language": "none",  # of a block that names none: trees of folders
             "nb_merge_streams": True,
             "html_theme_options": {"navbar_persistent": []},  # the search stands in the sidebar
             "html_context": {"default_mode": "auto"},  # light or dark, as the reader's system
@@ -48,6 +49,9 @@ html[data-theme="dark"] .bd-content div.cell_output img { padding: 0; }
 html[data-theme="dark"] .bd-content div.cell_output div.text_html:has([id^="facekit-"]) {
   padding: 0;
 }
+/* The theme lets the columns of a table touch, and numbers stand left below their headings. */
+.bd-content div.cell_output table.dataframe :is(td, th) { padding: 0.2em 0.6em; }
+.bd-content div.cell_output table.dataframe td { text-align: right; }
 """
 
 

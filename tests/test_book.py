@@ -32,6 +32,17 @@ LOOK = """() => ({
   text: document.querySelector("main").textContent,
 })"""
 
+GAPS = """() => {  // pixels between the texts of neighbouring cells
+  const ends = cell => {
+    const text = document.createRange();
+    text.selectNodeContents(cell);
+    return text.getBoundingClientRect();
+  };
+  const cells = [...document.querySelectorAll("table.dataframe :is(td, th)")];
+  return cells.filter(cell => cell.textContent && cell.nextElementSibling?.textContent)
+    .map(cell => ends(cell.nextElementSibling).left - ends(cell).right);
+}"""
+
 
 def two_panels() -> list[threshold_panel.State]:
     """One of three rules, whose scores lie elsewhere; one without strangers."""
@@ -234,6 +245,15 @@ def test_a_lesson_is_light_or_dark_as_the_reader_has_it_and_fits_on_a_phone(html
             page.screenshot(path=Path(folder, f"site-{lesson}-{scheme}.jpg"), quality=60)
         page.close()
     assert papers[0] > 600 > 150 > papers[1]
+
+
+@pytest.mark.long
+def test_neighbours_in_a_table_do_not_touch(html, chromium):
+    page = chromium.new_page()
+    page.goto(f"{html.as_uri()}/notebooks/01_data_exploration.html")
+    gaps = page.evaluate(GAPS)
+    page.close()
+    assert len(gaps) > 50 and min(gaps) >= 8
 
 
 # --- the panel

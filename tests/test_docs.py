@@ -89,10 +89,10 @@ def test_every_command_for_instructors_runs_in_the_order_of_the_page(checkout, t
     shutil.copytree(trained, checkout / "runs" / "mine")
     said = {}
     for script in fenced("sh"):
-        if "handed-in" in script:
+        if "handed-in/" in script:
             hand_in(checkout / "term" / "answers", checkout / "handed-in" / "ann")
         said[script] = shell(TRAINING.sub(rf"\g<0> {SHORT}", script), checkout)
-    graded = next(text for script, text in said.items() if "handed-in" in script).splitlines()
+    graded = next(text for script, text in said.items() if "handed-in/" in script).splitlines()
     assert [line.split(":")[0] for line in graded] == [
         f"handed-in/ann/{task}.csv" for task in ("classification", "verification")
     ]
@@ -100,6 +100,7 @@ def test_every_command_for_instructors_runs_in_the_order_of_the_page(checkout, t
     assert all(right.search(line) for line in graded), graded
     assert "mine" in next(text for script, text in said.items() if "--all" in script)
     assert "1 hand-ins" in next(text for script, text in said.items() if "facekit grade" in script)
+    assert "2 submissions, 0 not" in next(t for s, t in said.items() if "facekit board" in s)
     data = CourseData(checkout / "data")
     assert data.answers is None and len(data.classes) == 16
     assert not (checkout / "data" / "manifest.json").exists()

@@ -16,6 +16,7 @@ FLOORS = (
     ("evaluation",),
     ("training",),
     ("submission",),
+    ("deploy",),
     ("course",),
     ("grading",),
     ("cli",),

@@ -29,6 +29,7 @@ from facekit.submission.forms import form_of
 
 LONGEST = 1 << 20  # bytes of a README or a picture that are shown
 LONGEST_NOTE = 300  # letters
+Part = Callable[[Sequence[str], np.ndarray], np.ndarray]  # ids, answers: true or false, (N,)
 READY_MADE = {"torchvision", "timm", "transformers", "facenet_pytorch", "insightface"}  # packages
 
 
@@ -104,7 +105,7 @@ def grade(folder: str | Path, data: TermData) -> list[Entry]:
     entries = [_entry(path, tasks, data) for path in paths]
     good = [entry for entry in entries if not entry.reason]
     for task in tasks:
-        _mark(good, task)
+        mark(good, task)
     _find_twins(good, tasks)
     return sorted(entries, key=_order)
 
@@ -117,33 +118,44 @@ def _order(entry: Entry) -> tuple:
 # ------------------------------------------------------------------ one zip
 
 
-def tasks_of(data: TermData) -> list[Task]:
-    """The tasks of a term. Raises DataError where the answers are not known."""
+def all_rows(ids: Sequence[str], answers: np.ndarray) -> np.ndarray:
+    """The part that is everything."""
+    return np.ones(len(ids), bool)
+
+
+def tasks_of(data: TermData, part: Part = all_rows) -> list[Task]:
+    """The tasks of a term, judged by all rows of the answers or by a `part` of them.
+
+    Raises DataError where the answers are not known.
+    """
     if data.answers is None:
         raise DataError(f"{data.root}: has no answers that can be read; --data FOLDER names others")
     files = form_of(data).FILES
     if data.has_pairs:
         answers = data.answers.verification
-        times = statistics.draw_pairs(np.array(pairs.read_scores(answers)))
-        judge = partial(_judge_pairs, answers, times)
+        same = np.array(pairs.read_scores(answers))
+        rows = part([str(row) for row in range(len(same))], same)
+        times = statistics.draw_pairs(same[rows])
+        judge = partial(_judge_pairs, answers, rows, times)
         return [Task("verification", files["verification"], judge, _drawn_apart, ON_PAIRS)]
     tasks = []
     for name, file in files.items():
-        judge = partial(_judge_labels, csvs.read_answers(getattr(data.answers, name)))
+        truth = csvs.read_answers(getattr(data.answers, name))
+        judge = partial(_judge_labels, truth, part(truth.index, truth.to_numpy()))
         cutoffs, _ = cutoffs_of(name, made_for(data.root))
         tasks.append(Task(name, file, judge, statistics.told_apart, cutoffs))
     return tasks
 
 
-def _judge_labels(truth: pd.Series, path: Path) -> Outcome:
+def _judge_labels(truth: pd.Series, rows: np.ndarray, path: Path) -> Outcome:
     mine = csvs.beside_answers(path, truth)
-    right = (mine == truth).to_numpy()
+    right = (mine == truth).to_numpy()[rows]
     interval = wilson_interval(right.sum(), len(right))
     return Outcome(float(right.mean()), interval, right.astype(float), _hash(mine.to_numpy()))
 
 
-def _judge_pairs(answers: Path, times: np.ndarray, path: Path) -> Outcome:
-    scores, truth = pairs.beside_answers(path, answers)
+def _judge_pairs(answers: Path, rows: np.ndarray, times: np.ndarray, path: Path) -> Outcome:
+    scores, truth = (column[rows] for column in pairs.beside_answers(path, answers))
     draws = statistics.eer_of_draws(scores, truth, times)
     low, high = statistics.interval(draws)
     ranks = np.unique(scores, return_inverse=True)[1]  # scores on another scale count as equal
@@ -184,13 +196,18 @@ def _entry(path: Path, tasks: Sequence[Task], data: TermData) -> Entry:
 def _judge(task: Task, files: Mapping[str, bytes]) -> Outcome:
     if task.file not in files:
         raise DataError(f"has no {task.file}")
+    return with_file(task.judge, task.file, files[task.file])
+
+
+def with_file(call: Callable[[Path], Any], name: str, content: bytes) -> Any:
+    """What a call makes of such a file, which is written apart; its DataError says `name`."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / task.file
-        path.write_bytes(files[task.file])
+        path = Path(folder) / "file.csv"
+        path.write_bytes(content)
         try:
-            return task.judge(path)
+            return call(path)
         except DataError as error:
-            raise DataError(str(error).replace(str(path), task.file)) from error
+            raise DataError(str(error).replace(str(path), name)) from error
 
 
 def _model(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -232,9 +249,9 @@ def _rules_broken(model: dict[str, Any], data: TermData) -> list[str]:
 # ------------------------------------------------------------------ all of them
 
 
-def _mark(entries: Sequence[Entry], task: Task) -> None:
+def mark(entries: Sequence[Entry], task: Task) -> None:
     """Grade, points and place of each entry in one task."""
-    sign = 1 if task.cutoffs.high > task.cutoffs.low else -1  # error rates: less is better
+    sign = task.cutoffs.sign
     figures = sign * np.array([entry.outcomes[task.name].figure for entry in entries])
     apart = _told_apart(entries, task)
     best = float(sign * figures.max()) if entries else None

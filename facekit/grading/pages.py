@@ -42,10 +42,10 @@ def write(entries: Sequence[Entry], out: str | Path) -> Path:
     links = []
     for entry in entries:
         name = _page_name(entry.name)
-        page = _page(entry.name, _student(entry), "50rem").encode()
+        page = page_of(entry.name, _student(entry), "50rem").encode()
         write_whole(out / "pages" / name, page, private=True, sync_folder=False)
-        links.append(f'<a href="pages/{name}">{_text(entry.name)}</a>')
-    index = _page(f"{len(entries)} hand-ins", _index(entries, links), "90rem").encode()
+        links.append(f'<a href="pages/{name}">{text_of(entry.name)}</a>')
+    index = page_of(f"{len(entries)} hand-ins", _index(entries, links), "90rem").encode()
     write_whole(out / "index.html", index, private=True)
     return out / "index.html"
 
@@ -56,7 +56,7 @@ def row(entry: Entry) -> dict[str, object]:
     for task, mark in entry.marks.items():
         cells |= {
             task: f"{mark.figure:.2%}",
-            f"{task}, 95 %": _range(mark),
+            f"{task}, 95 %": range_of(mark),
             f"{task}, grade": mark.grade,
             f"{task}, points": round(mark.points, 1),
             f"{task}, place": mark.place,
@@ -70,7 +70,7 @@ def row(entry: Entry) -> dict[str, object]:
     return cells
 
 
-def _range(mark: Mark) -> str:
+def range_of(mark: Mark) -> str:
     low, high = mark.interval
     return f"{low:.2%} to {high:.2%}"
 
@@ -86,17 +86,17 @@ def _page_name(name: str) -> str:
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.html"
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     return html.escape(str(value))
 
 
-def _page(title: str, body: str, width: str) -> str:
-    return PAGE.format(title=_text(title), body=body, width=width)
+def page_of(title: str, body: str, width: str) -> str:
+    return PAGE.format(title=text_of(title), body=body, width=width)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table_of(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of cells that are HTML already."""
-    lines = ["".join(f"<th>{_text(name)}</th>" for name in header)]
+    lines = ["".join(f"<th>{text_of(name)}</th>" for name in header)]
     lines += ["".join(f"<td>{cell}</td>" for cell in cells) for cells in rows]
     return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
@@ -109,8 +109,8 @@ def _index(entries: Sequence[Entry], links: Sequence[str]) -> str:
         marks = [_in_short(entry.marks[task]) if task in entry.marks else "" for task in tasks]
         told = [*entry.twins, *entry.notes, *filter(None, [entry.reason])]
         count = "" if entry.parameters is None else f"{entry.parameters:,}"
-        rows.append([link, f"{entry.points:.1f}", *marks, count, _text("; ".join(told))])
-    return _table(["name", "points", *tasks, "parameters", "notes"], rows) + (
+        rows.append([link, f"{entry.points:.1f}", *marks, count, text_of("; ".join(told))])
+    return table_of(["name", "points", *tasks, "parameters", "notes"], rows) + (
         "<p>A place could be any from that of the last one who is better beyond luck to that of "
         "the first one who is worse, each by a paired comparison at 95 %; of two who are equally "
         "good one in twenty is told apart all the same. Whom a score cannot be told apart from is "
@@ -123,24 +123,26 @@ def _in_short(mark: Mark) -> str:
     low, high = mark.places
     return (
         f"{mark.figure:.2%} {mark.grade}, {mark.points:.1f} points<br>"
-        f"<small>{_range(mark)}; place {mark.place}, by luck {low} to {high}</small>"
+        f"<small>{range_of(mark)}; place {mark.place}, by luck {low} to {high}</small>"
     )
 
 
 def _student(entry: Entry) -> str:
     """The body of a student's own page; it names nobody else."""
     if entry.reason:
-        return f"<p>Not graded: {_text(entry.reason)}</p>"
+        return f"<p>Not graded: {text_of(entry.reason)}</p>"
     header = ["task", "score", "95 % interval", "grade", "points", "their interval", "place"]
-    rows = [[_text(cell) for cell in _mark(task, mark)] for task, mark in entry.marks.items()]
-    parts = [f"<p>{entry.points:.1f} points</p>", _table(header, rows)]
+    rows = [[text_of(cell) for cell in _mark(task, mark)] for task, mark in entry.marks.items()]
+    parts = [f"<p>{entry.points:.1f} points</p>", table_of(header, rows)]
     if entry.notes:
-        parts.append("<ul>" + "".join(f"<li>{_text(note)}</li>" for note in entry.notes) + "</ul>")
+        parts.append(
+            "<ul>" + "".join(f"<li>{text_of(note)}</li>" for note in entry.notes) + "</ul>"
+        )
     if entry.curves.startswith(b"\x89PNG"):
         coded = base64.b64encode(entry.curves).decode()
         parts.append(f'<img alt="Curves of the training" src="data:image/png;base64,{coded}">')
     for name, text in (("README", entry.readme), ("Network", entry.network)):
-        parts.append(f"<h2>{name}</h2><pre>{_text(text)}</pre>")
+        parts.append(f"<h2>{name}</h2><pre>{text_of(text)}</pre>")
     return "\n".join(parts)
 
 
@@ -149,7 +151,7 @@ def _mark(task: str, mark: Mark) -> list[str]:
     return [
         task,
         f"{mark.figure:.2%}",
-        _range(mark),
+        range_of(mark),
         mark.grade,
         f"{mark.points:.1f}",
         f"{low:.1f} to {high:.1f}",

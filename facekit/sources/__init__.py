@@ -1,7 +1,8 @@
 """Where the images come from: rendered, a folder, LFW, Kaggle, people held out.
 
 Read profiles and plans first (how much, and which image goes where), then course_data (the files);
-kaggle, credentials and archives fetch and unpack; health looks for what is odd.
+detector and align crop photographs to the faces in them; kaggle, credentials and archives fetch and
+unpack; health looks for what is odd.
 """
 
 from facekit.sources.course_data import more_people, open_course, set_up

@@ -6,6 +6,7 @@ A plan says which image goes where (plans.py); then the files are made, in paral
 what they were made of is noted beside them (manifest.py).
 """
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -30,7 +31,8 @@ from facekit.data.layout import (
     is_stray,
 )
 from facekit.data.pairs import PairData, open_data
-from facekit.sources import devices, foreign, kaggle, lfw, manifest, profiles, writers
+from facekit.sources import align as alignment
+from facekit.sources import detector, devices, foreign, kaggle, lfw, manifest, profiles, writers
 from facekit.sources.copies import bring_back, keep_copy
 from facekit.sources.manifest import MANIFEST, is_course, read_manifest
 from facekit.sources.pair_plans import PairPlan, pair_plan
@@ -52,6 +54,7 @@ class Request:
     term: Term
     people: int | None
     device: str = "auto"
+    align: bool = False
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -85,6 +88,10 @@ class Request:
                 "source held-out needs the folder of a course, and how many people to hold out: "
                 "facekit data FOLDER --source held-out --people 500 --out ELSEWHERE"
             )
+        if self.align and (self.source != "folder" or self.takes_a_course()):
+            raise DataError(
+                "only a folder of photographs, a folder for each person, can be aligned"
+            )
 
     def takes_a_course(self) -> bool:
         """Whether the folder to read from is laid out as the course already."""
@@ -110,6 +117,8 @@ class Request:
             return common | {"people": self.people}
         if not self.takes_a_course():
             common["pixels"] = self.profile.pixels
+        if self.source == "folder":
+            common["aligned"] = self.align or None  # older courses say nothing of it
         return common
 
     def files_read(self) -> list[Path]:
@@ -159,11 +168,13 @@ def set_up(
     progress: bool = True,
     people: int | None = None,
     device: str = "auto",
+    align: bool = False,
 ) -> CourseData | PairData:
     """Fill `out` with a course and return it; a finished course is returned as it is.
 
     `people`: of source "held-out", how many of the course in `folder` to hold out. `device`: what
-    renders source "synthetic": "cpu", "cuda" or, with "auto", what is faster here.
+    renders source "synthetic": "cpu", "cuda" or, with "auto", what is faster here. `align`: of
+    source "folder", find the face in each photograph and crop to it (`sources.align`).
     Goes on where an interrupted set-up stopped, and waits while another process fills `out`.
     Raises DataError, touching nothing, when it holds anything else than the course asked for.
     """
@@ -171,13 +182,13 @@ def set_up(
     spec = get_term(term)
     if source == "lfw":
         folder = lfw.fetch()
-    request = Request(source, profile, Path(folder) if folder else None, seed, spec, people, device)
+    read = Path(folder) if folder else None
+    request = Request(source, profile, read, seed, spec, people, device, align)
     settings = request.settings(progress)
     if _is_finished(out, settings, request):
         return open_data(out, term)
+    request, outcomes = _look_at_photographs(request, settings, progress)
     plan = request.plan()
-    if plan and source == "folder":
-        _tell_left_out(request.folder)
     files = list(plan.files(spec)) if plan else _laid_out(request, progress)
     if plan and source in ("folder", "lfw"):
         check_readable([photograph for _, photograph in files], progress)
@@ -185,11 +196,47 @@ def set_up(
         if _is_finished(out, settings, request):  # by another process, in the meantime
             return open_data(out, term)
         settings = _make_files(files, out, request, settings, processes, progress)
-        if plan:
-            plan.write_tables(out, spec)
+        _write_tables(plan, out, spec, outcomes)
         course = open_data(out, term)
         manifest.finish(out, settings, _counts(course), progress)
+    if align:
+        shutil.rmtree(request.folder.parent, ignore_errors=True)
     return course
+
+
+def _look_at_photographs(
+    request: Request, settings: dict[str, Any], progress: bool
+) -> tuple[Request, list[alignment.Outcome]]:
+    """Say what of a folder is not taken, and align the rest where that is asked for."""
+    if request.source == "folder" and not request.takes_a_course():
+        _tell_left_out(request.folder)
+    return _align(request, settings, progress) if request.align else (request, [])
+
+
+def _write_tables(
+    plan: Plan | PairPlan | None, out: Path, term: Term, outcomes: list[alignment.Outcome]
+) -> None:
+    """What a plan hands out and keeps to itself, and what became of photographs."""
+    if plan:
+        plan.write_tables(out, term)
+    if outcomes:
+        alignment.write_list(out / alignment.LIST, outcomes)
+        say(f"{out / alignment.LIST}: what became of each photograph", file=sys.stderr)
+
+
+def _align(
+    request: Request, settings: dict[str, Any], progress: bool
+) -> tuple[Request, list[alignment.Outcome]]:
+    """The request with crops for photographs, in the cache until the course is whole."""
+    detector.load()  # says what is missing before anything is made
+    name = f"aligned-{settings.get('photographs', 'none')[:16]}-{request.profile.pixels}"
+    folder = machine.cache().value / name / request.folder.resolve().name
+    with only_one(folder.parent, wait=True):
+        size = request.profile.pixels
+        outcomes = alignment.align_folder(request.folder, folder, size, progress)
+    alignment.write_list(folder.parent / alignment.LIST, outcomes)  # for an error that may follow
+    alignment.tell(request.folder, outcomes)
+    return replace(request, folder=folder, align=False), outcomes
 
 
 def _is_finished(out: Path, settings: dict[str, Any], request: Request) -> bool:

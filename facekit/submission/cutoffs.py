@@ -27,6 +27,11 @@ class Cutoffs:
         levels = dict(zip(POINTS, (self.high, self.medium, self.low, self.very_low), strict=True))
         return {name: level for name, level in levels.items() if level is not None}
 
+    @property
+    def sign(self) -> int:
+        """1 of accuracies, -1 of error rates: the higher figure times sign is the better one."""
+        return 1 if self.high > self.low else -1
+
     def grade(self, figure: float) -> str:
         for name, level in self.levels.items():
             if figure == level or (figure > level) == (self.high > self.low):
@@ -38,7 +43,7 @@ class Cutoffs:
 
         `best`: the best figure of the class, where it is known; up to 5 more from HIGH to there.
         """
-        sign = 1 if self.high > self.low else -1  # np.interp wants places that rise
+        sign = self.sign  # np.interp wants places that rise
         places = [(sign * level, POINTS[name]) for name, level in self.levels.items()]
         if best is not None and sign * best > sign * self.high:
             places.append((sign * best, POINTS["HIGH"] + BONUS))

@@ -48,6 +48,29 @@ face = Preprocess(size).transform()(read_rgb(course.train.paths[0]))[None]
 print("one image is", tuple(face.shape), "or", face.numel(), "numbers")
 
 # %% [markdown]
+# ## Why not an MLP?
+#
+# The plainest network is a **multilayer perceptron** (MLP): the numbers of the
+# picture in one row, passed through linear layers with a ReLU between them. *How
+# many weights has a first layer of 512 outputs for a picture of 224 x 224? And
+# what does the layer see when the face moves three pixels to the right?*
+#
+# <details><summary>Answer</summary>
+#
+# 3 x 224 x 224 x 512 = 77 million, more than three times what is allowed. And
+# quite other numbers: each pixel has weights of its own, so what was learned in
+# one place is not known in the next. A convolution has the same few weights at
+# all places.
+#
+# </details>
+
+# %%
+mlp = nn.Sequential(nn.Flatten(), nn.Linear(face.numel(), 512), nn.ReLU(),
+                    nn.Linear(512, len(course.classes)))
+print(f"at {size} pixels {models.count_parameters(mlp):,} parameters; "
+      f"at 224 the first layer alone has {3 * 224**2 * 512:,} weights")
+
+# %% [markdown]
 # ## A convolution block
 #
 # Three steps, from left to right:
@@ -388,6 +411,34 @@ class InvertedBottleneck(nn.Module):  # shapes as in the residual block
 exercises.exercise("InvertedBottleneck", InvertedBottleneck)
 
 # %% [markdown]
+# ## How large should random weights be?
+#
+# A layer of 512 inputs adds up 512 products, half of which a ReLU then cuts off.
+# He et al. (2015; the first author is Kaiming He) worked out that the spread of
+# the features stays the same if the weights have a spread of
+# $\sqrt{2 / \text{inputs}}$, here 0.0625: **Kaiming initialisation**. *And with
+# half or twice of that, after 20 layers?*
+#
+# <details><summary>Answer</summary>
+#
+# Each layer halves the features, or doubles them. After 20 layers they are a
+# million times too small, or too large, and so are the gradients.
+#
+# </details>
+
+# %%
+torch.manual_seed(0)
+for scale in (0.03125, (2 / 512) ** 0.5, 0.125):
+    x = torch.randn(256, 512)
+    for _ in range(20):
+        x = (x @ (scale * torch.randn(512, 512))).relu()
+    print(f"weights of {scale:.4f}: features of {x.std():.1e}")
+
+# %% [markdown]
+# Batch norm brings the features back to a spread of 1 behind each convolution,
+# so a network that has it forgives other weights. One without it does not. The
+# kit's convolutions begin by this rule.
+#
 # ## Squeeze and excite (2018)
 #
 # One look at the whole picture gives each channel a weight between 0 and 1.

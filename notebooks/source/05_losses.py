@@ -32,9 +32,10 @@ import inspect
 
 import pandas as pd
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from facekit.course import lesson, plots, short_runs, widgets
+from facekit.course import baselines, lesson, plots, short_runs, widgets
 from facekit.course.plane import Plane, faces, looseness
 from facekit.evaluation import identification, statistics
 from facekit.models import heads, losses
@@ -63,15 +64,38 @@ first = [course.train.paths[course.train.labels.index(p)] for p in range(8)]
 plots.montage(first, list("01234567"), columns=8, title="Eight people");
 
 # %% [markdown]
-# The network of notebook 04 describes a face by a hundred numbers or more. Here
-# a small network squeezes them to **two**, so that a page can show them. Dots
-# are training pictures, crosses are dev pictures, which the squeezing has
-# never seen.
+# The network of notebook 04 describes a face by a hundred numbers or more. Its
+# head is a single linear layer, which can only draw straight borders: between
+# any two people a line, or in more dimensions a plane. People whom such borders
+# can tell apart are **linearly separable**. *Are these eight in the pixels? In
+# the embedding? On training pictures, and on new ones?*
+#
+# <details><summary>Answer</summary>
+#
+# With more numbers than pictures, straight borders nearly always part the training
+# pictures, even by their pixels. New pictures show whether the borders mean anything.
+# To make people separable there is what all layers before the head are for.
+#
+# </details>
 
 # %%
 seen, new = faces(run, [course.train, course.dev], PEOPLE)
-print(len(seen.labels), "faces, each", seen.features.shape[1], "numbers")
+few = [[path for path, label in zip(split.paths, split.labels)
+        if label < PEOPLE] for split in (course.train, course.dev)]
+pixels = [baselines.grey_vectors(paths) for paths in few]
+for name, (old, fresh) in {"grey pixels": pixels, "embedding": (
+        seen.features, new.features)}.items():
+    line = LogisticRegression(C=100).fit(old, seen.labels)
+    print(f"{name}: {old.shape[1]} numbers, train "
+          f"{line.score(old, seen.labels):.0%} of {len(old)}, dev "
+          f"{line.score(fresh, new.labels):.0%} of {len(fresh)}")
 
+# %% [markdown]
+# Here a small network, an MLP, squeezes the embedding to **two** numbers, so that
+# a page can show them. Dots are training pictures, crosses are dev pictures,
+# which the squeezing has never seen.
+
+# %%
 
 def learn(head="linear", auxiliary_loss=None, weight=1.0, seed=2):
     torch.manual_seed(seed)
