@@ -25,7 +25,7 @@ from facekit.data.pairs import PairData, open_data
 from facekit.deploy import demo_page, export, recognise
 from facekit.evaluation import embed
 from facekit.faces import sheet as contact
-from facekit.grading import board, board_page, exercises, hand_ins, pages
+from facekit.grading import board, board_page, exercise_sheets, hand_ins, pages
 from facekit.sources import archives, health, profiles, set_up
 from facekit.sources.manifest import made_for
 from facekit.submission import (
@@ -401,9 +401,9 @@ def grade_exercises_(
 ) -> None:
     """Run the exercises in many students' notebooks on other arguments, and count points."""
     seed = secrets.randbits(32) if seed is None else seed
-    worth = exercises.read_worth(points) if points else None
-    sheets, worth = exercises.grade(folder, seed, worth, exercises.Limits(seconds))
-    exercises.write(out, sheets, worth)
+    worth = exercise_sheets.read_worth(points) if points else None
+    sheets, worth = exercise_sheets.grade(folder, seed, worth, exercise_sheets.Limits(seconds))
+    exercise_sheets.write(out, sheets, worth)
     for one in sheets:
         notes = "".join(f"; {note}" for note in one.notes)
         say(f"{one.name}: {one.points(worth):g} of {sum(worth.values()):g}{notes}")

@@ -40,7 +40,7 @@ def written(grader: str, folder: Path) -> dict[str, str]:
     said = command(folder, str(REPOSITORY / "notebooks/graders.py"), grader, ".", "07")
     [path] = said.split()
     cells = nbformat.read(folder / path, as_version=4).cells
-    return {ASKED.search(c.source)[1]: c.source for c in cells if "BEGIN SOLUTION" in c.source}
+    return {ASKED.search(c.source)[1]: c.source for c in cells if ASKED.search(c.source)}
 
 
 def hand_in(students: Path, code: dict[str, str], mistakes: dict[str, str], path: Path) -> None:

@@ -187,6 +187,12 @@ def test_no_message_gives_the_answer_away():
     assert "secret" not in difference("open", "secret")
 
 
+def test_a_mistake_that_no_arguments_tell_is_told():
+    same = Exercise("length", length, _pairs, {"Root?": _unrooted, "Again?": _unrooted})
+    with pytest.raises(ExerciseError, match="length: no arguments tell this mistake from all else"):
+        same.telling_seed(3)
+
+
 def test_strict_makes_an_error_of_it(monkeypatch, capsys):
     exercises.exercise("output_side", lambda *a: None)
     assert capsys.readouterr().out == "output_side: not begun\n"

@@ -35,6 +35,7 @@ SUBJECTS = (  # modules of this folder, in the order of the notebooks
 )
 TOLERANCE = 1e-4  # of values, beside their size: float32 sums in another order differ by less
 ROUNDS = 8  # draws of arguments
+TRIES = 20  # seeds, of which one should tell all mistakes apart
 HIDDEN = Path(__file__).with_name("hidden.json")  # in place of the subjects, in such a release
 Cases = Iterator[tuple]  # of arguments to try, the smallest first
 _known: dict[str, "Exercise"] = {}
@@ -73,11 +74,16 @@ class Exercise:
         return [case for _ in range(ROUNDS) for case in self.draw(rng)]
 
     def telling_seed(self, seed: int) -> int:
-        """The first seed from this one on by which every known mistake earns its hint."""
-        for hint, wrong in self.mistakes.items():
-            if self.judge(wrong, seed) != Verdict("not yet", hint):
-                return self.telling_seed(seed + 1)
-        return seed
+        """The first seed from this one on by which every known mistake earns its hint.
+
+        Raises ExerciseError where none of the next TRIES does.
+        """
+        for one in range(seed, seed + TRIES):
+            verdicts = {hint: self.judge(wrong, one) for hint, wrong in self.mistakes.items()}
+            if all(told == Verdict("not yet", hint) for hint, told in verdicts.items()):
+                return one
+        told = next(hint for hint in self.mistakes if verdicts[hint] != Verdict("not yet", hint))
+        raise ExerciseError(f"{self.name}: no arguments tell this mistake from all else: {told}")
 
     def judge(self, answer: Callable, seed: int = 0) -> Verdict:
         """Compare `answer` with the reference on drawn arguments; the same for the same seed."""

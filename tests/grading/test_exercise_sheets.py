@@ -9,8 +9,8 @@ import pytest
 
 from facekit.common.errors import DataError, FacekitError
 from facekit.course import exercises as course
-from facekit.grading import exercises
-from facekit.grading.exercises import Limits
+from facekit.grading import exercise_sheets
+from facekit.grading.exercise_sheets import Limits
 from facekit.submission import zips
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def right(name: str) -> str:
 
 
 def judged(folder: Path, seconds: int = 60, worth=None) -> dict[str, dict[str, tuple]]:
-    sheets, _ = exercises.grade(folder, 5, worth, Limits(seconds))
+    sheets, _ = exercise_sheets.grade(folder, 5, worth, Limits(seconds))
     return {sheet.name: sheet.verdicts for sheet in sheets}
 
 
@@ -76,7 +76,7 @@ def test_all_solutions_earn_all_points_and_stubs_none(tmp_path):
         for path in (REPOSITORY / "notebooks" / folder).glob("0*.ipynb"):
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / path.name).write_bytes(path.read_bytes())
-    sheets, worth = exercises.grade(tmp_path, 5)
+    sheets, worth = exercise_sheets.grade(tmp_path, 5)
     assert list(worth) == list(KNOWN)
     assert [sheet.points(worth) for sheet in sheets] == [len(KNOWN), 0]
     assert {verdict.state for verdict in sheets[1].verdicts.values()} == {"not begun"}
@@ -159,11 +159,11 @@ def test_code_that_ends_or_fools_its_process_is_a_wrong_answer_and_not_an_end(
 
 def test_what_a_process_writes_itself_is_no_verdict(monkeypatch):
     lines = ['[["", 1]]', "[]", "null", '[["", {"array": [1], "dtype": "O", "shape": [7]}]]', "x"]
-    monkeypatch.setattr(exercises, "_run", lambda work: (lines[: len(work["tasks"])], "why"))
+    monkeypatch.setattr(exercise_sheets, "_run", lambda work: (lines[: len(work["tasks"])], "why"))
     names = list(KNOWN)[: len(lines)]
-    sheet = exercises.Sheet("eve", cells=dict.fromkeys(names, ""))
+    sheet = exercise_sheets.Sheet("eve", cells=dict.fromkeys(names, ""))
     cases = {name: KNOWN[name].cases(1) for name in names}
-    found = exercises.judge(sheet, {name: KNOWN[name] for name in names}, cases)
+    found = exercise_sheets.judge(sheet, {name: KNOWN[name] for name in names}, cases)
     assert {verdict.state for verdict in found.values()} == {"not yet"}
     assert all("its result cannot be read" in verdict.words for verdict in found.values())
 
@@ -171,7 +171,7 @@ def test_what_a_process_writes_itself_is_no_verdict(monkeypatch):
 @pytest.mark.parametrize("found", [5, (1, 2), (None, 1, 2, 3), "x"])
 def test_a_module_that_comes_back_as_something_else_is_wrong(found):
     exercise, cases = KNOWN["SqueezeExcite"], KNOWN["SqueezeExcite"].cases(1)
-    verdict = exercises._verdict(exercise, cases, [course.Attempt(found)] * len(cases))
+    verdict = exercise_sheets._verdict(exercise, cases, [course.Attempt(found)] * len(cases))
     assert verdict.state == "not yet"
 
 
@@ -196,21 +196,21 @@ def test_what_cannot_be_read_is_a_row_with_a_note(tmp_path):
     mine = notebook(tmp_path / "mine.ipynb", right("accuracy")).read_bytes()
     (tmp_path / "mine.ipynb").unlink()
     zips.pack(tmp_path / "zed.zip", {"README.md": b"", "notebooks/mine.ipynb": mine}, "zed")
-    sheets, worth = exercises.grade(tmp_path, 5)
+    sheets, worth = exercise_sheets.grade(tmp_path, 5)
     noted = {sheet.name: "; ".join(sheet.notes) for sheet in sheets}
     for name in ("cut", "empty", "list", "old", "odd", "deep", "bytes"):
         assert noted[name].startswith(f"{name}.ipynb: not a notebook"), noted[name]
     assert "a link" in noted["link"] and noted["broken"].startswith("broken.zip: ")
     good = {sheet.name for sheet in sheets if sheet.points(worth) == 1}
     assert good == {"=1+1\\x1b[31m", "zed"}
-    exercises.write(tmp_path / "table.csv", sheets, worth)
+    exercise_sheets.write(tmp_path / "table.csv", sheets, worth)
     names = [row["name"] for row in csv.DictReader((tmp_path / "table.csv").open())]
     assert "'=1+1\\x1b[31m" in names and len(names) == 11
 
 
 def test_a_folder_without_notebooks_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no notebook"):
-        exercises.grade(tmp_path / "gone", 5)
+        exercise_sheets.grade(tmp_path / "gone", 5)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_bad_points_are_told(tmp_path, text, words):
     path = tmp_path / "points.toml"
     path.write_text(text)
     with pytest.raises(DataError, match=words):
-        exercises.read_worth(path)
+        exercise_sheets.read_worth(path)
 
 
 def test_a_students_copy_cannot_grade(tmp_path, monkeypatch):
@@ -236,11 +236,14 @@ def test_a_students_copy_cannot_grade(tmp_path, monkeypatch):
     (tmp_path / "hidden.json").write_text("{}")
     monkeypatch.setattr(course, "HIDDEN", tmp_path / "hidden.json")
     with pytest.raises(FacekitError, match="students' copy"):
-        exercises.grade(tmp_path, 5)
+        exercise_sheets.grade(tmp_path, 5)
 
 
 def test_where_no_process_starts_it_is_said(tmp_path, monkeypatch):
     notebook(tmp_path / "ada.ipynb", right("accuracy"))
-    monkeypatch.setattr(exercises, "_environment", lambda home: {"PATH": os.environ["PATH"]})
+    (tmp_path / "facekit").mkdir()
+    (tmp_path / "facekit/__init__.py").touch()
+    own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    monkeypatch.setattr(exercise_sheets, "_environment", lambda home: own)
     with pytest.raises(FacekitError, match=r"can be started here: .*No module named"):
-        exercises.grade(tmp_path, 5)
+        exercise_sheets.grade(tmp_path, 5)
