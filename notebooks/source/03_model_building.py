@@ -67,8 +67,7 @@ print("one image is", tuple(face.shape), "or", face.numel(), "numbers")
 # %%
 mlp = nn.Sequential(nn.Flatten(), nn.Linear(face.numel(), 512), nn.ReLU(),
                     nn.Linear(512, len(course.classes)))
-print(f"at {size} pixels {models.count_parameters(mlp):,} parameters; "
-      f"at 224 the first layer alone has {3 * 224**2 * 512:,} weights")
+print(f"at {size} pixels: {models.count_parameters(mlp):,} parameters")
 
 # %% [markdown]
 # ## A convolution block
