@@ -80,7 +80,7 @@ plots.montage(first, list("01234567"), columns=8, title="Eight people");
 
 # %%
 seen, new = faces(run, [course.train, course.dev], PEOPLE)
-few = [[path for path, label in zip(split.paths, split.labels)
+few = [[path for path, label in zip(split.paths, split.labels, strict=True)
         if label < PEOPLE] for split in (course.train, course.dev)]
 pixels = [baselines.grey_vectors(paths) for paths in few]
 for name, (old, fresh) in {"grey pixels": pixels, "embedding": (
