@@ -99,7 +99,7 @@ def test_every_command_for_instructors_runs_in_the_order_of_the_page(checkout, t
     right = re.compile(r" [78]\d\.\d\d% -> .* \(.*; profile smoke's ")  # three quarters and by luck
     assert all(right.search(line) for line in graded), graded
     assert "mine" in next(text for script, text in said.items() if "--all" in script)
-    assert "1 hand-ins" in next(text for script, text in said.items() if "facekit grade" in script)
+    assert "1 hand-ins" in next(text for script, text in said.items() if "facekit grade " in script)
     assert "2 submissions, 0 not" in next(t for s, t in said.items() if "facekit board" in s)
     data = CourseData(checkout / "data")
     assert data.answers is None and len(data.classes) == 16

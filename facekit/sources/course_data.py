@@ -31,8 +31,7 @@ from facekit.data.layout import (
     is_stray,
 )
 from facekit.data.pairs import PairData, open_data
-from facekit.sources import align as alignment
-from facekit.sources import detector, devices, foreign, kaggle, lfw, manifest, profiles, writers
+from facekit.sources import devices, foreign, kaggle, lfw, manifest, profiles, writers
 from facekit.sources.copies import bring_back, keep_copy
 from facekit.sources.manifest import MANIFEST, is_course, read_manifest
 from facekit.sources.pair_plans import PairPlan, pair_plan
@@ -206,28 +205,29 @@ def set_up(
 
 def _look_at_photographs(
     request: Request, settings: dict[str, Any], progress: bool
-) -> tuple[Request, list[alignment.Outcome]]:
+) -> tuple[Request, list]:
     """Say what of a folder is not taken, and align the rest where that is asked for."""
     if request.source == "folder" and not request.takes_a_course():
         _tell_left_out(request.folder)
     return _align(request, settings, progress) if request.align else (request, [])
 
 
-def _write_tables(
-    plan: Plan | PairPlan | None, out: Path, term: Term, outcomes: list[alignment.Outcome]
-) -> None:
+def _write_tables(plan: Plan | PairPlan | None, out: Path, term: Term, outcomes: list) -> None:
     """What a plan hands out and keeps to itself, and what became of photographs."""
     if plan:
         plan.write_tables(out, term)
     if outcomes:
+        from facekit.sources import align as alignment
+
         alignment.write_list(out / alignment.LIST, outcomes)
         say(f"{out / alignment.LIST}: what became of each photograph", file=sys.stderr)
 
 
-def _align(
-    request: Request, settings: dict[str, Any], progress: bool
-) -> tuple[Request, list[alignment.Outcome]]:
+def _align(request: Request, settings: dict[str, Any], progress: bool) -> tuple[Request, list]:
     """The request with crops for photographs, in the cache until the course is whole."""
+    from facekit.sources import align as alignment  # OpenCV, which who only renders may lack
+    from facekit.sources import detector
+
     detector.load()  # says what is missing before anything is made
     name = f"aligned-{settings.get('photographs', 'none')[:16]}-{request.profile.pixels}"
     folder = machine.cache().value / name / request.folder.resolve().name
