@@ -19,6 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_
 
 from facekit.common.files import write_whole
 from facekit.course.exercises import exercises
+from facekit.grading.exercise_sheets import ASKED
 
 TEST = """from facekit.course import exercises
 assert exercises.exercises()["{name}"].judge({name}, {seed}).state == "right"
@@ -37,7 +38,7 @@ def exercise_cells(source: Path) -> list[tuple[str, str, str]]:
     headings = [cell.source for cell in lesson if cell.source.startswith("### Exercise ")]
     cells = jupytext.read(source, fmt="py:percent").cells
     code = [cell.source for cell in cells if "### BEGIN SOLUTION" in cell.source]
-    names = [text.rpartition('exercises.exercise("')[2].partition('"')[0] for text in code]
+    names = [ASKED.findall(text)[-1] for text in code]
     return list(zip(names, headings, code, strict=True))
 
 

@@ -1,6 +1,6 @@
 """Who is on photographs of one's own, if anybody we know: enrol, recognise, refuse.
 
-Built in notebook 06. Enrolled are the course's known people, or those of a folder.
+Built in no notebook. Enrolled are the course's known people, or those of a folder.
 """
 
 from collections.abc import Sequence

@@ -222,14 +222,14 @@ def _take(board: Board, student: str, path: Path, counts: Counter) -> None:
     if key in board.paths:
         raise DataError(f"the same as {_name(board.paths[key])}")
     if key not in board.accepted:
-        row = _score(board, student, path, content, counts)
+        row = _score(board, key, path, content, counts)
         board.accepted[key] = row
         counts[_day(row)] += 1
     board.accepted[key] = board.accepted[key]._replace(file=_name(path))
     board.paths[key] = path
 
 
-def _score(board: Board, student: str, path: Path, content: bytes, counts: Counter) -> Submission:
+def _score(board: Board, key: Key, path: Path, content: bytes, counts: Counter) -> Submission:
     """The row of a new submission. Raises DataError over the limit, and where it cannot be read."""
     name, task = _name(path), "verification"
     if not board.data.has_pairs:
@@ -238,7 +238,7 @@ def _score(board: Board, student: str, path: Path, content: bytes, counts: Count
     if written > datetime.now(UTC) + timedelta(hours=1):  # clocks may differ by so much
         raise DataError(f"{name}: its time, {written:%Y-%m-%d %H:%M} UTC, lies ahead")
     time = written.isoformat(timespec="seconds").replace("+00:00", "Z")
-    digest = hashlib.sha256(content).hexdigest()
+    student, digest = key
     row = Submission(time, student, task, name, digest, 0.0, 0.0, board.judged_by)
     if counts[_day(row)] >= board.daily:
         raise DataError(

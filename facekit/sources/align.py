@@ -1,6 +1,6 @@
 """A folder of photographs, each cropped to the face in it, where the course's images have theirs.
 
-Built in notebook 01.
+Built in no notebook.
 """
 
 import json
