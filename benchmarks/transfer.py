@@ -10,7 +10,7 @@ pixels, and histograms of gradients. With `--aligned` all images, made and real,
 to one frame by eyes, nose and mouth; in photographs MTCNN finds them. `whitened`: embeddings less
 the mean of FOLDER's training photographs, half whitened by them; nobody's name is used for it.
 
-Needs `pip install scikit-image`, for `--aligned` also `pip install --no-deps facenet-pytorch`.
+Needs `pip install scikit-image`, and for `--aligned` the kit with its extra `align`.
 Runs in the file of an earlier call, and what the folder `--work` holds, are not made again.
 """
 
@@ -27,7 +27,6 @@ import cv2
 import numpy as np
 import torch
 import typer
-from faces_judge import middle, mtcnn
 from faces_learn import fingerprint
 from machine import Report, Row, one_line_for_errors, progress
 from people import FRESH
@@ -43,6 +42,8 @@ from facekit.evaluation import embed as predict
 from facekit.faces.rendering import render_files
 from facekit.faces.shot import PASSPORT
 from facekit.models import weights
+from facekit.sources.align import similarity
+from facekit.sources.detector import find_faces
 from facekit.training import recipe as recipes
 from facekit.training.callbacks import Callback
 from facekit.training.run import Run
@@ -163,19 +164,8 @@ def align(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(image, moved, (size, size), borderMode=cv2.BORDER_REPLICATE)
 
 
-def similarity(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The turn, scale and move (2, 3) that bring points nearest to those wanted: least squares."""
-    centre, goal = points.mean(0), wanted.mean(0)
-    x, y = (points - centre).T
-    u, v = (wanted - goal).T
-    along, across = np.array([x @ u + y @ v, x @ v - y @ u]) / (x @ x + y @ y)
-    turn = np.array([[along, -across], [across, along]])
-    return np.column_stack([turn, goal - turn @ centre])
-
-
 def write_aligned(folder: Path, out: Path) -> None:
     """The same tree, every photograph aligned; where no face is found, it stays as it is."""
-    find = mtcnn()
     missed = 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         copy = out / path.relative_to(folder)
@@ -184,10 +174,10 @@ def write_aligned(folder: Path, out: Path) -> None:
             shutil.copyfile(path, copy)
             continue
         image = np.asarray(read_rgb(path))
-        found = find(image)
-        if len(found.boxes):
-            image = align(image, found.points[middle(found, len(image))])
-        missed += not len(found.boxes)
+        found = find_faces(image)
+        if found:
+            image = align(image, found[0].points)
+        missed += not found
         Image.fromarray(image).save(copy, quality=95)
     progress(f"no face was found in {missed} photographs")
 

@@ -642,17 +642,6 @@ def test_brows_above_the_eyes_are_painted_over_whichever_way_the_head_is_rolled(
         assert faces_judge.without_eyes(image, eyes, faces_judge.EYE_AND_BROW).min() > 150
 
 
-@given(
-    st.floats(-3, 3), st.floats(0.2, 5), st.floats(-50, 50), st.floats(-50, 50), st.integers(0, 99)
-)
-def test_points_that_were_turned_scaled_and_moved_are_brought_back(turn, scale, x, y, seed):
-    wanted = np.random.default_rng(seed).uniform(0, 100, (5, 2))
-    matrix = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    points = wanted @ matrix.T + [x, y]
-    moved = transfer.similarity(points, wanted)
-    np.testing.assert_allclose(points @ moved[:, :2].T + moved[:, 2], wanted, atol=1e-6)
-
-
 def test_made_people_are_aligned_by_their_landmarks():
     """Marks at a made face's points come to lie where FRAME has them, but for its own shape."""
     made = transfer.Made(people=1, shots=1, calm="pose")

@@ -1,12 +1,14 @@
-"""Short runs without a folder: what is augmentation worth, and another loss?
+"""Short runs without a folder: what is augmentation worth, another loss, more images?
 
-Built in notebooks 02 and 05.
+Built in notebooks 02, 05 and 09.
 """
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -38,7 +40,8 @@ def short_run(
         torch.manual_seed(0)
         net = models.build("tiny", people).to(loader.device)
     rows = []
-    for _ in _epochs(losses.Objective(net), loader, epochs, max_lr=4e-3):
+    steps = epochs * _steps_of(loader.paths)
+    for _ in _epochs(losses.Objective(net), loader, steps, max_lr=4e-3):
         rows.append(
             {
                 "train": _accuracy(net, seen),
@@ -50,23 +53,32 @@ def short_run(
 
 
 def continued(
-    run: TrainedRun, course: CourseData, head: str, augment: Augment, epochs: int = 4
+    run: TrainedRun,
+    course: CourseData,
+    head: str,
+    augment: Augment,
+    epochs: int = 4,
+    more: ImageSet | None = None,
 ) -> TrainedRun:
     """The network of a run, trained on for a few epochs on all people; the run stays as it is.
 
     `head` "linear" goes on with the run's own class vectors; any other head begins with the mean
-    embeddings of the people. The images come in the same order whatever the head.
+    embeddings of the people. The images come in the same order whatever the head. `more` images of
+    the same people stand among the course's; the steps are as many as without.
     """
     net = copy.deepcopy(run.net)
     if head != "linear":
         means = torch.from_numpy(class_means(run, course))  # (C, D)
         net.head = heads.build(head, means.shape[1], len(means))
         net.head.start_from_means(means)
-    paths, labels = course.train.paths, course.train.labels
+    paths, labels = list(course.train.paths), list(course.train.labels)
+    steps = epochs * _steps_of(paths)
+    if more is not None:
+        paths, labels = paths + list(more.paths), labels + list(more.labels)
     loader = Loader(paths, labels, run.preprocess, run.device, augment=augment)
     with torch.random.fork_rng():
         torch.manual_seed(0)  # of dropout
-        for _ in _epochs(losses.Objective(net.to(run.device)), loader, epochs, max_lr=5e-4):
+        for _ in _epochs(losses.Objective(net.to(run.device)), loader, steps, max_lr=5e-4):
             pass
     return replace(run, net=net.eval())
 
@@ -78,18 +90,23 @@ def _loader(people: int, images: ImageSet, augment: Augment | None = None) -> Lo
     return Loader(paths, labels, Preprocess(SIDE), machine.device().value, augment=augment)
 
 
+def _steps_of(paths: Sequence[Path]) -> int:
+    """Batches of an epoch; the last one may be smaller."""
+    return math.ceil(len(paths) / BATCH)
+
+
 def _epochs(
-    objective: losses.Objective, loader: Loader, epochs: int, max_lr: float
+    objective: losses.Objective, loader: Loader, steps: int, max_lr: float
 ) -> Iterator[None]:
-    """Train, one step for each batch; stops after each epoch, to be judged."""
+    """Train, one step for each batch; stops after each epoch, to be judged, and after the last."""
     optimizer = torch.optim.AdamW(objective.parameters())
-    steps = epochs * -(-len(loader.paths) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, total_steps=steps)
-    for epoch in range(epochs):
+    each = _steps_of(loader.paths)
+    for epoch in range(math.ceil(steps / each)):
         order = torch.randperm(len(loader.paths), generator=torch.Generator().manual_seed(epoch))
         parts = [[(epoch, row) for row in part.tolist()] for part in order.split(BATCH)]
         objective.train()
-        for batch in loader.batches(parts):
+        for batch in loader.batches(parts[: steps - epoch * each]):
             loss, _ = objective(batch.images, batch.labels)
             optimizer.zero_grad()
             loss.backward()

@@ -27,19 +27,16 @@
 # </details>
 
 # %%
-import copy
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 
 from facekit import faces
-from facekit.course import error_analysis, lesson, plots
-from facekit.data import Loader
+from facekit.course import error_analysis, lesson, plots, short_runs
 from facekit.evaluation import classify
 from facekit.faces import sheet
-from facekit.models.losses import Objective
 from facekit.training.recipe import load as load_recipe
 
 course, run = error_analysis.rendered_course()  # trained if not yet
@@ -442,31 +439,9 @@ exercises.exercise("attention_per_area", attention_per_area)
 
 # %%
 recipe = load_recipe(lesson.course_recipe(course))
-steps = 150 if len(course.classes) > 100 else 40
-
-
-def go_on(paths=(), labels=()):
-    """The course's network after some steps more, with more images."""
-    torch.manual_seed(0)
-    objective = Objective(copy.deepcopy(run.net)).train()
-    optimizer = torch.optim.AdamW(objective.parameters(), recipe.lr / 5)
-    down = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.01, steps)
-    loader = Loader([*course.train.paths, *paths], [*course.train.labels,
-                    *labels], run.preprocess, run.device,
-                    augment=recipe.augment)
-    rows = torch.randint(len(loader.paths), (steps, 64)).tolist()
-    for batch in loader.batches([(step, row) for row in rows[step]]
-                                for step in range(steps)):
-        loss, _ = objective(batch.images, batch.labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        down.step()
-    return replace(run, net=objective.network.eval())
-
-# %%
 hard = world.more_shots(4, "hard")
-control, cured = go_on(), go_on(hard.paths, hard.labels)
+go_on = partial(short_runs.continued, run, course, "linear", recipe.augment)
+control, cured = go_on(), go_on(more=hard)
 without, cure = (error_analysis.judge(one, asked) for one in (control, cured))
 gains = error_analysis.compare(without, cure, asked)
 

@@ -1,10 +1,13 @@
 """Short runs learn, differ by their augmentation alone, and judge unchanged images."""
 
+from functools import partial
+
 import pandas as pd
 import pytest
 
+from facekit.course import short_runs
 from facekit.course.short_runs import continued, short_run
-from facekit.data import NOTHING, only
+from facekit.data import NOTHING, Loader, only
 from facekit.evaluation.embed import embed, load_run
 from facekit.models.weights import digest
 
@@ -39,3 +42,24 @@ def test_a_run_goes_on_from_where_it_was_and_stays_as_it_is(course, trained, hea
     assert 0.9 < alike.min() < alike.max() < 0.999999, "from where it was, and all of it"
     assert ("head.bias" in later.net.state_dict()) is (head == "linear")
     assert digest(run.net.state_dict()) == before
+
+
+def test_more_images_are_learnt_from_in_as_many_steps(course, trained, monkeypatch):
+    seen = []
+
+    class Counting(Loader):
+        def batches(self, keys):
+            for batch in super().batches(keys):
+                seen.append((len(self.paths), batch.images.shape[0]))
+                yield batch
+
+    monkeypatch.setattr(short_runs, "Loader", Counting)
+    run = load_run(trained, "cpu")
+    go_on = partial(continued, run, course, "linear", NOTHING, epochs=3)
+    control = go_on()
+    steps, few = len(seen), len(course.train.paths)
+    assert sum(size for _, size in seen) == 3 * few
+    cured = go_on(more=course.dev)
+    both = few + len(course.dev.paths)
+    assert len(seen) == 2 * steps and {count for count, _ in seen[steps:]} == {both}
+    assert digest(control.net.state_dict()) != digest(cured.net.state_dict())
