@@ -363,7 +363,7 @@ def recogniser(enrolled: Recogniser, photographs: Sequence[Path]) -> ipywidgets.
             people.value = str(error)
 
     def draw(photograph: Path, threshold: float, people: str) -> None:
-        answer = now[-1].ask([photograph])[0]
+        answer = now[-1].ask([photograph])[0]._replace(photograph=Path(photograph.name))
         if answer.name:
             accepted = answer.score >= threshold
             answer = answer._replace(name=answer.nearest[0][0] if accepted else layout.NO_MATCH)

@@ -604,7 +604,7 @@ def test_the_recogniser_enrols_recognises_and_refuses(trained, course, capsys):
     button.click()
     assert people.value == "10 people, 10 images enrolled"
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith(f"{probe}: Ann $ ") and "\x1b" not in said
+    assert said.startswith(f"{probe.name}: Ann $ ") and "\x1b" not in said
     which.value, field.value = known, "Ann $ \x1b[31m"
     button.click()
     assert people.value == "10 people, 11 images enrolled"
