@@ -7,8 +7,10 @@ FOLDER is a course tree of photographs as in real_faces.py; every network is jud
 recipe learns from made people alone, from FOLDER's photographs alone, and from these after the most
 made people; of each kind it sees about `--seen` images. Beside it: its network untrained, grey
 pixels, and histograms of gradients. With `--aligned` all images, made and real, are first brought
-to one frame by eyes, nose and mouth; in photographs MTCNN finds them. `whitened`: embeddings less
-the mean of FOLDER's training photographs, half whitened by them; nobody's name is used for it.
+to one frame by eyes, nose and mouth; in photographs MTCNN finds them. Pairs are judged by the
+embeddings as they are; `evened`, so that images of one person of those who were learnt from differ
+alike in all directions; and `whitened`: less the mean of FOLDER's training photographs and half
+whitened by them, for which nobody's name is used.
 
 Needs `pip install scikit-image`, and for `--aligned` the kit with its extra `align`.
 Runs in the file of an earlier call, and what the folder `--work` holds, are not made again.
@@ -203,6 +205,20 @@ def whitened(embed: Embed, paths: Sequence[Path]) -> Embed:
     return lambda others: (embed(others) - centre) @ scale
 
 
+def evened(embed: Embed, data: CourseData) -> Embed:
+    """`embed`, scaled so that images of one person of `data` differ alike in all directions.
+
+    Within-class covariance normalisation (Hatch, Kajarekar and Stolcke 2006): a direction in which
+    light or pose move a person far counts less.
+    """
+    seen, labels = embed(data.train.paths), np.array(data.train.labels)
+    means = np.stack([seen[labels == label].mean(0) for label in range(len(data.classes))])
+    variances, directions = np.linalg.eigh(np.cov((seen - means[labels]).T))
+    scale = directions / np.sqrt(np.maximum(variances, LEAST * variances.max()))
+    centre = seen.mean(0)
+    return lambda others: (embed(others) - centre) @ scale
+
+
 # --- runs
 
 
@@ -280,8 +296,19 @@ class School:
             before = [StartFrom(run)]
         embed = partial(predict.embed, predict.load_run(run))
         row |= scores(self.judge, embed)
-        pairs = pair_scores(self.judge, whitened(embed, self.judge.train.paths))
-        return row | {f"{title}, whitened": value for title, value in pairs.items()}
+        return row | self.changed_scores(embed, data)
+
+    def changed_scores(self, embed: Embed, data: CourseData) -> Row:
+        """Of the pairs by embeddings that are changed afterwards; `data`: learnt from last."""
+        changed = {
+            "evened": evened(embed, data),
+            "whitened": whitened(embed, self.judge.train.paths),
+        }
+        return {
+            f"{title}, {how}": value
+            for how, other in changed.items()
+            for title, value in pair_scores(self.judge, other).items()
+        }
 
     def without(self, size: int) -> Row:
         """The untrained network, that has seen the photographs of FOLDER's classes once."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -662,6 +663,20 @@ def test_half_whitened_directions_differ_by_the_root_of_what_they_did():
     found = transfer.whitened(lambda paths: vectors, [])([])
     np.testing.assert_allclose(found.mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(np.sort(found.std(0)), np.sort(vectors.std(0) ** 0.5), rtol=0.02)
+
+
+def test_evened_embeddings_of_one_person_differ_alike_in_all_directions():
+    """Two directions of which one moves a person far: who is who is told by the other."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(50), 40)
+    inside = random.normal(size=(2000, 2)) * [5, 0.5]
+    vectors = random.normal(size=(50, 2))[labels] + inside + 3
+    train = SimpleNamespace(paths=[], labels=labels.tolist())
+    data = SimpleNamespace(train=train, classes=[str(label) for label in range(50)])
+    found = transfer.evened(lambda paths: vectors, data)([])
+    means = np.stack([found[labels == label].mean(0) for label in range(50)])
+    np.testing.assert_allclose(np.cov((found - means[labels]).T), np.eye(2), atol=1e-6)
+    np.testing.assert_allclose(found.mean(0), 0, atol=1e-9)
 
 
 def test_a_made_course_has_each_person_in_training_and_dev(tmp_path):
