@@ -44,6 +44,7 @@ from facekit.evaluation import embed as predict
 from facekit.faces.rendering import render_files
 from facekit.faces.shot import PASSPORT
 from facekit.models import weights
+from facekit.models.heads import class_means
 from facekit.sources.align import similarity
 from facekit.sources.detector import find_faces
 from facekit.training import recipe as recipes
@@ -192,6 +193,13 @@ def gradients(paths: Sequence[Path]) -> np.ndarray:
     return np.stack([hog(np.asarray(image)) for image in small])
 
 
+def rescaled(embed: Embed, centre: np.ndarray, spread: np.ndarray, power: float) -> Embed:
+    """`embed` less `centre`, scaled in the directions of `spread` (N, D) by variance ** -power."""
+    variances, directions = np.linalg.eigh(np.cov(spread.T))
+    scale = directions / np.maximum(variances, LEAST * variances.max()) ** power
+    return lambda paths: (embed(paths) - centre) @ scale
+
+
 def whitened(embed: Embed, paths: Sequence[Path]) -> Embed:
     """`embed` less the mean of some images, whose names are not asked for, and half whitened.
 
@@ -199,10 +207,7 @@ def whitened(embed: Embed, paths: Sequence[Path]) -> Embed:
     a network taught by made people has some in which photographs differ for no good reason.
     """
     seen = embed(paths)
-    centre = seen.mean(0)
-    variances, directions = np.linalg.eigh(np.cov((seen - centre).T))
-    scale = directions / np.maximum(variances, LEAST * variances.max()) ** 0.25
-    return lambda others: (embed(others) - centre) @ scale
+    return rescaled(embed, seen.mean(0), seen - seen.mean(0), 0.25)
 
 
 def evened(embed: Embed, data: CourseData) -> Embed:
@@ -211,12 +216,9 @@ def evened(embed: Embed, data: CourseData) -> Embed:
     Within-class covariance normalisation (Hatch, Kajarekar and Stolcke 2006): a direction in which
     light or pose move a person far counts less.
     """
-    seen, labels = embed(data.train.paths), np.array(data.train.labels)
-    means = np.stack([seen[labels == label].mean(0) for label in range(len(data.classes))])
-    variances, directions = np.linalg.eigh(np.cov((seen - means[labels]).T))
-    scale = directions / np.sqrt(np.maximum(variances, LEAST * variances.max()))
-    centre = seen.mean(0)
-    return lambda others: (embed(others) - centre) @ scale
+    seen, labels = embed(data.train.paths), torch.tensor(data.train.labels)
+    means = class_means(torch.from_numpy(seen), labels, len(data.classes)).numpy()
+    return rescaled(embed, seen.mean(0), seen - means[labels], 0.5)
 
 
 # --- runs

@@ -71,10 +71,10 @@ def continued(
         means = torch.from_numpy(class_means(run, course))  # (C, D)
         net.head = heads.build(head, means.shape[1], len(means))
         net.head.start_from_means(means)
-    paths, labels = list(course.train.paths), list(course.train.labels)
+    paths, labels = course.train.paths, course.train.labels
     steps = epochs * _steps_of(paths)
     if more is not None:
-        paths, labels = paths + list(more.paths), labels + list(more.labels)
+        paths, labels = paths + more.paths, labels + more.labels
     loader = Loader(paths, labels, run.preprocess, run.device, augment=augment)
     with torch.random.fork_rng():
         torch.manual_seed(0)  # of dropout
