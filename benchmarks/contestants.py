@@ -37,8 +37,11 @@ PLAIN += " augment.erasing=0"
 STARTER = "laptop network=starter image_size=64 batch_size=64 images_per_class=0 auxiliary_loss="
 STARTER += " optimizer=sgd lr=0.1 weight_decay=1e-4 schedule=constant warmup_epochs=0"
 STARTER += f" label_smoothing=0 pixel_mean=[0,0,0] pixel_std=[1,1,1] {PLAIN}"
-ARCFACE = "laptop images_per_class=0 auxiliary_loss= label_smoothing=0"
+# The recipe of version 0.5, whose time all have, and whose changes take part.
+BEFORE = f"{Path(__file__).parent / 'recipes/laptop-0.5.toml'}"
+ARCFACE = f"{BEFORE} images_per_class=0 auxiliary_loss= label_smoothing=0"
 OURS = "ours"
+PACE = "ours of 0.5"
 ROW12 = "row 12"
 
 
@@ -254,6 +257,7 @@ TIMM_WAYS = {f"lr {rate:g}, crops from 0.6": (rate, 0.6) for rate in (1e-3, 3e-3
 TIMM_WAYS |= {"lr 0.003, crops from 0.08": (3e-3, 0.08)}  # the second is for larger images
 CONTESTANTS: dict[str, dict[str, Trainer]] = {
     OURS: {"laptop": kit("laptop")},
+    PACE: {"laptop": kit(BEFORE)},
     **{
         f"timm {name}": {way: timm_net(model, *settings) for way, settings in TIMM_WAYS.items()}
         for name, model in TIMM.items()
@@ -264,9 +268,9 @@ CONTESTANTS: dict[str, dict[str, Trainer]] = {
     },
     "starter": {"as given": kit(STARTER)},
     ROW12: {"as published": row12},
-    "without triplets": {"laptop": kit("laptop auxiliary_loss= images_per_class=0")},
-    "without changes": {"laptop": kit(f"laptop {PLAIN}")},
-    "tiny network": {"laptop": kit("laptop network=tiny")},
-    "SGD": {"laptop": kit("laptop optimizer=sgd lr=0.05 weight_decay=5e-4")},
-    "lr far too low": {"laptop": kit("laptop lr=2e-5")},
+    "without triplets": {"laptop": kit(f"{BEFORE} auxiliary_loss= images_per_class=0")},
+    "without changes": {"laptop": kit(f"{BEFORE} {PLAIN}")},
+    "tiny network": {"laptop": kit(f"{BEFORE} network=tiny")},
+    "SGD": {"laptop": kit(f"{BEFORE} optimizer=sgd lr=0.05 weight_decay=5e-4")},
+    "lr far too low": {"laptop": kit(f"{BEFORE} lr=2e-5")},
 }

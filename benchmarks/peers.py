@@ -4,9 +4,10 @@
 
 `--data`: a profile, which is rendered, or a course tree with answers, and with pairs/pairs.csv if
 it has them. Contestants (contestants.py) take turns, seed after seed, each run in a process of its
-own. Each has as many CPU seconds of its process as `laptop` takes there, or `--seconds`, from the
-first image that is read to the last epoch that is judged: two epochs are timed before, and the
-number of epochs, with which the schedule ends, is fitted to them. Or all have `--epochs`.
+own. Each has as many CPU seconds of its process as version 0.5's recipe takes there for its 45
+epochs, or `--seconds`, from the first image that is read to the last epoch that is judged: two
+epochs are timed before, and the number of epochs, with which the schedule ends, is fitted to them.
+Or all have `--epochs`.
 
 A contestant that may be trained in several ways is tried in each with the first seed; the way with
 the best dev accuracy on the course stands in its row, and is the one the other seeds take. All are
@@ -29,7 +30,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 import typer
-from contestants import CONTESTANTS, OURS, Clock
+from contestants import BEFORE, CONTESTANTS, OURS, PACE, Clock
 from machine import Report, Row, memory, one_line_for_errors, progress
 from real_faces import FPIR, named_right, scores
 from speedrun import interval, number
@@ -106,24 +107,24 @@ def one_run(entry: Entry, root: Path, epochs: int, seed: int, threads: int) -> R
         return row | scores(data, trained.embed)
 
 
-def epochs_within(seconds: float | None, of: Row, ours: Row) -> int:
-    """How many epochs fit into these CPU seconds, or else into those of our recipe."""
+def epochs_within(seconds: float | None, of: Row, pace: Row) -> int:
+    """How many epochs fit into these CPU seconds, or else into those of version 0.5's recipe."""
     if seconds is None:
-        whole = recipes.load("laptop").epochs
-        seconds = ours["seconds once"] + whole * ours["seconds an epoch"]
+        whole = recipes.load(BEFORE).epochs
+        seconds = pace["seconds once"] + whole * pace["seconds an epoch"]
     return max(1, round((seconds - of["seconds once"]) / of["seconds an epoch"]))
 
 
 def plan(report: Report, entry: Entry, root: Path, threads: int, seconds: float | None) -> int:
     """An entry's number of epochs, once it is timed and the timing is in the report."""
     timed = report.rows("timing")
-    ours = Entry(entry.course, OURS, next(iter(CONTESTANTS[OURS])))
-    for each in (ours, entry):
+    pace = Entry(entry.course, PACE, next(iter(CONTESTANTS[PACE])))
+    for each in (pace, entry):
         if not each.among(timed):
             progress(f"{', '.join(each)}: timing")
             timed.append(alone(timing, each, root, threads))
             report.table("timing", timed)
-    return epochs_within(seconds, entry.among(timed)[0], ours.among(timed)[0])
+    return epochs_within(seconds, entry.among(timed)[0], pace.among(timed)[0])
 
 
 # --- what the runs say

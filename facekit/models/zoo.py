@@ -158,8 +158,9 @@ def _ours(
 WIDE = (64, 128, 256, 512)
 OURS = {
     "tiny": _ours((16, 32, 64, 128), (1, 1, 1, 1), dropout=0.0),
-    # For a processor and 48 pixels: no block works on the largest map, which would cost the most.
-    "small": _ours((64, 128, 256), (1, 1, 1), Stem(64, pool=True), embedding=128),
+    # For a processor and 48 pixels: few channels on the large maps, and in multiples of 16, as many
+    # as a processor multiplies at a time; the embedding is the last map's mean.
+    "small": _ours((16, 48, 96, 192), (1, 1, 1, 1), dropout=0.0),
     # For 112 pixels and 1,000 people: as many blocks as ResNet-18, fewer of them on large maps.
     "medium": _ours(WIDE, (1, 2, 4, 1), se=16, embedding=256),
     # For 224 pixels and 7,001 people: ResNet-34 without its last block, which is over the limit.
