@@ -139,21 +139,27 @@ print(f"sound: nine of ten are right after {by_heart} steps")
 #
 # ## Which learning rate?
 #
-# The range test takes a hundred steps, each with a higher rate than the last, and
-# looks at the loss. *Where on this curve would you want to train: at its
-# lowest place, or before it?*
+# The range test takes a few hundred steps, each with a higher rate than the last, and
+# looks at the loss: of batches at random, and the cross-entropy alone. *Where on this
+# curve would you want to train: at its lowest place, or before it? And why not
+# batches of a few people with several pictures each, if the recipe has such?*
 #
 # <details><summary>Answer</summary>
 #
 # Before it. At the lowest place one more factor of two may be too much; where
-# the loss falls most steeply, a step is worth most.
+# the loss falls most steeply, a step is worth most. A batch of few people raises
+# the logits of those few; the next batch has others, who pay for it. The loss
+# then goes up and down with whose turn it is, whatever the rate.
 #
 # </details>
 
 # %% alt="Loss over the learning rate, with the suggested rate and the recipe's"
+plain = Run(replace(recipe, images_per_class=0, auxiliary_loss=""), course,
+            folder, run.device)
+plain.prepare()
 test = lr_finder.range_test(
-    run.objective, run.optimizer, lr_finder.plain_batches(run),
-    low=1e-5, high=0.02, steps=100)
+    plain.objective, plain.optimizer, lr_finder.plain_batches(plain),
+    low=1e-5, high=0.05, steps=300)
 peak = lr_finder.suggest(test)
 plots.lines(test.set_index("lr")[["loss", "smoothed"]],
             "Range test", "loss",
