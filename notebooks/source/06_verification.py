@@ -177,6 +177,20 @@ pd.DataFrame(compared).T.round(3)
 scores, same = verification.all_pairs(similarity, truth)
 score_plots.pair_scores(scores, same, "Every probe with every known face");
 
+# %% [markdown]
+# *Two random directions in so many dimensions are nearly at a right angle. Are two
+# people here? What in the network decides that, and what does it mean for a threshold
+# of 0.5 that somebody recommends?*
+#
+# <details><summary>Answer</summary>
+#
+# If the embedding is a mean of what a ReLU left, no number in it is below 0: all
+# embeddings lie in one corner, and strangers are far above 0. A linear layer and a batch
+# norm after it (`embedding` in the network's spec) put them around 0. Either can tell
+# people apart, but a threshold belongs to one network.
+#
+# </details>
+
 # %% alt="TAR over FAR of the network, of grey pixels and of a coin"
 pixels = baselines.grey_similarity(probes, gallery)
 floor = verification.all_pairs(pixels, truth)
