@@ -4,6 +4,7 @@ Each trainer gives a `Trained`: the network of the epoch with the best dev accur
 for images and their mirror images, whoever trained it.
 """
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -38,7 +39,8 @@ STARTER = "laptop network=starter image_size=64 batch_size=64 images_per_class=0
 STARTER += " optimizer=sgd lr=0.1 weight_decay=1e-4 schedule=constant warmup_epochs=0"
 STARTER += f" label_smoothing=0 pixel_mean=[0,0,0] pixel_std=[1,1,1] {PLAIN}"
 # The recipe of version 0.5, whose time all have, and whose changes take part.
-BEFORE = f"{Path(__file__).parent / 'recipes/laptop-0.5.toml'}"
+LAPTOP_05 = Path(__file__).parent / "recipes/laptop-0.5.toml"
+BEFORE = shlex.quote(str(LAPTOP_05))
 ARCFACE = f"{BEFORE} images_per_class=0 auxiliary_loss= label_smoothing=0"
 OURS = "ours"
 PACE = "ours of 0.5"
@@ -93,7 +95,7 @@ def kit(text: str, head: Callable[[], type] | None = None) -> Trainer:
     """A recipe's name and changes to it. Every run lasts to its end, whatever it learns."""
 
     def train(data: CourseData, epochs: int, seed: int, folder: Path, clock: Clock) -> Trained:
-        name, *changes = text.split()
+        name, *changes = shlex.split(text)
         changes += [f"epochs={epochs}", f"seed={seed}", "watch=false", "patience=0"]
         own = head() if head else None
         clock.start()

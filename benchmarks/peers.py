@@ -30,7 +30,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 import typer
-from contestants import BEFORE, CONTESTANTS, OURS, PACE, Clock
+from contestants import CONTESTANTS, LAPTOP_05, OURS, PACE, Clock
 from machine import Report, Row, memory, one_line_for_errors, progress
 from real_faces import FPIR, named_right, scores
 from speedrun import interval, number
@@ -110,7 +110,7 @@ def one_run(entry: Entry, root: Path, epochs: int, seed: int, threads: int) -> R
 def epochs_within(seconds: float | None, of: Row, pace: Row) -> int:
     """How many epochs fit into these CPU seconds, or else into those of version 0.5's recipe."""
     if seconds is None:
-        whole = recipes.load(BEFORE).epochs
+        whole = recipes.load(LAPTOP_05).epochs
         seconds = pace["seconds once"] + whole * pace["seconds an epoch"]
     return max(1, round((seconds - of["seconds once"]) / of["seconds an epoch"]))
 

@@ -154,15 +154,14 @@ print(f"sound: nine of ten are right after {by_heart} steps")
 # </details>
 
 # %% alt="Loss over the learning rate, with the suggested rate and the recipe's"
-plain = Run(replace(recipe, images_per_class=0, auxiliary_loss=""), course,
+trial = Run(replace(recipe, images_per_class=0, auxiliary_loss=""), course,
             folder, run.device)
-plain.prepare()
+trial.prepare()
 test = lr_finder.range_test(
-    plain.objective, plain.optimizer, lr_finder.plain_batches(plain),
+    trial.objective, trial.optimizer, lr_finder.plain_batches(trial),
     low=1e-5, high=0.05, steps=300)
 peak = lr_finder.suggest(test)
-plots.lines(test.set_index("lr")[["loss", "smoothed"]],
-            "Range test", "loss",
+plots.lines(test.set_index("lr")[["loss", "smoothed"]], "Range test", "loss",
             {"suggested": peak, "recipe": recipe.lr}, log=True);
 
 # %% [markdown]
@@ -314,8 +313,7 @@ exercises.exercise("train_epoch", train_epoch)
 # %%
 transform = v2.Compose([v2.Resize((64, 64)), v2.ToImage(),
                         v2.ToDtype(torch.float32, scale=True)])
-loader = DataLoader(course.train.dataset(transform), batch_size=64,
-                    shuffle=True)
+loader = DataLoader(course.train.dataset(transform), 64, shuffle=True)
 plain = models.build(recipe.network, len(course.classes)).train()
 optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3)
 for images, labels in islice(loader, 3):                         # batch
@@ -643,8 +641,7 @@ print("exit", process.wait(), *sorted(p.name for p in (demo / "a").iterdir()))
 short = load_recipe("smoke", settings)
 resumed, straight = (fit(short, course, demo / name, progress=False)
                      for name in "ab")
-nets = [digest(Checkpoints(demo / name).load_latest()["net"])
-        for name in "ab"]
+nets = [digest(Checkpoints(demo / n).load_latest()["net"]) for n in "ab"]
 print("killed:  ", nets[0], "\nstraight:", nets[1])
 
 # %% [markdown]
