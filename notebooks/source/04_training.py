@@ -139,7 +139,7 @@ print(f"sound: nine of ten are right after {by_heart} steps")
 #
 # ## Which learning rate?
 #
-# The range test takes a few hundred steps, each with a higher rate than the last, and
+# The range test takes a hundred steps, each with a higher rate than the last, and
 # looks at the loss: of batches at random, and the cross-entropy alone. *Where on this
 # curve would you want to train: at its lowest place, or before it? And why not
 # batches of a few people with several pictures each, if the recipe has such?*
@@ -159,7 +159,7 @@ trial = Run(replace(recipe, images_per_class=0, auxiliary_loss=""), course,
 trial.prepare()
 test = lr_finder.range_test(
     trial.objective, trial.optimizer, lr_finder.plain_batches(trial),
-    low=1e-5, high=0.05, steps=300)
+    low=1e-5, high=0.02, steps=100)
 peak = lr_finder.suggest(test)
 plots.lines(test.set_index("lr")[["loss", "smoothed"]], "Range test", "loss",
             {"suggested": peak, "recipe": recipe.lr}, log=True);
