@@ -186,7 +186,9 @@ def inject(template: Path, kind: str, at: int) -> dict[str, str]:
     try:
         went = save_under(Calls(at, *KINDS[kind]), place)
         row = {"save": went, "mirror": found(place / "mirror"), "run": found(place / "run")}
-        opened(place, []).save(NEW, state(NEW))
+        later = opened(place, [])
+        later.claim()
+        later.save(NEW, state(NEW))
         row["next save"] = found(place / "run")
         row["half files"] = str(len(list(place.glob("*/.*.part"))))
     finally:

@@ -2,8 +2,8 @@
 
 Each folder is a room; its front door says what is in it. A room may import those right of it:
 
-    cli -> course -> submission -> training -> evaluation -> sources -> models | data | faces
-        -> common
+    cli -> grading -> course -> deploy -> submission -> training -> evaluation -> sources
+        -> models | data | faces -> common
 """
 
 import os

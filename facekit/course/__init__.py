@@ -1,4 +1,5 @@
-"""What only the notebooks need. Import its modules by name: no command may load plots or widgets.
+"""What the lessons need, and a few commands. Import its modules by name: no command may load
+widgets, and plots only to draw.
 
 Read host first (where a notebook runs), then plots, score_plots and diagrams, widgets and
 threshold_panel, exercises (they check themselves), ablations, baselines, plane and costs; doctor

@@ -31,7 +31,7 @@ is your session short? Write %env FACEKIT_PROFILE=laptop into a cell above this 
 and this again, before you go on: 300 people in place of 1,000, minutes in place of an hour"""
 TIMES = {  # of the faces on two cores, and of the run of notebook 04, by profile
     "smoke": ("seconds", "a minute"),
-    "laptop": ("two minutes", "six minutes on two cores"),
+    "laptop": ("two minutes", "three minutes on two cores"),
     "gpu": ("six minutes", "up to an hour on a T4"),
     "homework": ("hours", "days on a T4"),
 }
@@ -114,7 +114,7 @@ def ahead(where: str) -> list[str]:
         told.append(f"the faces are made first, once: {faces}")
     if not is_there(run, machine.copy_of(run)):
         told.append(
-            f"notebook 04 trains the network, or 05, 06 or 08 if they come first: {training}"
+            f"notebook 04 trains the network, or 05, 06, 08 or 09 if they come first: {training}"
         )
     if told and where in ("Colab", "Kaggle") and why != "FACEKIT_PROFILE" and profile.name == "gpu":
         told.append(SHORT)

@@ -161,5 +161,5 @@ def _recommend(table: pd.DataFrame) -> tuple[str, str]:
     gain, low, high = (100 * others.loc[best, ["gain", "gain low", "gain high"]]).tolist()
     told = f"{best} gains {gain:+.1f} points ({low:+.1f} to {high:+.1f})"
     if sure.empty:
-        return PLAIN, f"keep the plain threshold: the best other rule, {told}, is within the noise"
+        return PLAIN, f"keep the plain threshold: the best other rule is within the noise ({told})"
     return str(best), f"use {best}: {told} over the plain threshold"

@@ -133,19 +133,19 @@ def _ours(
 ) -> NetworkSpec:
     """A network of the kit's own family, meant for the most accuracy in a second of training.
 
-    `channels`, `depths`: of its stages, each of which but the first halves the sides; `se`: the
-    reduction of squeeze-excite in the second half of them; `embedding`: the neck's length. At 0
-    there is none.
+    `channels`, `depths`: of its stages, each of which but the first halves the sides; `stem`: 3x3
+    with a stride of 2, unless it is given; `se`: the reduction of squeeze-excite in the second half
+    of the stages; `embedding`: the neck's length. At 0 there is none.
 
     A depthwise convolution reads and writes as much as a dense one and multiplies far less, so
     that a GPU mostly waits for its memory; two dense 3x3 convolutions do the most work on every
     number that is moved, so all blocks are residual blocks. An early map is large and dear to
-    move; a late one has costly weights: most blocks are in the third stage. Squeeze-excite reads
-    its map again, so only the late, small maps have it. Up to 128 pixels the stem halves the
-    sides, and the last map is still up to 8 places wide; at 224 every step would then cost four
-    times as much, so there the stem has a stride of 4. The neck puts embeddings around zero, to
-    be compared by their angle: right after a ReLU they have no negative entry and all lie in one
-    corner. One shorter than the last map is wide also spares the head weights.
+    move; a late one has costly weights: a larger network has most blocks in the third stage.
+    Squeeze-excite reads its map again, so only the late, small maps have it. Up to 128 pixels the
+    stem halves the sides, and the last map is still up to 8 places wide; at 224 every step would
+    then cost four times as much, so there the stem has a stride of 4. The neck puts embeddings
+    around zero, to be compared by their angle: right after a ReLU they have no negative entry and
+    all lie in one corner. One shorter than the last map is wide also spares the head weights.
     """
     spec = residual(channels, depths, stem, dropout)
     half = len(channels) // 2

@@ -98,7 +98,6 @@ class Checkpoints:
         self.paths()  # an unreadable folder is no empty one
         found = []
         for folder in self._folders():
-            _sweep(folder)
             newest = self._take(folder)
             if newest:
                 found.append(newest)
@@ -138,6 +137,8 @@ class Checkpoints:
     def claim(self) -> None:
         """From here on folder and mirror are this session's; an earlier one will notice."""
         self.mark = claim.new_mark()
+        for folder in self._folders():  # not before: another session may be writing there
+            _sweep(folder)
         try:
             claim.leave(self.folder, self.mark)
         except OSError:
@@ -377,7 +378,7 @@ def _room(folder: Path, state: dict) -> str:
 def _alive(process: int) -> bool:
     """Whether it is another process that runs here; on Windows one cannot ask harmlessly."""
     if process == os.getpid() or os.name == "nt":
-        return False  # this process saves nothing while it loads, and holds the folder
+        return False  # its earlier session is over, and this one has saved nothing yet
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

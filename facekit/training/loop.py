@@ -1,8 +1,9 @@
 """The training loop, whole. Built in notebook 04.
 
 In one column: batches, learning rate, forward, loss, backward, update; after an epoch, the dev
-images. Whatever else a run does hangs on it by events (callbacks.py): saving, stopping, guards,
-progress bar, curves. A step that does not fit into memory is made smaller in memory.py.
+images. Whatever else a run does hangs on it by events (callbacks.py): guards, which also bring the
+sums of an epoch together, saving, stopping, a margin head at the end, progress bar, curves. A step
+that does not fit into memory is made smaller in memory.py.
 """
 
 import torch

@@ -111,8 +111,8 @@ class Run:
         # Once: a file that is edited while the run trains is not what the run was made of.
         self.own_objects = own.origins([recipe.as_dict(), settings_of(self.net)], own_parts())
         multiply_adds = count_multiply_adds(self.net, recipe.image_size)
-        images = len(data.train) * recipe.epochs
-        self.compiling = machine.compiling(device, multiply_adds, images, recipe.compile)
+        images_seen = len(data.train) * recipe.epochs
+        self.compiling = machine.compiling(device, multiply_adds, images_seen, recipe.compile)
 
     def build(self, head: str | dict) -> None:
         """A fresh network with this head, its losses, and an optimiser over all of them."""

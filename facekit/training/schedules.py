@@ -1,4 +1,4 @@
-"""The learning rate of a step, by schedules that are functions of the step alone.
+"""The learning rate of a step: of the step alone, or ("plateau") of the dev accuracies, too.
 
 There is no scheduler to save and to restore. Built in notebook 04.
 """

@@ -204,7 +204,7 @@ first, names = by_class.first().head(20), course.classes[:20]
 plots.montage(list(first), names, title="One image of each person");
 
 # %% [markdown]
-# Now two people, ten pictures each, a row a person. *What changes from
+# Now two people, up to ten pictures each, a row a person. *What changes from
 # picture to picture, and what stays?*
 #
 # <details><summary>Answer</summary>
@@ -214,9 +214,10 @@ plots.montage(list(first), names, title="One image of each person");
 #
 # </details>
 
-# %% alt="Two rows of ten faces: one person above, another below"
-two = [*by_class.get_group(0)[:10], *by_class.get_group(1)[:10]]
-plots.montage(two, columns=10, title=f"{names[0]} above, {names[1]} below");
+# %% alt="Two rows of faces: one person above, another below"
+each = min(10, *by_class.size()[:2])
+two = [*by_class.get_group(0)[:each], *by_class.get_group(1)[:each]]
+plots.montage(two, columns=each, title=f"{names[0]} above, {names[1]} below");
 
 # %% [markdown]
 # The same for everybody: choose a split, then go through its people or its

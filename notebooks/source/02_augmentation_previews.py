@@ -148,8 +148,9 @@ plots.rows_of_images(rows, "One change at a time");
 # left to choose: how many, and how strong. (torchvision's list, used here, has
 # 14; the kit's own engine carries out 11 of them.) *Which of its pictures would
 # you not let a network learn from? And in training a picture meets several
-# changes, each drawn by itself: flipped with a chance of 50 %, erased in part with
-# 25 %, made grey with 10 %. What share escapes all three?*
+# changes, each drawn by itself. Where a recipe says nothing else, it is flipped with
+# a chance of 50 %, erased in part with 25 %, made grey with 10 %. What share escapes
+# all three?*
 #
 # <details><summary>Answer</summary>
 #
@@ -412,7 +413,8 @@ pd.DataFrame({name: batch.lam for name, batch in mixed.items()}).T.round(2)
 #
 # Rather not: half of one and half of another is nobody, and verification asks for
 # one person. It is off unless a recipe asks for it, or you do:
-# `--set augment.mixup=0.2`.
+# `--set augment.mixup=0.2`. With `laptop` leave its triplets out, too
+# (`--set auxiliary_loss=`): they need one name for each picture.
 #
 # </details>
 

@@ -436,7 +436,8 @@ for scale in (0.03125, (2 / 512) ** 0.5, 0.125):
 # %% [markdown]
 # Batch norm brings the features back to a spread of 1 behind each convolution,
 # so a network that has it forgives other weights. One without it does not. The
-# kit's convolutions begin by this rule.
+# kit's convolutions begin by the rule's twin, which counts outputs in place of inputs:
+# it keeps the spread of the gradients on their way back.
 #
 # ## Squeeze and excite (2018)
 #
@@ -558,7 +559,7 @@ widgets.block(size=28)
 # ## A whole network
 #
 # A **stem** halves the picture; **stages** of blocks halve it again while the
-# channels double; the mean over the last map is the **embedding**, the
+# channels grow; the mean over the last map is the **embedding**, the
 # network's description of the face; the **head** turns it into one score for
 # each class. All of it is a few lines of data:
 

@@ -111,7 +111,8 @@ for kind in (torch.float32, torch.float16, torch.bfloat16):
 #
 # With C classes and no idea the loss is about ln C. On black pictures one answer
 # is as good as another; the best is to name the person whose picture comes most
-# often among the 16.
+# often among the 16. Where the recipe makes batches by people, these are four people
+# with four pictures each, and that is a quarter.
 #
 # </details>
 
@@ -124,7 +125,7 @@ right = pd.DataFrame({name: lr_finder.overfit_one_batch(
 plots.lines(right.rename_axis("step"), "One batch of 16 images",
             "share of right answers")
 by_heart = right["sound"].ge(0.9).idxmax()
-print(f"sound: nine of ten are right after {by_heart} steps")
+print(f"sound: nine of ten are right at step {by_heart}")
 
 # %% [markdown]
 # *What would the second line look like in a run of a night? How long would it
@@ -173,7 +174,7 @@ plots.lines(test.set_index("lr")[["loss", "smoothed"]], "Range test", "loss",
 # ## The rate over a run
 #
 # *Why not start at the highest rate? Why not stay there?* Five schedules of
-# 60 epochs, with a peak of 0.002. For `plateau`, which waits until the dev
+# 60 epochs, with a peak of 0.002 and a warm-up of 3, as an example. For `plateau`, which waits until the dev
 # accuracy no longer rises, imagine that it rises for a third of the epochs.
 #
 # <details><summary>Answer</summary>
@@ -404,8 +405,10 @@ exercises.exercise("sgd_step", sgd_step)
 #
 # Two things work against each other. The network knows the training pictures,
 # which lifts train. But train is counted while the network still learns, on
-# pictures that are changed, and with dropout, which lowers it. So the two curves
-# alone do not say how much a run overfits; the next section measures it.
+# pictures that are changed, and with dropout where the network has any, which lowers
+# it. So the two curves alone do not say how much a run overfits; the next section
+# measures it. Of the losses compare the course, not the height: that of train also
+# holds label smoothing and the recipe's second loss, where it has one.
 #
 # </details>
 

@@ -11,7 +11,7 @@
 # **Before this:** [03](03_model_building.ipynb) and [04](04_training.ipynb);
 # the cosine of an angle, logarithms.
 #
-# **Minutes:** 3 without a GPU, 10 with one. Five more on a laptop, or up to an
+# **Minutes:** 3 without a GPU, 10 with one. Three more on a laptop, or up to an
 # hour on Colab's GPU, where the network of 04 is not kept and is trained again.
 #
 # **Points:** 4, one for each exercise that says `right`.
@@ -488,8 +488,9 @@ print(f"64 of 7,001 x 20: {64 * 63 / 2 * 19 / (7001 * 20 - 1):.2f} pairs")
 
 # %% [markdown]
 # Such losses see only what is in the batch. A batch of 64 random faces out of
-# 7,001 people mostly has no pair at all, so the recipe's `images_per_class = 4`
-# makes batches of 16 people with 4 faces each. Of thousands of triplets nearly
+# 7,001 people mostly has no pair at all, so a recipe's `images_per_class = 4` makes
+# a batch of 64 out of 16 people with 4 faces each (one of 32, as `laptop` has, out
+# of eight). Of thousands of triplets nearly
 # all are right already and cost nothing; the hardest one of each face does.
 
 # %%
@@ -562,8 +563,8 @@ spread.round(4)
 
 # %% [markdown]
 # Eight people in two numbers are a picture, not a measurement. This is one: 79
-# people with 7 to 42 *photographs* each, the same small network, batches and
-# number of epochs, three seeds (`benchmarks/losses.py`; 256 test photographs,
+# people with 7 to 42 *photographs* each, the network `tiny`, the same size of a batch
+# and number of epochs, three seeds (`benchmarks/losses.py`; 256 test photographs,
 # 600 pairs of strangers). *Which would you choose for classification, which
 # for verification? Seeds of one row differ by up to seven points of accuracy
 # and nearly 0.02 of the area: which differences mean anything?*
@@ -678,9 +679,9 @@ print(f"ArcFace less cross-entropy on the same {len(hits)} probes: "
 # **On Colab, Kaggle, a laptop.** The network comes from the folder of notebook
 # 04's run. Where there is none (a new Colab session without a Drive, a Kaggle
 # notebook without the last version's output) the second cell trains it first:
-# some five minutes on a laptop, up to an hour on Colab's GPU, whose profile has
+# some three minutes on a laptop, up to an hour on Colab's GPU, whose profile has
 # three times the people. The planes of two numbers take seconds each, on any
-# processor. The eight epochs at the end take a minute or two on a laptop, and
+# processor. The eight epochs at the end take half a minute on a laptop, and
 # perhaps ten on a T4, whose people have more pictures.
 
 # %% [markdown]
@@ -715,7 +716,8 @@ host.took()
 # - With little data plain cross-entropy is hard to beat: measure, then decide.
 #
 # To train with one of these: `facekit train laptop --set head=cosface`, or
-# `--set auxiliary_loss=triplet --set images_per_class=4`.
+# `--set auxiliary_loss=contrastive`. `laptop` has triplets as it is;
+# `--set auxiliary_loss=` leaves them out.
 #
 # ## Terms
 #

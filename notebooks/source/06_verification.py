@@ -11,7 +11,7 @@
 # **Before this:** [04](04_training.ipynb) and [05](05_losses.ipynb); the cosine
 # of an angle, NumPy arrays.
 #
-# **Minutes:** 1 without a GPU, 1 with one. Five more on a laptop, or up to an
+# **Minutes:** 1 without a GPU, 1 with one. Three more on a laptop, or up to an
 # hour on Colab's GPU, where the network of 04 is not kept and is trained again.
 #
 # **Points:** 4, one for each exercise that says `right`.
@@ -124,8 +124,8 @@ exercises.exercise("gallery_cosines", gallery_cosines)
 #
 # $$|a - b|^2 = |a|^2 + |b|^2 - 2\,a \cdot b = 2 - 2\cos(a, b).$$
 #
-# *The network was trained with plain products $w \cdot x$ in its head. Do you
-# expect the cosine or the distance of the embeddings, as long as they are, to
+# *The network's head has plain products $w \cdot x$; triplets, where its recipe has
+# them, look at directions alone. Do you expect the cosine or the distance of the embeddings, as long as they are, to
 # be better?*
 #
 # <details><summary>Answer</summary>
@@ -520,8 +520,8 @@ for value in (-1, chosen.value, fair, 1.1):
 #
 # <details><summary>Answer</summary>
 #
-# By about the root of how many times more there are: of 3 for ten times as many. Only
-# about: an interval of 36 probes is itself not well known.
+# By about the root of how many times more there are: ten times as many probes, an
+# interval three times narrower. Only about: one of 36 probes is itself not well known.
 #
 # </details>
 

@@ -367,7 +367,7 @@ plots.bars(both, "Accuracy on dev images", "accuracy");
 # on the people of the `laptop` course: 50 epochs where 500 were published, restarts
 # in proportion, and the small network in place of the published ones, so that rows 1
 # and 2 become the same. (`python benchmarks/table.py --narrowed 0 --size 48
-# --epochs 50` makes the table, in half an hour of two cores.) *Rows 9 to 12 are the
+# --epochs 50 --out FILE` makes the table, in 40 minutes of one core.) *Rows 9 to 12 are the
 # best published ones. Will they be the best here?*
 #
 # <details><summary>Answer</summary>
@@ -515,9 +515,9 @@ def planned(hours, minutes_of_an_epoch, row="row11", change="lr=0.001"):
 planned(hours=6, minutes_of_an_epoch=2)
 
 # %% [markdown]
-# Take the minutes of an epoch from a run's `history.csv` or from one epoch that
-# you try. If an answer needs more epochs than fit, ask it of fewer people or
-# smaller pictures, and say so beside the answer.
+# The minutes of an epoch are those of one that you try, with a clock beside it. If
+# an answer needs more epochs than fit, ask it of fewer people or smaller pictures,
+# and say so beside the answer.
 #
 # ## What you should have found
 

@@ -11,7 +11,7 @@
 # **Before this:** [04](04_training.ipynb) and [06](06_verification.ipynb);
 # the standard error of [07](07_ablations.ipynb).
 #
-# **Minutes:** 1 without a GPU, 1 with one. Five more on a laptop, or up to an
+# **Minutes:** 1 without a GPU, 1 with one. Three more on a laptop, or up to an
 # hour on Colab's GPU, where the network of 04 is not kept and is trained again.
 #
 # **Points:** 4, one for each exercise that says `right`.
@@ -418,7 +418,7 @@ exercises.exercise("grade", grade)
 # %% [markdown]
 # ## Your own network, handed in
 #
-# What does your own network of 03 score, after its four epochs in 04? It is read
+# What does your own network of 03 score, after its four epochs there? It is read
 # from its folder; where there is no run of it yet, it is trained now. *Above or
 # below the course's? On which of the two tasks is the difference larger?*
 #

@@ -11,7 +11,7 @@
 # **Before this:** [04](04_training.ipynb) and [06](06_verification.ipynb);
 # the error of a difference of [07](07_ablations.ipynb).
 #
-# **Minutes:** 3 without a GPU, 2 with one. Five more on a laptop, or up to an
+# **Minutes:** 3 without a GPU, 2 with one. Three more on a laptop, or up to an
 # hour on Colab's GPU, where the network of 04 is not kept and is trained again.
 #
 # **Points:** 3, one for each exercise that says `right`.
@@ -160,7 +160,8 @@ for name, table in costs.items():
 #
 # Count them among its training pictures, which the next cell does. What was seldom
 # there is seldom learned; but a cause that hides what the network needs costs even
-# where it was frequent.
+# where it was frequent, and one that hides nothing at the network's few pixels costs
+# nothing even where it never was.
 #
 # </details>
 
@@ -486,11 +487,11 @@ verdicts.round(3)
 # </details>
 #
 # **On Colab, Kaggle, a laptop.** Most of the time goes into rendering: some
-# five thousand shots on the processor, or on a GPU in seconds. The network
+# seven thousand shots on the processor, or on a GPU in seconds. The network
 # comes from the folder of notebook 04's run. Where the course is of photographs, or
 # was handed out without its seed, nobody can render its people again: a
 # course of made people is then set up beside it, and a network trained on it, which
-# takes some eight minutes on a laptop.
+# takes some five minutes on a laptop.
 #
 # ## What you should have found
 

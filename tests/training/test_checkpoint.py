@@ -18,6 +18,7 @@ from failing_disk import half_a_file, no_space, silent_damage
 from facekit.common.errors import RecipeError, RunError
 from facekit.models import weights
 from facekit.models.weights import digest
+from facekit.training import claim
 from facekit.training.checkpoint import Checkpoints
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -110,7 +111,9 @@ def test_half_files_of_dead_processes_are_swept_and_those_of_living_ones_are_not
     for name in dead + alive:
         (run.folder / name).touch()
     assert step_of(run) == 100
-    assert names(run.folder) == sorted([*alive, "step-00000100.pt"])
+    assert set(dead) < set(names(run.folder)), "who only reads, sweeps nothing"
+    run.claim()
+    assert names(run.folder) == sorted([*alive, claim.MARK, "step-00000100.pt"])
 
 
 def test_a_state_of_another_version_is_refused_and_left_alone(tmp_path, said, unchanged):
