@@ -108,7 +108,7 @@ def test_installing_the_kit_would_change_nothing_that_colab_ships(colab, kit):
 def test_the_first_cell_would_bring_only_what_is_missing(colab):
     every = [str(each) for each in DEPENDENCIES if each.name in host.SMALL]
     fetched = colab.would_install(host.pip_command(every)[1:])
-    assert set(fetched) == set(host.SMALL) - {"tqdm"}, "which Colab has"
+    assert set(fetched) == set(host.SMALL)
 
 
 @pytest.mark.long

@@ -41,7 +41,6 @@ SMALL = {
     "opencv-python-headless": "cv2",
     "scikit-learn": "sklearn",
     "scipy": "scipy",
-    "tqdm": "tqdm",
     "typer": "typer",
 }
 _began = time.monotonic()

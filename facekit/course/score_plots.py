@@ -30,6 +30,7 @@ from facekit.course.plots import (
     as_it_is,
     figure,
     grid,
+    intervals,
     legend_beside,
     lines,
     styled,
@@ -277,20 +278,7 @@ def _tsne(count: int) -> TSNE:
 
 def rule_gains(found: Comparison) -> Figure:
     """By how many points of accuracy each rule beats the plain threshold, with its interval."""
-    table = found.table.drop(index=PLAIN).iloc[::-1]
-    fig, (place,) = figure(7, 1.2 + 0.4 * len(table))
-    rows = np.arange(len(table))
-    gain = 100 * table["gain"].to_numpy()
-    below = (gain - 100 * table["gain low"].to_numpy()).clip(0)
-    above = (100 * table["gain high"].to_numpy() - gain).clip(0)
-    chosen = table.index == found.recommended
-    for kind, marker, colour in ((~chosen, "o", BLUE), (chosen, "D", RED)):
-        spread = (below[kind], above[kind])
-        place.errorbar(gain[kind], rows[kind], xerr=spread, fmt=marker, color=colour, capsize=4)
-    place.axvline(0, color="black", linestyle="--")
-    place.set_yticks(rows, table.index)
-    for label, bold in zip(place.get_yticklabels(), chosen, strict=True):
-        label.set_weight("bold" if bold else "normal")
-    place.set(title=f"Recommended: {found.recommended}", ylim=(-0.7, len(table) - 0.3))
-    place.set_xlabel("accuracy above the plain threshold's, points")
-    return fig
+    gains = found.table.drop(index=PLAIN)[["gain", "gain low", "gain high"]]
+    table = gains.set_axis(["change", "low", "high"], axis=1)
+    title = f"Recommended: {found.recommended}"
+    return intervals({"": table}, title, "accuracy above the plain threshold's, points")

@@ -137,7 +137,7 @@ def read(folder: str | Path, known: Mapping[str, Exercise]) -> list[Sheet]:
 
 
 def _handed_in(folder: Path) -> Iterator[Path]:
-    for path in sorted([*folder.rglob("*.ipynb"), *folder.glob("*.zip")]):
+    for path in sorted([*folder.rglob("*.ipynb"), *folder.rglob("*.zip")]):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if not hidden:  # .ipynb_checkpoints
             yield path

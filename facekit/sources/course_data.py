@@ -179,10 +179,10 @@ def set_up(
     """
     out = Path(out)
     spec = get_term(term)
-    if source == "lfw":
-        folder = lfw.fetch()
     read = Path(folder) if folder else None
     request = Request(source, profile, read, seed, spec, people, device, align)
+    if source == "lfw":
+        request = replace(request, folder=lfw.fetch())
     settings = request.settings(progress)
     if _is_finished(out, settings, request):
         return open_data(out, term)

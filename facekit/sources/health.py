@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +16,15 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from facekit.common import machine
 from facekit.common.errors import DataError, printable
 from facekit.common.files import write_whole
 from facekit.data import layout
+from facekit.data.background import on_all_cores
 from facekit.data.images import FORMATS, orientation_of, read_content, read_rgb
-from facekit.data.layout import CourseData, Term
+from facekit.data.layout import PAIR_TERMS, CourseData, Term
+from facekit.data.pairs import LABELS
 from facekit.sources.kaggle import PARTS
 
 TINY = 32  # pixels of the shorter side, below which there is hardly a face
@@ -110,6 +110,9 @@ def splits(root: Path, term: Term) -> dict[str, list[Path]]:
                 folders = [folder, *(folder / person for person in layout.class_names(folder))]
                 there = [one for one in folders if one.is_dir()]
                 found[name] = [path for one in there for path in layout.image_files(one)]
+    folder = root / term.verification
+    if term.name in PAIR_TERMS and folder.is_dir():
+        found["pairs"] = [path for path in sorted(folder.rglob("*")) if layout.is_image(path)]
     return found
 
 
@@ -129,9 +132,7 @@ def _find_all(root: Path, term: str | None, progress: bool) -> dict[str, list[st
     if not parts:
         raise DataError(f"{root}: holds no course; run ./data_setup.sh to make one")
     paths = [path for part in parts.values() for path in part]
-    with ThreadPoolExecutor() as pool:
-        bar = tqdm(pool.map(look, paths), "looking at images", len(paths), disable=not progress)
-        looks = {found.path: found for found in bar}
+    looks = {one.path: one for one in on_all_cores(look, paths, "looking at images", progress)}
     found: dict[str, list[str]] = defaultdict(list)
     for one in looks.values():
         for what in one.odd:
@@ -234,7 +235,8 @@ def _find_odd_files(folder: Path, found: dict[str, list[str]]) -> None:
     persons = ("train", "dev", "known")
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder).parts
-        other = path.is_file() and path.suffix != ".csv" and not layout.is_image(path)
+        known = path.suffix == ".csv" or path.name == LABELS or layout.is_image(path)
+        other = path.is_file() and not known
         if layout.is_unread_photograph(path):
             found["not read"].append(str(path))
         elif layout.is_stray(path.name) or other:

@@ -120,7 +120,7 @@ def _explained(error: Exception, slug: str, cache: Path, found: Credentials | No
         )
     if isinstance(error, OSError):
         return FacekitError(f"{slug}: {cache} cannot be written: make room, {AGAIN} ({told})")
-    shutil.rmtree(cache)  # or the next call would take it for finished
+    shutil.rmtree(cache, ignore_errors=True)  # or the next call would take it for finished
     return DataError(
         f"{slug}: what came is damaged or no zip but a web page, which Kaggle sends over a quota: "
         f"it was put away, and the same command fetches it anew; or download it at "

@@ -6,6 +6,7 @@ A plan depends on its arguments alone: the same people and seed give the same co
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from facekit.common.errors import DataError
@@ -69,7 +70,7 @@ def pair_plan(profile: Profile, seed: int = 0) -> PairPlan:
         split: [(image, label[who]) for who in label for image in getattr(plan, split)[who]]
         for split in ("train", "dev")
     }
-    splits["test"] = sorted(((image, label[who]) for image, who in plan.test), key=_label)
+    splits["test"] = sorted(((image, label[who]) for image, who in plan.test), key=itemgetter(1))
     people = [person for person, _ in plan.known.values()]
     if len(people) < 4:
         raise DataError(f"pairs need 4 people besides the classes; the profile has {len(people)}")
@@ -84,10 +85,6 @@ def pair_plan(profile: Profile, seed: int = 0) -> PairPlan:
     place = {image: row for row, image in enumerate(images)}
     placed = [[(place[one], place[two], same) for one, two, same in pairs] for pairs in (dev, test)]
     return PairPlan(splits, images, *placed)
-
-
-def _label(image_and_label: tuple) -> int:
-    return image_and_label[1]
 
 
 def _pairs(people: list[int], count: int, shots: dict[int, int], rng: random.Random) -> list:

@@ -145,20 +145,6 @@ def test_the_table_that_comes_with_the_kit_has_every_row_and_the_control():
     assert not accuracies.isna().any(axis=None) and accuracies.max(axis=None) <= 1
 
 
-def test_the_measured_table_says_how_to_make_it_where_it_is_missing(tmp_path):
-    path = tmp_path / "table.json"
-    with pytest.raises(DataError, match=r"table\.json: no such file; .*table\.py --out .*json"):
-        ablations.measured(path)
-
-
-@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"tables": {"runs": [{"row": 1}]}}', "\0"])
-def test_a_measured_table_that_is_none_is_named(content, tmp_path):
-    path = tmp_path / "table.json"
-    path.write_text(content)
-    with pytest.raises(DataError, match=r"table\.json: no report"):
-        ablations.measured(path)
-
-
 SQUEEZED = {"row01": 0, "row03": 0, "row04": 2, "row12": 4}
 
 

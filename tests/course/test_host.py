@@ -515,12 +515,12 @@ def test_nothing_is_installed_where_nothing_is_missing(colab, monkeypatch):
 
 def test_only_what_is_missing_is_installed_and_without_what_it_asks_for(colab, monkeypatch):
     asked = []
-    monkeypatch.setattr(host, "SMALL", host.SMALL | {"tqdm": "no_such_module"})
+    monkeypatch.setattr(host, "SMALL", host.SMALL | {"typer": "no_such_module"})
     monkeypatch.setattr(
         subprocess, "run", lambda command, **_: asked.append(command) or mock.Mock(returncode=0)
     )
     host.start()
-    (bound,) = [r for r in project()["dependencies"] if r.startswith("tqdm")]
+    (bound,) = [r for r in project()["dependencies"] if r.startswith("typer")]
     assert asked == [[sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", bound]]
 
 

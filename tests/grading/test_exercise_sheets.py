@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -196,16 +197,18 @@ def test_what_cannot_be_read_is_a_row_with_a_note(tmp_path):
     mine = notebook(tmp_path / "mine.ipynb", right("accuracy")).read_bytes()
     (tmp_path / "mine.ipynb").unlink()
     zips.pack(tmp_path / "zed.zip", {"README.md": b"", "notebooks/mine.ipynb": mine}, "zed")
+    (tmp_path / "ada").mkdir()
+    shutil.copy(tmp_path / "zed.zip", tmp_path / "ada" / "hand-in.zip")
     sheets, worth = exercise_sheets.grade(tmp_path, 5)
     noted = {sheet.name: "; ".join(sheet.notes) for sheet in sheets}
     for name in ("cut", "empty", "list", "old", "odd", "deep", "bytes"):
         assert noted[name].startswith(f"{name}.ipynb: not a notebook"), noted[name]
     assert "a link" in noted["link"] and noted["broken"].startswith("broken.zip: ")
     good = {sheet.name for sheet in sheets if sheet.points(worth) == 1}
-    assert good == {"=1+1\\x1b[31m", "zed"}
+    assert good == {"=1+1\\x1b[31m", "ada", "zed"}
     exercise_sheets.write(tmp_path / "table.csv", sheets, worth)
     names = [row["name"] for row in csv.DictReader((tmp_path / "table.csv").open())]
-    assert "'=1+1\\x1b[31m" in names and len(names) == 11
+    assert "'=1+1\\x1b[31m" in names and len(names) == 12
 
 
 def test_a_folder_without_notebooks_is_refused(tmp_path):

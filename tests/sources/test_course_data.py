@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from unittest import mock
 from urllib.error import URLError
 
 import numpy as np
@@ -953,6 +954,14 @@ def test_lfw_becomes_a_course_without_the_edges(lfw_home: Path, run_cli, tmp_pat
         green = (border[:, 1] > 200) & (border[:, 0] < 60) & (border[:, 2] < 60)
         assert green.mean() < 0.5, "the frame of 50 pixels is cut off"
     assert run_cli(*arguments).status == 0
+
+
+def test_nothing_is_fetched_for_a_term_that_is_not_made_of_photographs(
+    monkeypatch, refused, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lfw, "fetch", mock.Mock(side_effect=AssertionError))
+    said = refused("data", "--source", "lfw", "--term", "S26", "--out", tmp_path / "out")
+    assert "only rendered courses" in said
 
 
 def test_lfw_that_was_unpacked_in_part_is_not_believed(

@@ -172,6 +172,13 @@ def test_half_a_course_can_be_examined_too(root):
     assert "unreadable" not in found(root)
 
 
+def test_the_images_of_pairs_are_looked_at_and_lists_are_nothing_odd(pair_course, tmp_path):
+    root = shutil.copytree(pair_course.root, tmp_path / "pairs")
+    assert "stray" not in found(root)
+    (root / pair_course.pairs_dev.images[0].relative_to(pair_course.root)).write_bytes(b"")
+    assert found(root)["unreadable"] == 1
+
+
 def test_no_course_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"holds no course; run \./data_setup\.sh"):
         health.examine(tmp_path)

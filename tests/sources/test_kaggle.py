@@ -17,15 +17,17 @@ import types
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import kaggle_server
 import pytest
 from kaggle_server import ALLOWANCE, KEY, RULES, TOKEN, USER, FakeKaggle
+from kagglehub.exceptions import BackendError
 from kagglesdk import kaggle_env
 
-from facekit.common.errors import FacekitError
+from facekit.common.errors import DataError, FacekitError
 from facekit.common.kit import install_command
-from facekit.data.layout import TERMS, CourseData
+from facekit.data.layout import TERMS, CourseData, get_term
 from facekit.sources import credentials, kaggle
 from facekit.sources.credentials import Credentials
 from facekit.sources.manifest import read_manifest
@@ -456,6 +458,15 @@ def test_a_refusal_says_what_to_do(
     assert "Traceback" not in said
     assert "Signature=secret" not in said, "a signed address opens the file to anybody"
     assert not (tmp_path / "out").exists()
+
+
+def test_an_answer_before_anything_came_is_told_as_it_is(
+    home: Path, monkeypatch, tmp_path: Path
+) -> None:
+    fail = mock.Mock(side_effect=BackendError("the answer is no JSON"))
+    monkeypatch.setattr("kagglehub.competition_download", fail)
+    with pytest.raises(DataError, match="the answer is no JSON"):
+        kaggle.fetch(get_term("F23"), "classification")
 
 
 def test_offline_is_said_with_what_to_do(
