@@ -258,6 +258,14 @@ def test_training_images_are_stored_larger_but_not_larger_than_they_are(
     assert stored_side(paths, 224, augment) == expected
 
 
+@pytest.mark.parametrize("count", [3, 50])
+def test_one_small_image_does_not_decide_for_all(count: int, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (200, 200) if number else (20, 20)).save(path)
+    assert stored_side(paths, 48, Augment()) == 55
+
+
 def test_where_the_map_has_no_room_files_are_decoded_every_time(
     course: CourseData, tmp_path: Path, cache: Path
 ) -> None:
