@@ -99,7 +99,7 @@ def _climb(trial: _Trial, batches: Iterable, lrs: list[float]) -> Iterator[dict]
     """A row for each learning rate.
 
     The smoothed loss is an average in which each step weighs 0.8 of the next: it lags four steps
-    behind, which is a quarter of a power of ten in 100 steps.
+    behind, which is a quarter of a power of ten in 100 steps from 1e-6 to 1.
     """
     total = 0.0
     weights = 0.0
@@ -117,7 +117,7 @@ def suggest(frame: pd.DataFrame) -> float:
     Steepest of the smoothed loss over the logarithm of the learning rate, up to its lowest place,
     without the first tenth of the steps, which smoothing needs to settle. There training is
     quickest, for a few steps; it is a peak to try, not a promise. The third makes up for the lag
-    of smoothing.
+    of smoothing, and for a little more where the test's range is short.
     Raises RunError when the loss never fell.
     """
     settled = frame.iloc[len(frame) // 10 :]

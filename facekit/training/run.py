@@ -152,7 +152,7 @@ class Run:
     # ------------------------------------------------------------------ the images
 
     def prepare(self, progress: bool = False) -> None:
-        """Have the images at hand, decoded; the first process does it for all."""
+        """Have the images decoded, by the first process for all, and the network compiled."""
         self.compiling = try_compiling(self.device, self.compiling)
         with self.world.main_first("decoding"):
             self._decode(progress)
