@@ -239,4 +239,6 @@ class Objective(nn.Module):
             return nullcontext()
         if self.precision == torch.float32:
             return torch.autocast(device.type, enabled=False)
-        return torch.autocast(device.type, self.precision)
+        # Without autocast's cache of rounded weights: of mixed images the head's are used twice,
+        # and any thread that leaves an autocast, as the loader's do, empties the cache in between.
+        return torch.autocast(device.type, self.precision, cache_enabled=False)

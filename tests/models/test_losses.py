@@ -452,6 +452,24 @@ def test_dropout_is_on_the_head_s_way_alone():
     assert torch.equal(*seen)
 
 
+def test_an_autocast_that_ends_in_another_thread_changes_no_gradient():
+    """It empties the cache that all threads share, perhaps between a head's two calls on a mix."""
+    x, labels = images()
+
+    def gradients(emptied: bool) -> list[torch.Tensor]:
+        whole = objective(precision=torch.bfloat16)
+        if emptied:
+            whole.network.head.register_forward_pre_hook(
+                lambda *_: torch.clear_autocast_cache()  # as `torch.autocast.__exit__` does
+            )
+        lam = torch.linspace(0.1, 0.9, len(x))
+        whole(x, labels, labels.roll(1), lam)[0].backward()
+        return [p.grad for p in whole.parameters()]
+
+    for alone, disturbed in zip(gradients(False), gradients(True), strict=True):
+        assert torch.equal(alone, disturbed)
+
+
 def test_an_objective_takes_this_kit_s_networks():
     net = models.build("tiny", CLASSES)
     dim = net.dim
