@@ -542,6 +542,7 @@ def test_what_is_added_are_dependencies_that_hosts_do_not_build_on():
     assert names - set(host.SMALL) == {
         *("torch", "torchvision", "numpy", "pandas", "matplotlib", "pillow"),
         "filelock",  # torch asks for it
+        "tqdm",  # without it not even this module can be imported
     }
 
 
