@@ -174,8 +174,9 @@ plots.lines(test.set_index("lr")[["loss", "smoothed"]], "Range test", "loss",
 # ## The rate over a run
 #
 # *Why not start at the highest rate? Why not stay there?* Five schedules of
-# 60 epochs, with a peak of 0.002 and a warm-up of 3, as an example. For `plateau`, which waits until the dev
-# accuracy no longer rises, imagine that it rises for a third of the epochs.
+# 60 epochs, with a peak of 0.002 and a warm-up of 3, as an example. For `plateau`,
+# which waits until the dev accuracy no longer rises, imagine that it rises for a
+# third of the epochs.
 #
 # <details><summary>Answer</summary>
 #

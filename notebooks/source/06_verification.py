@@ -125,8 +125,8 @@ exercises.exercise("gallery_cosines", gallery_cosines)
 # $$|a - b|^2 = |a|^2 + |b|^2 - 2\,a \cdot b = 2 - 2\cos(a, b).$$
 #
 # *The network's head has plain products $w \cdot x$; triplets, where its recipe has
-# them, look at directions alone. Do you expect the cosine or the distance of the embeddings, as long as they are, to
-# be better?*
+# them, look at directions alone. Do you expect the cosine or the distance of the
+# embeddings, as long as they are, to be better?*
 #
 # <details><summary>Answer</summary>
 #

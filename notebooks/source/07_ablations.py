@@ -367,8 +367,8 @@ plots.bars(both, "Accuracy on dev images", "accuracy");
 # on the people of the `laptop` course: 50 epochs where 500 were published, restarts
 # in proportion, and the small network in place of the published ones, so that rows 1
 # and 2 become the same. (`python benchmarks/table.py --narrowed 0 --size 48
-# --epochs 50 --out FILE` makes the table, in 40 minutes of one core.) *Rows 9 to 12 are the
-# best published ones. Will they be the best here?*
+# --epochs 50 --out FILE` makes the table, in 40 minutes of one core.) *Rows 9 to 12
+# are the best published ones. Will they be the best here?*
 #
 # <details><summary>Answer</summary>
 #
