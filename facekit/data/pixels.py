@@ -4,6 +4,7 @@ Three classes with one method, `rows(indices)`, and the same pixels.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
@@ -12,11 +13,11 @@ import numpy as np
 import torch
 
 from facekit.common import machine
-from facekit.common.errors import RecipeError
+from facekit.common.errors import DataError, RecipeError
 from facekit.common.machine import Choice
 from facekit.data.cache import CacheError, most_bad, open_cache, read_square
 from facekit.data.fingerprint import read_files
-from facekit.data.images import fault_of, find_unreadable, read_rgb, refuse_faults
+from facekit.data.images import find_unreadable, read_rgb, refuse_faults
 from facekit.data.transforms import Augment
 
 STORAGES = ("gpu", "memmap", "files")
@@ -157,8 +158,11 @@ def stored_side(paths: Sequence[Path], size: int, augment: Augment | None) -> in
     """
     if augment is None:
         return size
-    some = [path for path in paths[:: 1 + len(paths) // LOOKED_AT] if not fault_of(path)]
-    sides = [min(read_rgb(path).size) for path in some or paths[:1]]
+    sides = []
+    for path in paths[:: 1 + len(paths) // LOOKED_AT]:
+        with suppress(DataError):  # of a bad one others will tell
+            sides.append(min(read_rgb(path).size))
+    sides = sides or [min(read_rgb(paths[0]).size)]
     return side_to_crop(median_low(sides), size)
 
 
