@@ -13,8 +13,12 @@ BIN := $(VENV)/bin
 RESULTS := benchmarks/results
 READY := $(VENV)/ready
 
-# A thread of torch that waits for others sleeps: spinning, it keeps a core from another program.
-export OMP_WAIT_POLICY ?= PASSIVE
+# How long a thread of torch that waits for others spins before it sleeps, unless you have chosen:
+# as facekit/__init__.py has it, for a kernel of `make lab` that loads torch first.
+ifeq ($(OMP_WAIT_POLICY)$(GOMP_SPINCOUNT)$(KMP_BLOCKTIME),)
+export GOMP_SPINCOUNT := 10000
+export KMP_BLOCKTIME := 1
+endif
 
 # Which build of PyTorch: `default` is the one that pip finds, on Linux with CUDA. The environment
 # notes its own before the first package comes, so that a later call goes on with the same.

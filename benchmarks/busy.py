@@ -4,7 +4,7 @@
 
 Epochs as `facekit train` goes through them, on all cores, alone and beside programs that compute
 without end, in turns; beside them with half the threads, too, as the kit advises then.
-OMP_WAIT_POLICY=ACTIVE before it shows what threads do that spin while they wait.
+OMP_WAIT_POLICY=PASSIVE before it shows what threads do that sleep as soon as they wait.
 """
 
 import os
@@ -58,7 +58,8 @@ def main(
     """Images a second alone and beside so many programs a core."""
     others = programs * count_cores()
     arguments = {"network": network, "size": size, "batch": batch, "images": people * each}
-    policy = os.environ.get("OMP_WAIT_POLICY", "torch's own")
+    chosen = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    policy = ", ".join(f"{name} {os.environ[name]}" for name in chosen if name in os.environ)
     report = Report("busy", out, **arguments, programs=others, waiting=policy)
     with tempfile.TemporaryDirectory() as scratch:
         data = rendered_course(folder or Path(scratch), people, each, pixels)
@@ -78,7 +79,7 @@ def main(
         variants[beside] = lambda: crowded(threads)
         half = max(1, threads // 2)
         variants[f"{beside}, OMP_NUM_THREADS={half}"] = lambda: crowded(half)
-        progress(f"{others} programs, threads wait {policy}")
+        progress(f"{others} programs, {policy}")
         taken = time_rounds(variants, rounds)
         rows = compare(taken, ALONE, len(run.data.train))
         rows[-1] |= verdict(rows[-1]["ratio"], BAR)

@@ -13,9 +13,11 @@ __version__ = "0.5.0"
 # What pip calls it: `facekit` there is somebody else's package.
 DISTRIBUTION = "facekit-course"
 
-# A thread of torch that waits for others sleeps: spinning, it would keep a core from whoever it
-# waits for, and on busy cores a step would take several times as long. OpenMP reads this when
-# torch is loaded; processes and kernels that start from here inherit it.
-_CHOICES = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
-if "torch" not in sys.modules and not _CHOICES & os.environ.keys():
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+# A thread of torch that waits for others spins for a moment and then sleeps. If it slept at once,
+# it would have to be woken for every layer, and on quiet cores a short step would take 1.5 times as
+# long; if it spun for long, it would keep a core from whoever it waits for. GNU's OpenMP counts
+# turns (10,000: a fraction of a millisecond), others whole milliseconds. They read this when torch
+# is loaded; processes and kernels that start from here inherit it.
+_SPIN = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", *_SPIN} & os.environ.keys():
+    os.environ.update(_SPIN)

@@ -1,4 +1,4 @@
-"""Threads that wait do not spin, where nobody has chosen otherwise."""
+"""Threads that wait spin for a moment and then sleep, where nobody has chosen otherwise."""
 
 import os
 import shutil
@@ -12,7 +12,11 @@ import pytest
 import facekit
 
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-SHOW = "import os, sys; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+SHOW = f"""
+import os, sys
+print(*[os.environ.get(name) for name in {CHOICES}], 'torch' in sys.modules)
+"""
+OURS = "None 10000 1"
 
 
 def run(code: str, *arguments: object, **chosen: str) -> subprocess.CompletedProcess:
@@ -25,19 +29,18 @@ def run(code: str, *arguments: object, **chosen: str) -> subprocess.CompletedPro
 
 
 def test_it_is_chosen_before_torch_is_loaded():
-    assert run(f"import facekit; {SHOW}").stdout == "PASSIVE False\n"
+    assert run(f"import facekit{SHOW}").stdout == f"{OURS} False\n"
 
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_choice_of_ones_own_is_kept(name):
-    expected = "ACTIVE" if name == "OMP_WAIT_POLICY" else "None"
-    assert run(f"import facekit; {SHOW}", **{name: "ACTIVE"}).stdout == f"{expected} False\n"
+    expected = " ".join("7" if choice == name else "None" for choice in CHOICES)
+    assert run(f"import facekit{SHOW}", **{name: "7"}).stdout == f"{expected} False\n"
 
 
 def test_after_torch_it_would_be_too_late():
-    assert run(f"import sys; sys.modules['torch'] = None; import facekit; {SHOW}").stdout == (
-        "None True\n"
-    )
+    said = run(f"import sys; sys.modules['torch'] = None; import facekit{SHOW}").stdout
+    assert said == "None None None True\n"
 
 
 CHILDREN = """
@@ -54,7 +57,7 @@ process.start_process("no such recipe", CourseData(sys.argv[2]), folder / "run")
 NOTE = """
 import atexit, os, sys
 if "facekit" in sys.orig_argv:
-    atexit.register(lambda: open(os.environ["NOTES"], "w").write(os.environ["OMP_WAIT_POLICY"]))
+    atexit.register(lambda: open(os.environ["NOTES"], "w").write(os.environ["GOMP_SPINCOUNT"]))
 """
 
 
@@ -67,18 +70,19 @@ def test_torch_heeds_it_and_kernels_and_trainings_get_it_too(course, tmp_path):
     settings = {"PYTHONPATH": paths, "NOTES": str(tmp_path / "noted"), "OMP_DISPLAY_ENV": "verbose"}
     said = run(CHILDREN, tmp_path, course.root, **settings).stderr
     if sys.platform == "linux":  # GNU's OpenMP
-        assert "GOMP_SPINCOUNT = '0'" in said
+        assert "GOMP_SPINCOUNT = '10000'" in said
     (cell,) = nbformat.read(tmp_path / "copy.ipynb", as_version=4).cells
-    assert cell.outputs[0].text == "PASSIVE False\n"
-    assert (tmp_path / "noted").read_text() == "PASSIVE"
+    assert cell.outputs[0].text == f"{OURS} False\n"
+    assert (tmp_path / "noted").read_text() == "10000"
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
 def test_whatever_make_starts_gets_it_too():
     """Such as a kernel of `make lab` whose first line loads torch."""
-    show = ["make", "--eval", "show: ; @echo waits $$OMP_WAIT_POLICY", "show"]
+    told = " ".join(f"$${name}" for name in CHOICES)
+    show = ["make", "--eval", f"show: ; @echo waits {told}", "show"]
     root = Path(facekit.__file__).parents[1]
-    for chosen, expected in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
+    for chosen, expected in ({}, "10000 1"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
         plain = {name: value for name, value in os.environ.items() if name not in CHOICES}
         said = subprocess.run(show, cwd=root, env=plain | chosen, capture_output=True, text=True)
         assert f"waits {expected}\n" in said.stdout, said.stderr
@@ -92,4 +96,4 @@ def test_a_process_of_torchrun_chooses_it_before_torch():
     done = subprocess.run(command, env=plain | settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     if sys.platform == "linux":
-        assert "GOMP_SPINCOUNT = '0'" in done.stderr
+        assert "GOMP_SPINCOUNT = '10000'" in done.stderr
