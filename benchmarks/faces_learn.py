@@ -294,6 +294,7 @@ def measure(
         )
     recipe = recipe_for(people, size, change)
     run, spent = trained(work, recipe, data)
+    report.content |= {"seconds": spent, "recipe": recipe.as_dict()}
     right = embed.classify(run, sets["test"].paths) == sets["test"].labels
     bar = (">=", 0.85) if standard else None
     minutes = f"{spent['cpu'] / 60:.1f} CPU-minutes, {spent['wall'] / 60:.1f} by the clock"
@@ -303,5 +304,3 @@ def measure(
     report.table("network, by circumstance", slice_rows(sets["test"], right, seed))
     rows = strangers_rows(run, people, size, seed, work)
     report.table(f"{STRANGERS} unseen people", rows)
-    report.content["seconds"] = spent
-    report.content["recipe"] = recipe.as_dict()

@@ -56,7 +56,6 @@ COMMANDS = [
     "gpu",
     "kills",
     "loop",
-    "losses",
 ]
 COMMANDS += [
     "networks",
@@ -499,6 +498,15 @@ def test_the_costs_on_file_and_on_the_page_are_those_of_the_recipe(name):
         told += [f"{now[f'{card}, images/s']:,.0f}", now[f"{card}, bound by"]]
         told += [f"{now[f'{card}, hours']:.1f}"]
     assert f"| {' | '.join(told)} |" in (FOLDER.parent / "docs" / "recipes.md").read_text()
+
+
+def test_lesson_05_shows_the_heads_as_they_were_measured():
+    lesson = (FOLDER.parent / "notebooks" / "source" / "05_losses.py").read_text()
+    told = re.findall(r"^# \| [^|]+ \| ([\d.]+) % \| ([\d.]+) \|$", lesson, re.M)
+    kept = json.loads((machine.RESULTS / "speedrun_heads.json").read_text())["tables"]["summary"]
+    assert told == [
+        (f"{100 * run['classification']:.1f}", f"{run['pairs AUC']:.3f}") for run in kept
+    ]
 
 
 def test_what_bounds_a_step_is_the_least_of_three():
