@@ -8,11 +8,13 @@ all alike; the ratio is the median of the rounds' ratios.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 import typer
-from machine import ROUNDS, Report, Row, compare, time_rounds
+from machine import ROUNDS, Report, Row, compare, one_line_for_errors, time_rounds
+from step import take_step
 from torch import nn
 
 from facekit import models
@@ -23,18 +25,15 @@ STANDARD = "resnet18"
 PIXELS = 224  # the homework's
 
 
-def make_step(net: nn.Module, images: torch.Tensor) -> Callable[[], None]:
+def make_step(net: nn.Module, images: torch.Tensor) -> Callable[[], object]:
     """A training step on images (B, C, H, W)."""
     optimizer = torch.optim.SGD(net.parameters(), 0.01)
     labels = torch.zeros(len(images), dtype=torch.int64)
 
-    def step() -> None:
-        loss = nn.functional.cross_entropy(net(images, labels), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+    def forward(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return nn.functional.cross_entropy(net(images, labels), labels), None
 
-    return step
+    return partial(take_step, forward, optimizer, images, labels)
 
 
 def main(
@@ -62,4 +61,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with one_line_for_errors():
+        typer.run(main)

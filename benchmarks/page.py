@@ -20,6 +20,7 @@ import typer
 from machine import RESULTS, Row, one_line_for_errors
 
 from facekit.common.errors import DataError
+from facekit.data.layout import get_term
 from facekit.submission.cutoffs import MADE
 
 HERE = Path(__file__).parent
@@ -72,7 +73,7 @@ def render() -> str:
     settings: dict[str, Any] = {"undefined": jinja2.StrictUndefined, "keep_trailing_newline": True}
     world = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, **settings)
     world.globals |= {"report": report, "rows": rows, "row": row}
-    world.globals["smoke_cutoffs"] = MADE["smoke"]
+    world.globals |= {"smoke_cutoffs": MADE["smoke"], "limit": get_term("F23").max_parameters}
     world.filters |= {"percent": percent, "points": points, "figures": figures}
     return world.get_template("results.md.j2").render()
 
